@@ -1,0 +1,1 @@
+"""Label Studio: the ML-backend adapter, label configs, and pushing predictions."""

@@ -1,0 +1,52 @@
+"""What travels between producers, workers and platforms. Pydantic only: no I/O, nothing heavy to import."""
+
+from .errors import (
+    BrokerUnavailable,
+    ConfigError,
+    ItemError,
+    ModelLoadError,
+    OutOfMemory,
+    PrelabelError,
+    ScorerError,
+    TransientError,
+    WireVersionError,
+)
+from .items import ImageRef, Item, Region
+from .jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget
+from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
+from .settings import Settings, get_settings
+from .taxonomy import Label, Path, Taxonomy
+from .versions import model_id, model_version
+
+__all__ = [
+    "Answer",
+    "BrokerUnavailable",
+    "ConfigError",
+    "Control",
+    "ImageRef",
+    "Item",
+    "ItemError",
+    "ItemFailure",
+    "JobSpec",
+    "JobState",
+    "Label",
+    "LabelScore",
+    "ModelLoadError",
+    "OutOfMemory",
+    "Outcome",
+    "Path",
+    "Prediction",
+    "PrelabelError",
+    "Priority",
+    "Progress",
+    "PushTarget",
+    "Region",
+    "ScorerError",
+    "Settings",
+    "Taxonomy",
+    "TransientError",
+    "WireVersionError",
+    "get_settings",
+    "model_id",
+    "model_version",
+]

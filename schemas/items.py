@@ -1,0 +1,107 @@
+"""Items: what is labelled. References to images, never pixels."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, model_validator
+
+from .errors import ConfigError
+from .wire import Model
+
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+class Region(Model):
+    """A box in an image, as Label Studio's RectangleLabels gives it.
+
+    `x`, `y` (top-left corner), `width` and `height` are percent (0..100) of the upright image; `rotation` is in
+    degrees, clockwise about the top-left corner.
+    """
+
+    x: Percent
+    y: Percent
+    width: Annotated[float, Field(gt=0.0, le=100.0)]
+    height: Annotated[float, Field(gt=0.0, le=100.0)]
+    rotation: float = 0.0
+
+
+class ImageRef(Model):
+    """Where an image is: a local path or `file:`, `http(s):`, `s3:` or `data:` URI.
+
+    `name` tells the images of one item apart (in Label Studio the `<Image>` tag's name).
+    """
+
+    uri: Annotated[str, Field(min_length=1)]
+    region: Region | None = None
+    name: str | None = None
+
+    @property
+    def display(self) -> str:
+        """The reference as it may be shown: no password, no query (it may hold a signature), no payload."""
+        return display_uri(self.uri)
+
+    def __repr__(self) -> str:
+        return f"ImageRef({self.display!r})"
+
+    __str__ = __repr__
+
+
+class Item(Model):
+    """One thing to label: usually one image, several where a task shows several.
+
+    `id` is the caller's name for it; it defaults to the first image's displayed reference.
+    """
+
+    id: str = ""
+    images: Annotated[tuple[ImageRef, ...], Field(min_length=1)]
+
+    @classmethod
+    def of(cls, source: str | ImageRef | Item) -> Item:
+        """An item from whatever a caller has: a reference, an `ImageRef` or an `Item`.
+
+        Raises:
+            ConfigError: an empty reference or another type.
+        """
+        if isinstance(source, Item):
+            return source
+        if isinstance(source, ImageRef):
+            return cls(images=(source,))
+        if isinstance(source, str) and source:
+            return cls(images=(ImageRef(uri=source),))
+        raise ConfigError(f"an item must be an image reference, an ImageRef or an Item, got {source!r}")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [image.name for image in self.images]
+        if len(names) > 1 and (None in names or len(set(names)) < len(names)):
+            raise ConfigError("the images of an item with several images need different names")
+        if not self.id:
+            object.__setattr__(self, "id", self.images[0].display)
+        return self
+
+    def image(self, name: str | None) -> ImageRef | None:
+        """The image a control asks about: the named one, or the first when no name is given."""
+        if name is None:
+            return self.images[0]
+        return next((image for image in self.images if image.name == name), None)
+
+
+_DATA_URI = re.compile(r"data:[^,]{0,100}", re.IGNORECASE)
+
+
+def display_uri(uri: str) -> str:
+    """`uri` without user, password, query, fragment or inline payload."""
+    if uri[:5].lower() == "data:":
+        head = _DATA_URI.match(uri)
+        return f"{head.group(0) if head else 'data:'},… ({len(uri)} characters)"
+    if "://" not in uri:
+        return uri
+    try:
+        parts = urlsplit(uri)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    except ValueError:
+        return f"{uri.partition('://')[0]}://…"

@@ -1,0 +1,114 @@
+"""Jobs: what is asked of every item, where answers go, and how far it has come."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .errors import ConfigError
+from .taxonomy import Taxonomy
+from .wire import Model, WireModel
+
+
+class Priority(StrEnum):
+    """Which queue a job's chunks go to. Interactive work never waits behind bulk work."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class Control(Model):
+    """One question about one image of each item (Label Studio: a control tag).
+
+    `image` names the item's image it is about; None is the first.
+    """
+
+    name: str = "label"
+    taxonomy: Taxonomy
+    image: str | None = None
+
+
+class PushTarget(Model):
+    """Where finished predictions are pushed to.
+
+    `hold` keeps them back until the job's submitter calls `Job.release_push`: it may answer some itself first.
+    """
+
+    platform: Literal["label_studio"] = "label_studio"
+    project: int
+    label_config: str
+    hold: bool = False
+
+
+class JobSpec(WireModel):
+    """What a job asks. Written once at submission, never changed.
+
+    Attributes:
+        controls: questions asked of every item; their names differ.
+        priority: the queue.
+        model: `<model>@<revision8>` the answers must come from; None takes whatever the worker serves.
+        top_k: how many scores a prediction keeps per control; None keeps all.
+        push: where predictions go as they are ready; None leaves them in the ledger.
+        name: for people, in `prelabel jobs`.
+    """
+
+    controls: Annotated[tuple[Control, ...], Field(min_length=1)]
+    priority: Priority = Priority.BULK
+    model: str | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = 20
+    push: PushTarget | None = None
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [control.name for control in self.controls]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"control names must differ: {', '.join(names)}")
+        return self
+
+
+class JobState(StrEnum):
+    """Where a job stands; derived from the ledger, never stored."""
+
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further result will come."""
+        return self in (JobState.DONE, JobState.CANCELLED)
+
+
+class Progress(Model):
+    """A job's counts at one moment, derived from sets of items, so a redelivered chunk never counts twice.
+
+    Attributes:
+        total: items submitted so far.
+        done: items with an answer.
+        failed: items with an error.
+        pushed: items whose answer is on the platform.
+        rate: images per second from the first claim to the last result; None before the second result.
+        eta_s: seconds until done at that rate; None when unknown.
+    """
+
+    job_id: str
+    name: str = ""
+    priority: Priority = Priority.BULK
+    state: JobState
+    total: int
+    done: int
+    failed: int
+    pushed: int = 0
+    created_at: float = 0.0
+    rate: float | None = None
+    eta_s: float | None = None
+
+    @property
+    def pending(self) -> int:
+        """Items without an outcome yet."""
+        return self.total - self.done - self.failed

@@ -1,0 +1,132 @@
+"""Predictions: what comes back for an item."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from .items import Item
+from .taxonomy import Path
+from .wire import Model, WireModel
+
+Rule = Literal["softmax", "sigmoid", "tree-softmax", "tree-sigmoid"]
+"""How a probability was made from logits: softmax over the leaves, a sigmoid per leaf, and for trees the same
+for the leaves with parents derived from their children (sum under softmax, maximum under sigmoid)."""
+
+
+class LabelScore(Model):
+    """One label's score.
+
+    Attributes:
+        path: names from the root down.
+        logit: raw `exp(logit_scale) * cos(image, text) + logit_bias`; None for a parent, which has no prompt.
+        probability: 0..1 under the answer's rule.
+    """
+
+    path: Path
+    logit: float | None = None
+    probability: float
+
+    @property
+    def label(self) -> str:
+        """The label's own name."""
+        return self.path[-1]
+
+    @property
+    def sigmoid(self) -> float | None:
+        """The raw SigLIP pair probability `1 / (1 + exp(-logit))`: no temperature, no shift."""
+        if self.logit is None:
+            return None
+        if self.logit >= 0:
+            return 1.0 / (1.0 + math.exp(-self.logit))
+        odds = math.exp(self.logit)
+        return odds / (1.0 + odds)
+
+
+class Answer(Model):
+    """The answer to one control.
+
+    Attributes:
+        control: the control's name.
+        rule: how the probabilities were made.
+        paths: the chosen labels; empty when nothing cleared its threshold.
+        confidence: 0..1. Single choice and trees: the chosen path's probability (the best one's where nothing
+            was chosen). Multiple choice: the least certain chosen label's probability, or one minus the best
+            label's when none was chosen.
+        scores: best first, at most the job's `top_k`; always holds the chosen labels.
+    """
+
+    control: str
+    rule: Rule
+    paths: tuple[Path, ...] = ()
+    confidence: float
+    scores: tuple[LabelScore, ...] = ()
+
+
+class ItemFailure(Model):
+    """Why an item has no answer. `kind` is the error's class name, `message` is for people."""
+
+    kind: str
+    message: str
+
+
+class Outcome(WireModel):
+    """What a worker writes for one item: answers, or the failure. The ledger joins it with the item."""
+
+    model_version: str = ""
+    answers: tuple[Answer, ...] = ()
+    error: ItemFailure | None = None
+
+    @model_validator(mode="after")
+    def _answers_or_error(self) -> Self:
+        if bool(self.answers) == (self.error is not None):
+            raise ValueError("an outcome has either answers or an error")
+        return self
+
+
+class Prediction(Outcome):
+    """An item with its outcome.
+
+    For the usual job with one control, `label`, `labels`, `path`, `confidence` and `scores` read that control's
+    answer; with several controls they read the first, and `answers` holds all.
+    """
+
+    item: Item
+    ordinal: int = Field(default=0, ge=0)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the item was scored."""
+        return self.error is None
+
+    @property
+    def answer(self) -> Answer | None:
+        """The first control's answer; None for a failed item."""
+        return self.answers[0] if self.answers else None
+
+    @property
+    def path(self) -> Path | None:
+        """The first chosen path; None when nothing was chosen."""
+        return self.answer.paths[0] if self.answer and self.answer.paths else None
+
+    @property
+    def label(self) -> str | None:
+        """The first chosen label's own name; None when nothing was chosen."""
+        return self.path[-1] if self.path else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All chosen labels' own names."""
+        return tuple(path[-1] for path in self.answer.paths) if self.answer else ()
+
+    @property
+    def confidence(self) -> float | None:
+        """The first control's confidence, 0..1; None for a failed item."""
+        return self.answer.confidence if self.answer else None
+
+    @property
+    def scores(self) -> tuple[LabelScore, ...]:
+        """The first control's scores, best first."""
+        return self.answer.scores if self.answer else ()

@@ -1,0 +1,155 @@
+"""Settings: one frozen object, the only place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .errors import ConfigError
+from .wire import first_problem
+
+DEFAULT_MODEL = "google/siglip-base-patch16-512"
+DEFAULT_REVISION = "753a949581523b60257d93e18391e8c27f72eb22"
+"""The default model's commit on the hub: pinned, so an upload there never changes anyone's scores."""
+
+DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+
+
+class Settings(BaseSettings):
+    """Every setting, from `PRELABEL_<NAME>` or, where given, the name Label Studio itself uses."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PRELABEL_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr(DEFAULT_REDIS_URL),
+        description="Redis for queues and ledger; redis:// or rediss://, ACL user allowed",
+    )
+    model: str = Field(DEFAULT_MODEL, description="Hub id or local directory of a SigLIP checkpoint")
+    revision: str | None = Field(None, description="Hub commit; the default model is pinned, pin yours too")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda, then mps, then cpu")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto is bfloat16 on cuda, float32 elsewhere"
+    )
+    batch_size: int = Field(0, ge=0, le=4096, description="Images per forward pass; 0 is 64 on cuda or mps, 4 on cpu")
+    bulk_chunks: int = Field(4, ge=1, le=64, description="Bulk chunks a worker has in flight")
+    interactive_chunks: int = Field(8, ge=1, le=64, description="Interactive chunks a worker has in flight")
+    fetch_threads: int = Field(16, ge=1, le=256, description="Threads that fetch images")
+    decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per CPU core")
+    text_cache: int = Field(32, ge=1, description="Taxonomies whose text vectors a worker keeps in memory")
+
+    image_roots: Annotated[tuple[Path, ...], NoDecode] | None = Field(
+        None,
+        description="Folders local images may lie in, separated by ':'; default is the worker's current folder",
+    )
+    allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts, host:port or CIDR ranges that may be fetched from though they are private, comma-separated",
+    )
+    max_image_bytes: int = Field(25 * 2**20, ge=1, description="Largest image file, bytes")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image, pixels")
+    fetch_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds one image may take to fetch, all redirects included"
+    )
+    max_redirects: int = Field(3, ge=0, le=20, description="Redirects followed per image")
+    fetch_attempts: int = Field(3, ge=1, le=20, description="Tries per image while the store answers 5xx or not at all")
+
+    lease_s: float = Field(
+        15.0, ge=1, description="Seconds a chunk stays with a silent worker before it is given out again"
+    )
+    grace_s: float = Field(30.0, ge=0, description="Seconds a stopping worker may take to finish what it has")
+    job_ttl_s: int = Field(7 * 86400, ge=60, description="Seconds a finished job is kept")
+    state_dir: Path = Field(
+        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "prelabel",
+        description="Where the embedded broker keeps its data",
+    )
+
+    label_studio_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("label_studio_url", "LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
+        description="Label Studio as the adapter and the workers reach it",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("label_studio_api_key", "LABEL_STUDIO_API_KEY"),
+        description="Personal access token or legacy token",
+    )
+    basic_auth_user: str | None = Field(
+        None,
+        validation_alias=AliasChoices("basic_auth_user", "BASIC_AUTH_USER"),
+        description="User the adapter asks for; unset is no authentication",
+    )
+    basic_auth_pass: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("basic_auth_pass", "BASIC_AUTH_PASS"), description="Its password"
+    )
+    host: str = Field("127.0.0.1", description="Address the adapter listens on")
+    port: int = Field(9090, ge=0, le=65535, description="Port the adapter listens on; 0 picks a free one")
+    predict_wait_s: float = Field(
+        3.0, ge=0, le=90, description="Seconds /predict waits for answers before it promises a push"
+    )
+    predict_wait_tasks: int = Field(16, ge=0, description="/predict with more tasks than this does not wait at all")
+    max_body_bytes: int = Field(50 * 2**20, ge=1024, description="Largest request body the adapter reads")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO",
+        validation_alias=AliasChoices("log_level", "LOG_LEVEL", "PRELABEL_LOG_LEVEL"),
+        description="Log level",
+    )
+
+    @field_validator("image_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("allow_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _bare_url(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def pinned_revision(self) -> str | None:
+        """The revision to load: the one set, or the default model's pinned commit."""
+        if self.revision is None and self.model == DEFAULT_MODEL:
+            return DEFAULT_REVISION
+        return self.revision
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once.
+
+    Raises:
+        ConfigError: a variable has a value that cannot be used; names it.
+    """
+    return load_settings()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with some given here instead.
+
+    Raises:
+        ConfigError: a value cannot be used; names the setting, never the value.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError(f"setting {first_problem(error)}") from None

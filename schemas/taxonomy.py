@@ -1,0 +1,224 @@
+"""Taxonomy: the labels one control may answer with, and everything that decides how they are scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from .errors import ConfigError
+from .wire import Model, WireModel, first_problem
+
+Path = tuple[str, ...]
+"""A label's names from the root down; a flat label has a path of length one."""
+
+Choice = Literal["single", "multiple"]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+DEFAULT_TEMPLATE = "This is a photo of {label}."
+"""The prompt the SigLIP paper and model card use (https://huggingface.co/google/siglip-base-patch16-512)."""
+
+DEFAULT_MULTIPLE_THRESHOLD = 0.1
+"""Sigmoid from which a label is set in a multiple choice. Released SigLIP checkpoints often give right labels
+0.05-0.3, because the learned bias encodes the rarity of positives in training, so 0.5 would drop most of them."""
+
+DEFAULT_TREE_THRESHOLD = 0.5
+"""A node of a tree is answered when at least this much probability lies below it."""
+
+
+class Label(Model):
+    """One label, and for a tree everything below it.
+
+    `prompts` replaces the prompts otherwise made from the name, the synonyms (each through the template) and
+    the description (verbatim). `threshold` overrides the taxonomy's for this label.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    synonyms: tuple[str, ...] = ()
+    description: str | None = None
+    prompts: tuple[str, ...] = ()
+    threshold: Probability | None = None
+    children: tuple[Label, ...] = ()
+
+
+class Taxonomy(WireModel):
+    """What one question may be answered with.
+
+    Attributes:
+        labels: roots of the tree; for a flat taxonomy all of the labels.
+        choice: "single" when exactly one label is right (softmax over the leaves), "multiple" when each label
+            is right or wrong on its own (sigmoid).
+        template: prompt for a name; `{label}` is replaced.
+        threshold: probability (0..1) a label must reach to be answered. None: no threshold for a flat single
+            choice (the best label is always answered), 0.1 for multiple, 0.5 for a tree.
+        temperature: logits are divided by it before softmax or sigmoid; > 1 softens.
+        logit_shift: added to every logit before a sigmoid, in log-odds: moves the checkpoint's training prior
+            to yours. Raw logits in a prediction are never shifted.
+    """
+
+    labels: tuple[Label, ...]
+    choice: Choice = "single"
+    template: str = DEFAULT_TEMPLATE
+    threshold: Probability | None = None
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    logit_shift: float = 0.0
+
+    @classmethod
+    def flat(cls, labels: Sequence[str | Label], choice: Choice = "single", **options: Any) -> Self:
+        """A taxonomy without levels.
+
+        Args:
+            labels: names, or `Label` objects where a label carries synonyms, a description or a threshold.
+            choice: "single" or "multiple".
+            options: any other field of `Taxonomy`.
+
+        Raises:
+            ConfigError: no label, an empty or a duplicate name, a bad option.
+        """
+        if isinstance(labels, str):
+            raise ConfigError(f"labels must be a list of names, not the string {labels!r}: did you mean [{labels!r}]?")
+        return cls._build(tuple(_as_label(label) for label in labels), choice=choice, **options)
+
+    @classmethod
+    def tree(cls, labels: Mapping[str, Any], choice: Choice = "single", **options: Any) -> Self:
+        """A taxonomy with levels: `{"animal": ["cat", "dog"], "vehicle": {"car": ["taxi", "van"]}}`.
+
+        Args:
+            labels: name -> children; children are a mapping, a list of names or `Label`s, or None for a leaf.
+            choice: "single" answers one path, "multiple" answers every leaf that clears its threshold.
+            options: any other field of `Taxonomy`.
+
+        Raises:
+            ConfigError: as for `flat`.
+        """
+        return cls._build(tuple(_as_branch(name, below) for name, below in labels.items()), choice=choice, **options)
+
+    @classmethod
+    def from_label_config(cls, xml: str, control: str | None = None) -> Taxonomy:
+        """The taxonomy of a Label Studio label config's control tag.
+
+        Args:
+            xml: the label config.
+            control: the control tag's `name`; may be left out when there is only one.
+
+        Raises:
+            ConfigError: not a usable label config, or several controls and none named.
+        """
+        from .label_config import LabelConfig  # it builds on this module
+
+        return LabelConfig.parse(xml).control(control).taxonomy
+
+    @classmethod
+    def _build(cls, labels: tuple[Label, ...], **options: Any) -> Self:
+        try:
+            return cls(labels=labels, **options)
+        except ValidationError as error:
+            raise ConfigError(f"taxonomy: {first_problem(error)}") from None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.labels:
+            raise ConfigError("a taxonomy needs at least one label")
+        _refuse_duplicates(self.labels, ())
+        if "{label}" not in self.template:
+            raise ConfigError(f"template {self.template!r} must contain {{label}}")
+        return self
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether any label has children."""
+        return any(label.children for label in self.labels)
+
+    def leaves(self) -> list[tuple[Path, Label]]:
+        """The labels that are scored, in the order given; rows of every score matrix follow it."""
+        return [(path, label) for path, label in self.walk() if not label.children]
+
+    def walk(self) -> Iterator[tuple[Path, Label]]:
+        """Every node with its path, parents before children."""
+        stack: list[tuple[Path, Label]] = [((label.name,), label) for label in reversed(self.labels)]
+        while stack:
+            path, label = stack.pop()
+            yield path, label
+            stack.extend(((*path, child.name), child) for child in reversed(label.children))
+
+    def prompts(self) -> list[tuple[str, ...]]:
+        """The prompts of every leaf, in the order of `leaves()`; at least one each.
+
+        A leaf name that occurs under several parents ("red > circle", "blue > circle") says nothing on its own,
+        so there the whole path is put into the template ("red circle").
+        """
+        leaves = self.leaves()
+        occurrences = Counter(path[-1] for path, _ in leaves)
+        return [
+            _prompts(label, " ".join(path) if occurrences[path[-1]] > 1 else label.name, self.template)
+            for path, label in leaves
+        ]
+
+    def node_threshold(self, label: Label) -> float | None:
+        """The probability `label` must reach to be answered; None means it need not reach any."""
+        if label.threshold is not None:
+            return label.threshold
+        if self.threshold is not None:
+            return self.threshold
+        if self.choice == "multiple":
+            return DEFAULT_MULTIPLE_THRESHOLD
+        return DEFAULT_TREE_THRESHOLD if self.is_tree else None
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits that change when, and only when, an answer could: sha256 over what scoring reads.
+
+        The order of labels and of a label's prompts does not matter, nor how the prompts were arrived at.
+        """
+        prompts = {path: texts for (path, _), texts in zip(self.leaves(), self.prompts(), strict=True)}
+        nodes = sorted(
+            (list(path), sorted(prompts.get(path, ())), self.node_threshold(label)) for path, label in self.walk()
+        )
+        content = [
+            self.choice,
+            self.temperature,
+            self.logit_shift if self.choice == "multiple" else 0.0,
+            nodes,
+        ]
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _prompts(label: Label, text: str, template: str) -> tuple[str, ...]:
+    if label.prompts:
+        return label.prompts
+    made = [template.replace("{label}", name) for name in (text, *label.synonyms)]
+    if label.description:
+        made.append(label.description)
+    return tuple(dict.fromkeys(made))
+
+
+def _as_label(label: str | Label) -> Label:
+    if isinstance(label, Label):
+        return label
+    if not isinstance(label, str) or not label.strip():
+        raise ConfigError(f"a label must be a non-empty name, got {label!r}")
+    return Label(name=label)
+
+
+def _as_branch(name: str, below: Any) -> Label:
+    if below is None:
+        return _as_label(name)
+    if isinstance(below, Mapping):
+        return Label(name=name, children=tuple(_as_branch(child, deeper) for child, deeper in below.items()))
+    if isinstance(below, Sequence) and not isinstance(below, str):
+        return Label(name=name, children=tuple(_as_label(child) for child in below))
+    raise ConfigError(f"children of {name!r} must be a mapping, a list or None, got {type(below).__name__}")
+
+
+def _refuse_duplicates(labels: tuple[Label, ...], parent: Path) -> None:
+    names = Counter(label.name for label in labels)
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        where = f" under {' > '.join(parent)}" if parent else ""
+        raise ConfigError(f"duplicate label{'s' if len(repeated) > 1 else ''}{where}: {', '.join(repeated[:5])}")
+    for label in labels:
+        _refuse_duplicates(label.children, (*parent, label.name))

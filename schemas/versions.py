@@ -1,0 +1,33 @@
+"""Version strings: a prediction's `model_version` must change whenever the answer could."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from .jobs import Control
+
+
+def model_id(model: str, revision: str | None) -> str:
+    """`<model>@<revision8>`: the checkpoint's name (a directory's last part) and 8 characters of its revision.
+
+    An unpinned hub checkpoint is `@main`: nobody can tell from the name which weights answered.
+    """
+    is_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    name = model.rstrip("/").rpartition("/")[2] if is_path else model
+    return f"{name}@{(revision or 'main')[:8]}"
+
+
+def model_version(model: str, controls: Sequence[Control]) -> str:
+    """`<model>@<revision8>+tax.<fingerprint6>`, the string Label Studio tells predictions apart by.
+
+    Args:
+        model: a `model_id`.
+        controls: every control of the job; with several the fingerprint covers all of them.
+    """
+    if len(controls) == 1 and controls[0].image is None:
+        fingerprint = controls[0].taxonomy.fingerprint
+    else:
+        parts = sorted(f"{control.name}\0{control.image or ''}\0{control.taxonomy.fingerprint}" for control in controls)
+        fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"{model}+tax.{fingerprint[:6]}"

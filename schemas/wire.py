@@ -1,0 +1,65 @@
+"""The base of every message: strict, frozen, versioned JSON."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from .errors import ConfigError, WireVersionError
+
+
+class Model(BaseModel):
+    """A frozen pydantic model that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class WireModel(Model):
+    """A model that travels between processes as JSON and says which wire version it speaks.
+
+    The version is bumped when an older reader would misunderstand a message. A reader refuses versions
+    it does not know (`WireVersionError`) before it looks at any other field, so that a newer producer gets
+    a clear answer instead of a complaint about an unknown field.
+    """
+
+    WIRE_VERSION: ClassVar[int] = 1
+
+    wire_version: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_version(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            version = data.get("wire_version", cls.WIRE_VERSION)
+            if version != cls.WIRE_VERSION:
+                raise WireVersionError(
+                    f"{cls.__name__} has wire version {version!r}, this prelabel speaks {cls.WIRE_VERSION}: "
+                    "run the same prelabel release on clients, adapter and workers"
+                )
+        return data
+
+    def to_json(self) -> str:
+        """Compact JSON: the version first, then every field that is not at its default."""
+        fields = self.model_dump_json(exclude_defaults=True)[1:]
+        return f'{{"wire_version":{self.WIRE_VERSION}{"" if fields == "}" else ","}{fields}'
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            WireVersionError: written by another wire version.
+            ConfigError: not such a message.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"not a valid {cls.__name__} message: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """One line for people: where the first validation error is and what it says. Holds no input value."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]

@@ -1,0 +1,1 @@
+"""Consuming, fetching and scoring. `siglip.py` alone imports torch."""

@@ -1,0 +1,1 @@
+"""The demo: generated pictures and a small checkpoint that understands them."""
