@@ -11,8 +11,8 @@ from .errors import (
     TransientError,
     WireVersionError,
 )
-from .items import ImageRef, Item, Region
-from .jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget
+from .items import Chunk, ImageRef, Item, Region
+from .jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
 from .settings import Settings, get_settings
 from .taxonomy import Label, Path, Taxonomy
@@ -21,6 +21,7 @@ from .versions import model_id, model_version
 __all__ = [
     "Answer",
     "BrokerUnavailable",
+    "Chunk",
     "ConfigError",
     "Control",
     "ImageRef",
@@ -46,6 +47,7 @@ __all__ = [
     "Taxonomy",
     "TransientError",
     "WireVersionError",
+    "WorkerInfo",
     "get_settings",
     "model_id",
     "model_version",

@@ -89,6 +89,26 @@ class Item(Model):
         return next((image for image in self.images if image.name == name), None)
 
 
+class Chunk(Model):
+    """The unit of queueing: up to 64 items of one job and their ordinals (index in the submission, from 0).
+
+    `ordinals` is left out when they run on from `first`.
+    """
+
+    first: int = 0
+    ordinals: tuple[int, ...] | None = None
+    items: tuple[Item, ...]
+
+    def pairs(self) -> list[tuple[int, Item]]:
+        """Each item with its ordinal."""
+        ordinals = self.ordinals or range(self.first, self.first + len(self.items))
+        return list(zip(ordinals, self.items, strict=True))
+
+    def item(self, ordinal: int) -> Item:
+        """The item with this ordinal."""
+        return self.items[self.ordinals.index(ordinal) if self.ordinals else ordinal - self.first]
+
+
 _DATA_URI = re.compile(r"data:[^,]{0,100}", re.IGNORECASE)
 
 

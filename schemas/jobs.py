@@ -112,3 +112,16 @@ class Progress(Model):
     def pending(self) -> int:
         """Items without an outcome yet."""
         return self.total - self.done - self.failed
+
+
+class WorkerInfo(Model):
+    """What a live worker says of itself, every few seconds.
+
+    `beat` is the Unix second of the last heartbeat.
+    """
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    beat: float = 0.0

@@ -27,22 +27,38 @@ JOBS: Final = "prelabel:jobs"
 ACTIVE: Final = "prelabel:active"
 """Set: ids of jobs that have not ended; what sweepers look at."""
 
+PUSH_PENDING: Final = "prelabel:push_pending"
+"""Set: ids of jobs that may still have something to push."""
+
 WORKERS: Final = "prelabel:workers"
-"""Hash: worker name -> JSON of `WorkerInfo`, written every few seconds."""
+"""Sorted set: JSON of `WorkerInfo` by the Unix second of its last heartbeat."""
+
+
+SWEEPER: Final = "prelabel:sweeper"
+"""String with an expiry: the worker that looks for lost chunks at present."""
+
+
+def held_key(worker: str) -> str:
+    """Set of `<job id>/<chunk index>`: the chunks a worker has leased, so that its death frees them at once."""
+    return f"prelabel:held:{worker}"
 
 
 class JobKeys:
     """The Redis keys of one job. The braces put them into one cluster slot.
 
     Attributes:
-        meta: hash: spec, created, submitted, sealed, cancelled, started, updated.
-        chunks: hash: chunk index -> JSON {"start": first ordinal, "items": [...]}.
+        meta: hash: `spec`, `created`, `submitted` (items), `next_chunk`, `sealed`, `cancelled`, `started`,
+            `updated` (Unix seconds), `push_ready`, `push_cursor`, `push_intent`, `push_error`.
+        chunks: hash: chunk index -> JSON of `Chunk`.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms; 0 is "on its queue".
         leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `attempts:<chunk>`.
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.
-        results: stream of outcomes in the order they came: fields `o` (ordinal) and `r` (Outcome JSON).
+        results: stream of outcomes in the order they came: `o` ordinal, `c` chunk index, `r` Outcome JSON.
         pushed: bitmap by item ordinal: the answer is on the platform.
+        push_failed: hash: ordinal -> why the platform refused the answer.
+        push_lock: string with an expiry: who pushes at present.
+        push_wanted: string: somebody asked for a push since the last one began.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -55,9 +71,12 @@ class JobKeys:
         self.failed = f"{prefix}:failed"
         self.results = f"{prefix}:results"
         self.pushed = f"{prefix}:pushed"
+        self.push_failed = f"{prefix}:push_failed"
+        self.push_lock = f"{prefix}:push_lock"
+        self.push_wanted = f"{prefix}:push_wanted"
 
     def all(self) -> tuple[str, ...]:
-        """Every key, in the order the ledger's scripts take them."""
+        """Every key that lasts as long as the job does."""
         return (
             self.meta,
             self.chunks,
@@ -67,4 +86,5 @@ class JobKeys:
             self.failed,
             self.results,
             self.pushed,
+            self.push_failed,
         )

@@ -1,0 +1,111 @@
+"""The Celery app: `celery -A prelabel.worker.app worker` or, supervised, `prelabel worker`.
+
+The main consumer takes bulk chunks; interactive chunks and pushes have lanes of their own. The pool is
+threads: one process owns the device (CUDA does not survive a fork), and a chunk's thread mostly waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+from celery import Celery, signals
+from kombu import Queue
+
+from ..integrations.broker import celery_config
+from ..schemas.errors import PrelabelError
+from ..schemas.names import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
+from ..schemas.settings import get_settings
+from .lanes import LaneStep
+from .logs import configure_logging
+from .processes import EXIT_CONFIG
+from .runtime import Runtime, load_runtime
+
+log = logging.getLogger(__name__)
+
+PUSH_THREADS: Final = 2
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    """This worker process's runtime; exists once the worker has started."""
+    if _runtime is None:
+        raise RuntimeError("the worker has not started")
+    return _runtime
+
+
+def score_chunk(job_id: str, chunk: int) -> None:
+    """Score one chunk of a job (`prelabel.score_chunk`)."""
+    runtime().score_chunk(job_id, chunk)
+
+
+def push(job_id: str) -> None:
+    """Push a job's finished predictions (`prelabel.push`)."""
+    runtime().push(job_id)
+
+
+class InteractiveLane(LaneStep):
+    """Interactive chunks never wait behind bulk chunks."""
+
+    name = "prelabel-interactive-lane"
+    queue = QUEUE_INTERACTIVE
+    threads = staticmethod(lambda: get_settings().interactive_chunks)
+    handlers = {TASK_SCORE_CHUNK: score_chunk}  # noqa: RUF012  # declared ClassVar by LaneStep
+
+
+class PushLane(LaneStep):
+    """Pushes wait for a platform, not for the device."""
+
+    name = "prelabel-push-lane"
+    queue = QUEUE_PUSH
+    threads = staticmethod(lambda: PUSH_THREADS)
+    handlers = {TASK_PUSH: push}  # noqa: RUF012  # declared ClassVar by LaneStep
+
+
+def make_app() -> Celery:
+    """The worker's Celery app, from the process's settings."""
+    settings = get_settings()
+    made = Celery("prelabel", set_as_current=True)
+    made.conf.update(celery_config(settings))
+    made.conf.update(task_queues=[Queue(QUEUE_BULK)], worker_pool="threads", worker_concurrency=settings.bulk_chunks)
+    made.task(name=TASK_SCORE_CHUNK)(score_chunk)
+    made.task(name=TASK_PUSH)(push)
+    made.steps["consumer"].update((InteractiveLane, PushLane))
+    return made
+
+
+@signals.setup_logging.connect
+def _on_setup_logging(**_: Any) -> None:
+    configure_logging(get_settings().log_level)
+
+
+@signals.worker_init.connect
+def _on_worker_init(**_: Any) -> None:
+    """Load the model before the first message is taken."""
+    global _runtime
+    try:
+        _runtime = load_runtime(get_settings())
+    except PrelabelError as error:
+        log.critical("%s", error)
+        sys.exit(EXIT_CONFIG)
+
+
+@signals.worker_ready.connect
+def _on_worker_ready(**_: Any) -> None:
+    runtime().start()
+    log.info("worker %s is ready: %s", runtime().name, runtime().describe())
+
+
+@signals.worker_shutting_down.connect
+def _on_worker_shutting_down(**_: Any) -> None:
+    runtime().stop_soon()
+
+
+@signals.worker_shutdown.connect
+def _on_worker_shutdown(**_: Any) -> None:
+    runtime().close()
+
+
+app = make_app()

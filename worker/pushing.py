@@ -1,0 +1,166 @@
+"""Pushes a job's finished predictions to its platform: in batches, in order, each item once.
+
+Pushing is not idempotent on Label Studio's side, so an intent is written before a batch is sent and removed
+after it is marked as pushed. An intent found at the start means that a pusher died in between, or got no reply:
+then the platform is asked what it already has.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import redis
+
+from ..integrations.job_store import JobStore
+from ..schemas.errors import ConfigError, PrelabelError, TransientError
+from ..schemas.jobs import PushTarget
+from ..schemas.names import PUSH_PENDING, JobKeys
+from ..schemas.predictions import Prediction
+from ..schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from ..integrations.label_studio.push import PushReport
+
+log = logging.getLogger(__name__)
+
+_LOCK_S = 120
+_HOLD_S = 150.0
+"""Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
+
+_ATTEMPTS = 8
+_LONGEST_PAUSE_S = 30.0
+
+# KEYS: lock. ARGV: our token. Removes the lock if it is still ours.
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class Platform(Protocol):
+    """Where predictions are pushed to; `prelabel.integrations.label_studio.push.Pusher` is one."""
+
+    def push(
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False
+    ) -> PushReport:
+        """Send predictions; with `check_existing` leave out those the platform has already."""
+        ...
+
+
+class JobPusher:
+    """Pushes what a job has ready. One pusher works on a job at a time, in whatever process.
+
+    Args:
+        store: reads results.
+        client: Redis.
+        settings: the platform's address and key.
+        platform: for tests; made from the settings when first needed.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        client: redis.Redis,
+        settings: Settings,
+        platform: Platform | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._redis: Any = client
+        self._settings = settings
+        self._platform = platform
+        self._sleep = sleep
+        self._unlock = client.register_script(_UNLOCK)
+
+    def push(self, job_id: str) -> None:
+        """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
+        keys = JobKeys(job_id)
+        try:
+            target = self._store.spec(job_id).push
+        except ConfigError:  # expired
+            target = None
+        if target is None:
+            self._redis.srem(PUSH_PENDING, job_id)
+            return
+        if target.hold and not self._released(keys):
+            return
+        token = secrets.token_hex(8)
+        self._redis.set(keys.push_wanted, 1, ex=self._settings.job_ttl_s)
+        # The loop closes the gap between "nothing left" and unlocking: who asks in between finds the lock taken.
+        while self._redis.exists(keys.push_wanted) and self._redis.set(keys.push_lock, token, nx=True, ex=_LOCK_S):
+            try:
+                self._redis.delete(keys.push_wanted)
+                if not self._push_ready(job_id, keys, target, token):
+                    return  # the sweeper sends us again
+            finally:
+                self._unlock(keys=[keys.push_lock], args=[token])
+
+    def _released(self, keys: JobKeys) -> bool:
+        """Whether the submitter has let go, or has been silent for so long that it must have died."""
+        created, ready = self._redis.hmget(keys.meta, "created", "push_ready")
+        return bool(ready) or time.time() - float(created) > _HOLD_S
+
+    def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, token: str) -> bool:
+        """Push all there is. Returns False when something that is ready could not be pushed."""
+        while True:
+            cursor = (self._redis.hget(keys.meta, "push_cursor") or b"0").decode()
+            after, predictions = self._store.results(job_id, cursor, None)
+            if not predictions:
+                if self._store.progress(job_id).state.ended:
+                    self._redis.srem(PUSH_PENDING, job_id)
+                return True
+            pushed = self._bits(keys, [prediction.ordinal for prediction in predictions])
+            wanted = [p for p, is_pushed in zip(predictions, pushed, strict=True) if p.ok and not is_pushed]
+            if self._redis.get(keys.push_lock) != token.encode():
+                return True  # we were slow and somebody took over
+            self._redis.expire(keys.push_lock, _LOCK_S)
+            if wanted and not self._push_batch(job_id, keys, target, wanted):
+                return False
+            self._redis.hset(keys.meta, "push_cursor", after)
+
+    def _push_batch(self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction]) -> bool:
+        """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
+        in_doubt = bool(self._redis.hexists(keys.meta, "push_intent")) or target.hold
+        for attempt in range(_ATTEMPTS):
+            self._redis.hset(keys.meta, "push_intent", wanted[0].ordinal)
+            try:
+                report = self._get_platform().push(target, wanted, check_existing=in_doubt or attempt > 0)
+            except TransientError as error:
+                pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
+                log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
+                self._redis.expire(keys.push_lock, _LOCK_S)
+                self._sleep(pause)
+                continue
+            except PrelabelError as error:
+                log.error("push of job %s failed: %s", job_id, error)
+                self._redis.hset(keys.meta, "push_error", str(error)[:500])
+                return False
+            self._mark(keys, report)
+            return True
+        log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
+        return False
+
+    def _mark(self, keys: JobKeys, report: PushReport) -> None:
+        with self._redis.pipeline(transaction=True) as pipe:
+            for ordinal in (*report.pushed, *report.skipped):
+                pipe.setbit(keys.pushed, ordinal, 1)
+            for ordinal, reason in report.rejected:
+                pipe.hset(keys.push_failed, ordinal, reason[:500])
+            pipe.hdel(keys.meta, "push_intent", "push_error")
+            pipe.execute()
+
+    def _bits(self, keys: JobKeys, ordinals: Sequence[int]) -> list[int]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for ordinal in ordinals:
+                pipe.getbit(keys.pushed, ordinal)
+            bits: list[int] = pipe.execute()
+        return bits
+
+    def _get_platform(self) -> Platform:
+        if self._platform is None:
+            from ..integrations.label_studio.push import Pusher  # the SDK brings pandas: only when something is pushed
+
+            self._platform = Pusher(self._settings)
+        return self._platform

@@ -1,0 +1,133 @@
+"""Everything one worker process is made of, wired together; started and stopped by the Celery app."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+
+from ..integrations.broker import Sender, connect_redis
+from ..integrations.job_store import JobStore
+from ..integrations.model_identity import settings_model_id
+from ..schemas.errors import ScorerError
+from ..schemas.jobs import WorkerInfo
+from ..schemas.settings import Settings
+from .engine import Engine
+from .fetch import Fetcher
+from .leases import LeaseKeeper
+from .ledger import ChunkRef, Ledger
+from .pipeline import Pipeline
+from .processes import WORKER_NAME_VARIABLE, new_worker_name
+from .pushing import JobPusher
+from .scorer import Encoder
+from .sweeper import Sweeper
+from .texts import TextVectors
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """One worker's engine, pipeline and threads.
+
+    Args:
+        settings: the worker's settings.
+        encoder: the loaded model.
+    """
+
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+        self.settings = settings
+        self.name = os.environ.get(WORKER_NAME_VARIABLE) or new_worker_name()
+        redis = connect_redis(settings)
+        self._sender = Sender(settings)
+        self._ledger = Ledger(redis, owner=self.name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
+        info = WorkerInfo(name=self.name, model=encoder.model_id, device=encoder.device, dtype=encoder.dtype)
+        self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s)
+        self._sweeper = Sweeper(
+            self._ledger, redis, self._hint, self._sender.push, owner=self.name, every_s=settings.lease_s / 5
+        )
+        self._engine = Engine(encoder, _batch_size(settings, encoder.device), on_broken=_stop_loudly)
+        self._fetcher = Fetcher(settings, authorize=_label_studio_headers(settings))
+        self._pipeline = Pipeline(
+            settings=settings,
+            engine=self._engine,
+            texts=TextVectors(encoder, settings.text_cache),
+            ledger=self._ledger,
+            keeper=self._keeper,
+            fetch=self._fetcher.fetch,
+            hint=self._hint,
+            push=self._sender.push,
+        )
+        self._pusher = JobPusher(JobStore(redis, settings.job_ttl_s), redis, settings)
+        self._deadline: threading.Timer | None = None
+
+    def describe(self) -> str:
+        """Model, device and batch size, for people."""
+        encoder = self._engine.encoder
+        return f"{encoder.model_id} on {encoder.device} ({encoder.dtype}), batches of {self._engine.batch_size}"
+
+    def start(self) -> None:
+        """Become visible and begin to renew leases and sweep."""
+        self._keeper.start()
+        self._sweeper.start()
+
+    def score_chunk(self, job_id: str, chunk: int) -> None:
+        """Score one chunk; returns when it is written, handed back or needs no work."""
+        self._pipeline.run(ChunkRef(job_id, chunk))
+
+    def push(self, job_id: str) -> None:
+        """Push what a job has ready."""
+        self._pusher.push(job_id)
+
+    def stop_soon(self) -> None:
+        """Let running chunks finish within the grace time, then make them hand back the rest."""
+        self._deadline = threading.Timer(self.settings.grace_s, self._pipeline.stop)
+        self._deadline.daemon = True
+        self._deadline.start()
+
+    def close(self) -> None:
+        """End all threads; call when no chunk runs any more."""
+        if self._deadline:
+            self._deadline.cancel()
+        self._pipeline.stop()
+        self._pipeline.close()
+        self._sweeper.stop()
+        self._engine.close()
+        self._keeper.stop()
+        self._fetcher.close()
+        self._sender.close()
+
+    def _hint(self, ref: ChunkRef, queue: str) -> None:
+        self._sender.score_chunk(ref.job_id, ref.chunk, queue)
+
+
+def load_runtime(settings: Settings) -> Runtime:
+    """Load the model and wire a worker.
+
+    Raises:
+        ModelLoadError: the checkpoint cannot be loaded.
+    """
+    from .siglip import SiglipEncoder  # torch: the moment it is needed
+
+    return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
+
+
+def _batch_size(settings: Settings, device: str) -> int:
+    if settings.batch_size:
+        return settings.batch_size
+    # A CPU is busy with one image (batches gain nothing); a few at once only save calls on a small model.
+    return 4 if device == "cpu" else 64
+
+
+def _stop_loudly(error: ScorerError) -> None:
+    log.critical("%s: stopping this worker", error)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _label_studio_headers(settings: Settings) -> Callable[[], Mapping[str, str]] | None:
+    if not settings.label_studio_url or not settings.label_studio_api_key:
+        return None
+    from ..integrations.label_studio.auth import LabelStudioAuth
+
+    return LabelStudioAuth.from_settings(settings).headers

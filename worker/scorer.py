@@ -1,0 +1,92 @@
+"""The scorer protocol: `prepare` on CPU threads, `encode_*` on the device, logits from both.
+
+`siglip.py` implements it with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+"""One prepared image: `(height, width, 3)`, RGB, at the model's input size."""
+
+Vectors = NDArray[np.float32]
+"""Embeddings, un-normalised: `(n, dim)`."""
+
+
+class Encoder(Protocol):
+    """A dual encoder: images and texts into one space.
+
+    Attributes:
+        model_id: `<model>@<revision8>`.
+        device: "cpu", "cuda:0", …, for people.
+        dtype: the compute type, for people.
+        dim: length of an embedding.
+        logit_scale: exp(t) in `logit = logit_scale * cos(image, text) + logit_bias`.
+        logit_bias: b in the same formula (SigLIP, https://arxiv.org/abs/2303.15343, section 3.2).
+    """
+
+    model_id: str
+    device: str
+    dtype: str
+    dim: int
+    logit_scale: float
+    logit_bias: float
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """Resize an upright RGB image as the checkpoint's own processor does. Called from many threads."""
+        ...
+
+    def encode_images(self, batch: Pixels) -> Vectors:
+        """Embed `(n, height, width, 3)` prepared images. Called from one thread.
+
+        Raises:
+            OutOfMemory: the batch does not fit; a smaller one may.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts, canonicalised, padded and truncated as the checkpoint expects."""
+        ...
+
+
+class ColourEncoder:
+    """An encoder without a network: an image is its mean colour, a text the colour its hash (or name) gives.
+
+    For tests of everything around the scorer and for measuring the queue alone.
+    """
+
+    NAMED: ClassVar = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+
+    def __init__(self, size: int = 8) -> None:
+        self.model_id = "colour@00000000"
+        self.device = "cpu"
+        self.dtype = "float32"
+        self.dim = 4
+        self.logit_scale = 10.0
+        self.logit_bias = -5.0
+        self._size = size
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """Resize to `size` x `size`."""
+        return np.asarray(image.resize((self._size, self._size)), dtype=np.uint8)
+
+    def encode_images(self, batch: Pixels) -> Vectors:
+        """Mean colour of each image, and a constant."""
+        means = batch.reshape(len(batch), -1, 3).mean(axis=1) / 127.5 - 1.0
+        return np.asarray(np.concatenate([means, np.full((len(batch), 1), 0.1)], axis=1), dtype=np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """The colour a text names, else one made from its hash."""
+        rows = []
+        for text in texts:
+            named = next((rgb for name, rgb in self.NAMED.items() if name in text.lower()), None)
+            rgb = named or tuple(hashlib.sha256(text.encode()).digest()[:3])
+            rows.append([*(value / 127.5 - 1.0 for value in rgb), 0.1])
+        return np.asarray(rows, dtype=np.float32)

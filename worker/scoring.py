@@ -1,0 +1,165 @@
+"""From logits to answers. Plain numpy, no state.
+
+Formulas: SigLIP's pair probability `sigmoid(logit_scale * cos + logit_bias)` (https://arxiv.org/abs/2303.15343,
+equation 1) does not depend on other labels. When exactly one label is right, and the pair scores are log
+odds up to one constant, the posterior over labels is their softmax.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..schemas.predictions import Answer, LabelScore, Rule
+from ..schemas.taxonomy import Path, Taxonomy
+
+Floats = NDArray[np.float32]
+
+
+def normalise(vectors: Floats) -> Floats:
+    """Rows scaled to length 1; a zero row stays zero. `(n, dim)` float32 -> the same."""
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    result: Floats = (wide / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return result
+
+
+def average_prompts(vectors: Floats, counts: list[int]) -> Floats:
+    """One vector per label from the vectors of its prompts: normalise, average, normalise again.
+
+    Args:
+        vectors: `(sum(counts), dim)`, un-normalised.
+        counts: prompts of each label, in order.
+
+    Returns:
+        `(len(counts), dim)`, rows of length 1.
+    """
+    unit = normalise(vectors)
+    starts = np.cumsum([0, *counts[:-1]])
+    sums: Floats = np.add.reduceat(unit, starts, axis=0)
+    return normalise(sums)  # the length of a mean or a sum makes no difference
+
+
+def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: float) -> Floats:
+    """`logit_scale * <image, text> + logit_bias` on normalised vectors.
+
+    Args:
+        images: `(n_images, dim)`, un-normalised.
+        texts: `(n_labels, dim)`, rows of length 1.
+        logit_scale: exp of the checkpoint's parameter.
+        logit_bias: the checkpoint's parameter.
+
+    Returns:
+        `(n_images, n_labels)` float32.
+    """
+    result: Floats = normalise(images) @ texts.T * np.float32(logit_scale) + np.float32(logit_bias)
+    return result
+
+
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`1 / (1 + exp(-x))` without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+
+
+def softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax over the last axis without overflow."""
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def leaf_probabilities(logits: NDArray[np.floating], taxonomy: Taxonomy) -> NDArray[np.float64]:
+    """Probability of each leaf under the taxonomy's choice, temperature and shift. Same shape as `logits`."""
+    wide = np.asarray(logits, dtype=np.float64)
+    if taxonomy.choice == "multiple":
+        return sigmoid((wide + taxonomy.logit_shift) / taxonomy.temperature)
+    return softmax(wide / taxonomy.temperature)
+
+
+class Answerer:
+    """Turns one image's logits into the answer to one control. Prepared once per job, used for every image.
+
+    Args:
+        taxonomy: what may be answered.
+        control: name put on the answers.
+        top_k: scores kept; None keeps every node's.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, *, control: str = "label", top_k: int | None = 20) -> None:
+        self.taxonomy = taxonomy
+        self._control = control
+        self._top_k = top_k
+        self._nodes = list(taxonomy.walk())
+        self._paths = [path for path, label in self._nodes if not label.children]
+        self._leaf = {path: i for i, path in enumerate(self._paths)}
+        # A node without a threshold is cleared by any probability.
+        self._thresholds = {path: taxonomy.node_threshold(label) or 0.0 for path, label in self._nodes}
+        self._leaf_thresholds = np.asarray([self._thresholds[path] for path in self._paths])
+        by_sigmoid = taxonomy.choice == "multiple"
+        self._rule: Rule = "sigmoid" if by_sigmoid else "softmax"
+        if taxonomy.is_tree:
+            self._rule = "tree-sigmoid" if by_sigmoid else "tree-softmax"
+
+    def __call__(self, logits: NDArray[np.floating]) -> Answer:
+        """Answer from `(n_leaves,)` logits in the order of `taxonomy.leaves()`."""
+        leaves = leaf_probabilities(logits, self.taxonomy)
+        nodes = self._node_probabilities(leaves) if self.taxonomy.is_tree else {}
+        if self.taxonomy.choice == "multiple":
+            chosen = [self._paths[i] for i in np.flatnonzero(leaves >= self._leaf_thresholds)]
+            confidence = min(leaves[self._leaf[path]] for path in chosen) if chosen else 1.0 - leaves.max()
+        elif self.taxonomy.is_tree:
+            chosen, confidence = self._descend(nodes)
+        else:
+            best = int(leaves.argmax())
+            chosen = [self._paths[best]] if leaves[best] >= self._leaf_thresholds[best] else []
+            confidence = leaves[best]
+        return Answer(
+            control=self._control,
+            rule=self._rule,
+            paths=tuple(chosen),
+            confidence=float(confidence),
+            scores=self._scores(logits, leaves, nodes, chosen),
+        )
+
+    def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[Path, float]:
+        """Every node's: a parent's is the sum (single) or the maximum (multiple) of its children's."""
+        combine = max if self.taxonomy.choice == "multiple" else sum
+        nodes: dict[Path, float] = {}
+        for path, label in reversed(self._nodes):  # children before parents
+            if label.children:
+                nodes[path] = min(1.0, combine(nodes[(*path, child.name)] for child in label.children))
+            else:
+                nodes[path] = float(leaves[self._leaf[path]])
+        return nodes
+
+    def _descend(self, nodes: dict[Path, float]) -> tuple[list[Path], float]:
+        """From the root to the likeliest child again and again, while it clears its threshold."""
+        path: Path = ()
+        labels = self.taxonomy.labels
+        while labels:
+            below = max(((*path, label.name) for label in labels), key=nodes.__getitem__)
+            if nodes[below] < self._thresholds[below]:
+                return ([path], nodes[path]) if path else ([], nodes[below])
+            path = below
+            labels = next(label for label in labels if label.name == path[-1]).children
+        return [path], nodes[path]
+
+    def _scores(
+        self,
+        logits: NDArray[np.floating],
+        leaves: NDArray[np.float64],
+        nodes: dict[Path, float],
+        chosen: list[Path],
+    ) -> tuple[LabelScore, ...]:
+        if nodes:
+            best = sorted(nodes, key=lambda path: -nodes[path])[: self._top_k]
+        else:
+            best = [self._paths[i] for i in np.argsort(-leaves, kind="stable")[: self._top_k]]
+        scores = []
+        for path in dict.fromkeys([*best, *chosen]):
+            i = self._leaf.get(path)
+            if i is None:
+                scores.append(LabelScore(path=path, probability=nodes[path]))
+            else:
+                scores.append(LabelScore(path=path, logit=float(logits[i]), probability=float(leaves[i])))
+        return tuple(sorted(scores, key=lambda score: -score.probability))

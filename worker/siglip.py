@@ -1,0 +1,241 @@
+"""SigLIP through transformers: the one module that imports torch.
+
+Preprocessing and text handling follow the checkpoint's own processor to the letter; see the model card
+(https://huggingface.co/google/siglip-base-patch16-512) and the paper (https://arxiv.org/abs/2303.15343).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+
+from ..schemas.errors import ModelLoadError, OutOfMemory, ScorerError
+from ..schemas.settings import Settings
+from .scorer import Pixels, Vectors
+
+log = logging.getLogger(__name__)
+
+TEXT_LENGTH = 64
+"""Tokens of every prompt. SigLIP was trained on exactly 64, padded, without an attention mask: padding any other
+way silently changes the scores."""
+
+_TEXT_BATCH = 64
+
+
+class SiglipEncoder:
+    """A SigLIP checkpoint, ready to encode. See `prelabel.worker.scorer.Encoder` for the meaning of the members.
+
+    Args:
+        model: hub id or local directory.
+        revision: hub commit; None is the repository's main branch.
+        model_id: `<model>@<revision8>` put on predictions.
+        device: "auto", "cpu", "cuda" or "mps".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+
+    Raises:
+        ModelLoadError: the checkpoint cannot be found or is not a fixed-resolution SigLIP, or the device is missing.
+    """
+
+    def __init__(
+        self, model: str, *, revision: str | None = None, model_id: str, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        self.model_id = model_id
+        self._device = pick_device(device)
+        self._dtype = _pick_dtype(dtype, self._device)
+        self.device = str(self._device)
+        self.dtype = str(self._dtype).removeprefix("torch.")
+        self._model, processor = _load(model, revision, self._dtype)
+        self._model.to(self._device)
+        self._tokenizer = processor.tokenizer
+        # SiglipTokenizer lower-cases and strips punctuation itself; SigLIP 2's Gemma tokenizer expects lower case.
+        self._lower = not isinstance(self._tokenizer, transformers.SiglipTokenizer)
+        image_processor = processor.image_processor
+        self._size = _input_size(image_processor, model)
+        self._resample = Image.Resampling(int(image_processor.resample))
+        mean = torch.tensor(image_processor.image_mean, dtype=torch.float32, device=self._device)
+        std = torch.tensor(image_processor.image_std, dtype=torch.float32, device=self._device)
+        self._rescale = float(image_processor.rescale_factor)
+        self._mean, self._std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+        self.logit_scale = self._model.logit_scale.detach().exp().item()
+        self.logit_bias = self._model.logit_bias.detach().item()
+        self.dim = int(self._model.config.vision_config.hidden_size)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, model_id: str) -> SiglipEncoder:
+        """The encoder the settings ask for.
+
+        Raises:
+            ModelLoadError: see the class.
+        """
+        return cls(
+            settings.model,
+            revision=settings.pinned_revision,
+            model_id=model_id,
+            device=settings.device,
+            dtype=settings.dtype,
+        )
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """Squash to the input size with the processor's own filter.
+
+        Args:
+            image: upright, RGB.
+
+        Returns:
+            `(height, width, 3)` uint8. Rescaling and normalising happen on the device, on a quarter of the bytes.
+        """
+        height, width = self._size
+        return np.asarray(image.resize((width, height), resample=self._resample), dtype=np.uint8)
+
+    def encode_images(self, batch: Pixels) -> Vectors:
+        """`(n, height, width, 3)` uint8 -> `(n, dim)` float32, un-normalised.
+
+        Raises:
+            OutOfMemory: the batch does not fit on the device.
+        """
+        with torch.inference_mode(), _device_errors(len(batch)):
+            pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
+            values = (pixels.to(torch.float32) * self._rescale - self._mean) / self._std
+            features = self._model.get_image_features(pixel_values=values.to(self._dtype))
+            return _to_numpy(features)
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """`n` texts -> `(n, dim)` float32, un-normalised. A text of more than 64 tokens is cut, with a warning."""
+        rows = []
+        for start in range(0, len(texts), _TEXT_BATCH):
+            batch = [text.lower() if self._lower else text for text in texts[start : start + _TEXT_BATCH]]
+            self._warn_of_truncation(batch)
+            encoded = self._tokenizer(
+                batch, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
+            )
+            with torch.inference_mode(), _device_errors(len(batch)):
+                # input_ids only: with an attention mask the embedding is another one.
+                rows.append(_to_numpy(self._model.get_text_features(input_ids=encoded["input_ids"].to(self._device))))
+        return np.concatenate(rows)
+
+    def _warn_of_truncation(self, texts: Sequence[str]) -> None:
+        with _quiet_tokenizer():
+            lengths = [len(ids) for ids in self._tokenizer(list(texts))["input_ids"]]
+        for text, length in zip(texts, lengths, strict=True):
+            if length > TEXT_LENGTH:
+                log.warning("prompt of %d tokens cut to %d, its end is not scored: %.80s…", length, TEXT_LENGTH, text)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a setting names; "auto" takes cuda, then mps, then cpu.
+
+    Raises:
+        ModelLoadError: the device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
+        raise ModelLoadError(
+            f"PRELABEL_DEVICE={name}, but torch {torch.__version__} sees no such device: "
+            "install a torch build for it (see README, GPU hosts) or set PRELABEL_DEVICE=cpu"
+        )
+    return torch.device(name)
+
+
+def _pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _load(model: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model in eval mode and its processor; warnings and bars of the loader do not reach the terminal."""
+    local = Path(model).expanduser()
+    name = str(local) if local.is_dir() else model
+    if not local.is_dir() and model.startswith((".", "/", "~")):
+        raise ModelLoadError(f"PRELABEL_MODEL={model}: no such directory")
+    try:
+        with _quiet_transformers():
+            processor = transformers.AutoProcessor.from_pretrained(name, revision=revision)
+            loaded = transformers.AutoModel.from_pretrained(name, revision=revision, dtype=dtype, use_safetensors=True)
+    except Exception as error:  # the loader raises a dozen unrelated types
+        raise ModelLoadError(_load_message(model, error)) from error
+    if loaded.config.model_type not in ("siglip", "siglip2") or not hasattr(loaded, "logit_bias"):
+        raise ModelLoadError(f"{model} is a {loaded.config.model_type!r} checkpoint; prelabel scores with SigLIP")
+    return loaded.eval(), processor
+
+
+def _load_message(model: str, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if Path(model).expanduser().is_dir():
+        return f"cannot load the checkpoint in {model}: {reason}"
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    fix = (
+        "HF_HUB_OFFLINE is set and it is not in the cache (HF_HOME): copy it there"
+        if offline
+        else "is the hub reachable from here? Otherwise download it elsewhere"
+    )
+    return f"cannot load {model}: {reason} ({fix}, or set PRELABEL_MODEL to a local directory)"
+
+
+def _input_size(image_processor: Any, model: str) -> tuple[int, int]:
+    size = image_processor.size
+    height, width = getattr(size, "height", None), getattr(size, "width", None)
+    if isinstance(size, dict):
+        height, width = size.get("height"), size.get("width")
+    if not height or not width or not image_processor.do_resize or not image_processor.do_normalize:
+        raise ModelLoadError(f"{model} is no fixed-resolution SigLIP: its image processor does not squash to one size")
+    return int(height), int(width)
+
+
+def _to_numpy(features: Any) -> Vectors:
+    # transformers 5 returns an output object, 4 returned the tensor.
+    tensor = getattr(features, "pooler_output", features)
+    result: Vectors = tensor.to(torch.float32).cpu().numpy()
+    return result
+
+
+@contextlib.contextmanager
+def _device_errors(count: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(f"no memory for a batch of {count}") from error
+    except RuntimeError as error:
+        # The CPU allocator raises a plain RuntimeError.
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise OutOfMemory(f"no memory for a batch of {count}") from error
+        raise ScorerError(f"forward pass failed: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _quiet_tokenizer() -> Iterator[None]:
+    """The tokenizer warns of long input without naming it; our own warning does."""
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,109 @@
+"""`prelabel worker`: a small parent that keeps one Celery worker alive.
+
+It starts the worker as a child, frees its leases the moment it dies, and starts it again with backoff. A worker
+that cannot start as it is set up (no such model) is not started again. The parent never loads the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, Any
+
+from ..integrations.broker import Sender, connect_redis
+from ..schemas.errors import PrelabelError
+from ..schemas.settings import Settings
+from .ledger import Ledger
+from .processes import EXIT_CONFIG, WORKER_NAME_VARIABLE, kill, new_worker_name, spawn
+
+log = logging.getLogger(__name__)
+
+_STABLE_S = 60.0
+"""A child that ran this long counts as healthy: the next death starts the backoff anew."""
+
+_LONGEST_PAUSE_S = 30.0
+
+
+class Supervisor:
+    """Runs and restarts one worker child until told to stop.
+
+    Args:
+        settings: where Redis is, how long stopping may take.
+        output: where the child's log goes; None is this process's stderr.
+    """
+
+    def __init__(self, settings: Settings, output: IO[bytes] | None = None) -> None:
+        self._settings = settings
+        self._output = output
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stop = threading.Event()
+        self._signals = 0
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT (the second one kills). Returns the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        pause = 0.5
+        while not self._stop.is_set():
+            started = time.monotonic()
+            status = self._run_child()
+            if self._stop.is_set() or status == 0:
+                return 0
+            if status == EXIT_CONFIG:
+                return EXIT_CONFIG
+            if time.monotonic() - started > _STABLE_S:
+                pause = 0.5
+            log.error("the worker died (%s); starting it again in %.1f s", _describe(status), pause)
+            self._stop.wait(pause)
+            pause = min(_LONGEST_PAUSE_S, pause * 2)
+        return 0
+
+    def _run_child(self) -> int:
+        name = new_worker_name()
+        self._child = spawn(worker_command(name), env={WORKER_NAME_VARIABLE: name}, output=self._output)
+        status = self._child.wait()
+        if status != 0:
+            self._free_leases(name)
+        return status
+
+    def _free_leases(self, name: str) -> None:
+        """What a dead child had leased goes back on its queue now, not when the leases run out."""
+        try:
+            client = connect_redis(self._settings)
+            ledger = Ledger(client, owner=name, lease_s=self._settings.lease_s, ttl_s=self._settings.job_ttl_s)
+            sender = Sender(self._settings)
+            for ref in ledger.free_owner(name):
+                queue = ledger.queue_of(ref.job_id)
+                if queue:
+                    sender.score_chunk(ref.job_id, ref.chunk, queue)
+        except (PrelabelError, Exception) as error:  # the sweepers do it a little later
+            log.warning("could not free the dead worker's leases: %s", error)
+
+    def _on_signal(self, *_: Any) -> None:
+        self._stop.set()
+        self._signals += 1
+        if self._child is None or self._child.poll() is not None:
+            return
+        if self._signals == 1:
+            self._child.terminate()
+        else:
+            kill(self._child)
+
+
+def worker_command(name: str) -> list[str]:
+    """The Celery command line of one worker."""
+    return [
+        sys.executable,
+        *("-m", "celery", "-A", "prelabel.worker.app", "worker"),
+        *("--without-gossip", "--without-mingle", "--hostname", f"{name}@%h"),
+    ]
+
+
+def _describe(status: int) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"
