@@ -97,7 +97,7 @@ class Client:
         queue: str,
         on_submitted: Callable[[int], None] | None,
     ) -> None:
-        chunks = make_chunks(_absolute(Item.of(item)) for item in items)
+        chunks = make_chunks(absolute_item(Item.of(item)) for item in items)
         sent_chunks = sent_items = 0
         while batch := list(islice(chunks, _CHUNKS_PER_TRIP)):
             self.store.add_chunks(job_id, sent_chunks, batch)
@@ -191,6 +191,21 @@ class Job:
             if left <= 0:
                 raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s")
 
+    def results_so_far(self) -> Iterator[Prediction]:
+        """The predictions there are now, without waiting for more."""
+        after = "0"
+        while True:
+            with broker_errors(self._client.settings):
+                after, predictions = self._store.results(self.id, after, None)
+            if not predictions:
+                return
+            yield from predictions
+
+    def failures(self) -> Iterator[Prediction]:
+        """The predictions of failed items, in no order."""
+        with broker_errors(self._client.settings):
+            yield from self._store.failures(self.id)
+
     def wait(self, timeout: float | None = None) -> Progress:
         """Block until the job has ended.
 
@@ -253,8 +268,8 @@ def make_chunks(items: Iterable[Item]) -> Iterator[Chunk]:
         yield Chunk(first=first, items=tuple(held))
 
 
-def _absolute(item: Item) -> Item:
-    """Local paths made absolute: the worker's current folder is another one."""
+def absolute_item(item: Item) -> Item:
+    """The item with local paths made absolute: the worker's current folder is another one."""
     if all(_SCHEME.match(image.uri) for image in item.images):
         return item
     images = tuple(

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(50 * 2**20, ge=1024, description="Largest request body the adapter reads")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
-        validation_alias=AliasChoices("log_level", "LOG_LEVEL", "PRELABEL_LOG_LEVEL"),
+        validation_alias=AliasChoices("log_level", "PRELABEL_LOG_LEVEL", "LOG_LEVEL"),
         description="Log level",
     )
 
@@ -124,6 +124,22 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+    def environment(self) -> dict[str, str]:
+        """What differs from the defaults, as variables for a child process. Holds secrets: never log it."""
+        made = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value == field.default:
+                continue
+            alias = field.validation_alias
+            variable = alias.choices[1] if isinstance(alias, AliasChoices) else f"PRELABEL_{name.upper()}"
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            elif isinstance(value, tuple):
+                value = (os.pathsep if name == "image_roots" else ",").join(map(str, value))
+            made[str(variable)] = str(value)
+        return made
 
     @property
     def pinned_revision(self) -> str | None:

@@ -53,12 +53,12 @@ def _packaged_binary(package: Path) -> Path:
 
 
 @contextmanager
-def embedded_broker(directory: Path, *, port: int | None = None) -> Iterator[str]:
+def embedded_broker(directory: Path, *, port: int = DEFAULT_PORT) -> Iterator[str]:
     """Run a server on loopback while the block runs.
 
     Args:
         directory: where it keeps its data; created. One server per directory.
-        port: where to listen; None takes 6379 when it is free, else any free port.
+        port: where to listen when it is free; else, or with 0, any free port.
 
     Yields:
         Its redis URL.
@@ -76,7 +76,7 @@ def embedded_broker(directory: Path, *, port: int | None = None) -> Iterator[str
             raise ConfigError(
                 f"an embedded broker already runs in {directory}: `prelabel up` is running in another terminal"
             ) from None
-        chosen = port if port is not None else _free_port()
+        chosen = _free_port(port)
         log_path = directory / "server.log"
         with log_path.open("wb") as output:
             child = spawn([binary, "-"], stdin=_server_config(directory, chosen).encode(), output=output)
@@ -103,8 +103,8 @@ def _server_config(directory: Path, port: int) -> str:
     )
 
 
-def _free_port() -> int:
-    for port in (DEFAULT_PORT, 0):
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -1,0 +1,41 @@
+"""The `prelabel` command. Each command imports what it needs when it runs: `prelabel jobs` needs no torch."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from . import doctor, jobs, label_studio, score, services
+from .console import err
+from .demo import demo
+
+app = typer.Typer(
+    name="prelabel",
+    help="Pre-label images for labeling teams: Redis queue, GPU workers, SigLIP zero-shot, Label Studio.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command(rich_help_panel="Try it")(score.score)
+app.command(rich_help_panel="Try it")(demo)
+app.command(rich_help_panel="Run it")(services.up)
+app.command(rich_help_panel="Run it")(services.worker)
+app.command(rich_help_panel="Run it")(services.serve)
+app.command(rich_help_panel="Run it")(doctor.doctor)
+app.command(rich_help_panel="Label Studio")(label_studio.connect)
+app.command(rich_help_panel="Jobs")(jobs.submit)
+app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
+app.command(rich_help_panel="Jobs")(jobs.status)
+app.command(rich_help_panel="Jobs")(jobs.cancel)
+app.command(rich_help_panel="Jobs")(jobs.retry)
+app.command(rich_help_panel="Jobs")(jobs.results)
+
+
+def main() -> None:
+    """Entry point of the `prelabel` script."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(130)

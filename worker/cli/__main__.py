@@ -1,0 +1,5 @@
+"""`python -m prelabel.worker.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,108 @@
+"""What every command shares: where it prints, how progress looks, how user mistakes end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ...schemas.errors import ConfigError, PrelabelError
+from ...schemas.jobs import Progress as JobProgress
+from ...schemas.predictions import Prediction
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+EXIT_USER = 2
+EXIT_FAILED = 1
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Show our own errors as one line and an exit status: 2 for something to fix, 1 for trouble outside."""
+    try:
+        yield
+    except PrelabelError as error:
+        fail(str(error), EXIT_USER if isinstance(error, ConfigError) else EXIT_FAILED)
+    except BrokenPipeError:  # `prelabel results JOB | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
+    """One red line on stderr, then exit."""
+    err.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
+    sys.exit(status)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def bar() -> Progress:
+    """A progress bar: description, counts, bar, time, and a free `detail` text. On stderr, so stdout can be piped."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+        console=err,
+    )
+
+
+def job_detail(progress: JobProgress) -> str:
+    """`42.1 images/s, 3 failed, 12 s left`, as far as known."""
+    parts = []
+    if progress.rate:
+        parts.append(f"{progress.rate:.1f} images/s")
+    if progress.failed:
+        parts.append(f"[red]{progress.failed} failed[/]")
+    if progress.eta_s:
+        parts.append(f"{duration(progress.eta_s)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def predictions_table(predictions: Iterable[Prediction], title: str | None = None) -> Table:
+    """Image, answer, confidence with a bar, and the runners-up."""
+    table = Table("image", "answer", "confidence", "next best", title=title, expand=False)
+    for prediction in predictions:
+        name = _plain(prediction.item.id)
+        if prediction.error:
+            table.add_row(name, f"[red]{prediction.error.kind}[/]", "", _plain(prediction.error.message))
+            continue
+        for answer in prediction.answers:
+            chosen = ", ".join(" > ".join(path) for path in answer.paths) or "[dim]none[/]"
+            others = [score for score in answer.scores if score.path not in answer.paths and score.logit is not None]
+            runners = ", ".join(f"{score.label} {score.probability:.2f}" for score in others[:2])
+            table.add_row(name, chosen, confidence_bar(answer.confidence), f"[dim]{_plain(runners)}[/]")
+    return table
+
+
+def confidence_bar(confidence: float) -> str:
+    """`0.87 ████████▋`, green from 0.8, yellow from 0.5."""
+    colour = "green" if confidence >= 0.8 else "yellow" if confidence >= 0.5 else "red"
+    return f"{confidence:.2f} [{colour}]{'█' * round(confidence * 10):<10}[/]"
+
+
+def _plain(text: str) -> str:
+    """Text from outside, so that `[` in a file name is no markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,133 @@
+"""`prelabel demo`: the whole story on generated images, nothing to configure."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ...schemas.errors import ConfigError
+from ...schemas.settings import get_settings, load_settings
+from .console import confidence_bar, err, out, user_errors
+from .jobs import follow
+
+if TYPE_CHECKING:
+    from ..demo.report import ChapterResult
+
+_SHOWN = 6
+
+
+def demo(
+    report: Annotated[Path, typer.Option(help="Where the HTML report goes")] = Path("demo-report.html"),
+    seed: Annotated[int, typer.Option(help="Other pictures")] = 7,
+) -> None:
+    """Watch it work: images into Redis, a worker scores them, predictions come back.
+
+    Draws about 200 pictures of coloured shapes, starts a Redis and a worker of its own, submits three jobs (single
+    choice, multiple choice, a taxonomy of two levels), shows the predictions beside the truth and writes a report.
+    It uses a small checkpoint that comes with prelabel and was trained on such pictures; some combinations of
+    colour and shape were kept from it, and the demo says how it does on those.
+    """
+    with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+        try:
+            from ..demo import story
+            from ..demo.report import ChapterResult, write_report
+            from ..stack import local_stack
+        except ImportError as error:
+            raise ConfigError(f"the demo needs `pip install prelabel[all]` ({error.name} is missing)") from None
+
+        root = Path(directory)
+        settings = load_settings(
+            **{**get_settings().model_dump(), "model": str(story.CHECKPOINT), "revision": None, "image_roots": (root,)}
+        )
+        with err.status("drawing pictures"):
+            pictures = story.draw_pictures(root, seed=seed)
+        embedded = "redis_url" not in get_settings().model_fields_set
+        results: list[ChapterResult] = []
+        try:
+            with local_stack(settings, root / "state", adapter=False, embedded=embedded, broker_port=0) as stack:
+                with err.status("starting") as status:
+                    stack.wait_until_ready(status.update)
+                client = stack.client()
+                worker = client.workers()[0]
+                out.print(f"Redis    {stack.settings_shown_url()}" + (" (embedded, AOF on)" if embedded else ""))
+                out.print(f"worker   {worker.model} on {worker.device} ({worker.dtype})")
+                out.print(
+                    "         the demo's own small SigLIP checkpoint; the default PRELABEL_MODEL is "
+                    "google/siglip-base-patch16-512"
+                )
+                out.print(f"pictures {len(pictures)}, generated, in {root}\n")
+                for chapter in story.chapters(pictures):
+                    job = client.submit(
+                        [str(picture.path) for picture in chapter.pictures],
+                        chapter.taxonomy,
+                        name=f"demo: {chapter.name}",
+                    )
+                    follow(job, f"{chapter.name}: {chapter.question}")
+                    predictions = sorted(job.results(), key=lambda prediction: prediction.ordinal)
+                    results.append(ChapterResult(chapter, predictions, job.progress()))
+        except KeyboardInterrupt:
+            err.print("stopped")
+            raise typer.Exit(130) from None
+        for result in results:
+            out.print(_table(result))
+        out.print(_accuracy_table(results))
+        write_report(report, results)
+        out.print(f"report   {report.resolve()}")
+        failed = sum(result.progress.failed for result in results)
+    if failed:
+        err.print(f"[red]{failed} items failed[/]")
+        raise typer.Exit(1)
+
+
+def _table(result: ChapterResult) -> Table:
+    """The first few predictions of a job, each beside the truth."""
+    chapter = result.chapter
+    progress = result.progress
+    rate = f", {progress.rate:.0f} images/s" if progress.rate else ""
+    table = Table(
+        "picture",
+        "prediction",
+        "confidence",
+        "truth",
+        title=f"{chapter.name}: {chapter.question} ({progress.done} of {progress.total}{rate})",
+        title_justify="left",
+    )
+    step = max(1, len(result.predictions) // _SHOWN)
+    for prediction in result.predictions[::step][:_SHOWN]:
+        mark = "[green]✓[/]" if chapter.right(prediction) else "[red]✗[/]"
+        table.add_row(
+            Path(prediction.item.id).name,
+            _paths(prediction.answer.paths) if prediction.answer else "[red]failed[/]",
+            confidence_bar(prediction.confidence or 0.0),
+            f"{mark} {_paths(sorted(chapter.truth[prediction.item.images[0].uri]))}",
+        )
+    return table
+
+
+def _accuracy_table(results: Sequence[ChapterResult]) -> Table:
+    table = Table(
+        "job",
+        "what",
+        "combinations trained on",
+        "combinations never trained on",
+        title="accuracy against the generated truth",
+        title_justify="left",
+    )
+    for result in results:
+        for accuracy in result.accuracies:
+            table.add_row(
+                result.chapter.name,
+                accuracy.what,
+                f"{accuracy.trained:.1%}" if accuracy.trained is not None else "",
+                f"{accuracy.held_out:.1%}" if accuracy.held_out is not None else "",
+            )
+    return table
+
+
+def _paths(paths: Sequence[tuple[str, ...]]) -> str:
+    return ", ".join(" > ".join(path) for path in paths) or "none"

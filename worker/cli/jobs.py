@@ -1,0 +1,208 @@
+"""Commands about jobs: submit, jobs, status, cancel, retry, results."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ...integrations.client import Client, Job
+from ...schemas.errors import ConfigError
+from ...schemas.jobs import Priority, Progress
+from . import options
+from .console import bar, duration, err, job_detail, out, predictions_table, print_json, user_errors
+
+JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
+
+_SHOWN = 20
+
+
+def submit(
+    images: Annotated[list[str], typer.Argument(help="Image files or URLs; - reads one a line from stdin")],
+    labels: options.Labels = None,
+    taxonomy: options.TaxonomyFile = None,
+    multiple: options.Multiple = False,
+    threshold: options.Threshold = None,
+    template: options.Template = None,
+    priority: Annotated[Priority, typer.Option(help="interactive overtakes any bulk backlog")] = Priority.BULK,
+    name: Annotated[str, typer.Option(help="A name for `prelabel jobs`")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay and show progress until the job has ended")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Queue images to be scored by the workers.
+
+    prelabel submit photos/*.jpg --labels cat,dog --wait
+    find /data -name '*.jpg' | prelabel submit - --taxonomy animals.json
+    """
+    with user_errors():
+        chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
+        client = Client()
+        with err.status("submitting") as status:
+            job = client.submit(
+                _references(images),
+                chosen,
+                priority=priority,
+                name=name,
+                on_submitted=lambda count: status.update(f"submitting: {count:,} images"),
+            )
+        if as_json:
+            print_json({"job": job.id, "total": job.progress().total})
+        else:
+            out.print(job.id)
+        if not client.workers():
+            err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
+        if wait:
+            follow(job)
+            _show_end(job.progress())
+
+
+def follow(job: Job, description: str | None = None) -> None:
+    """Show a job's progress bar until it has ended."""
+    with bar() as shown:
+        task = shown.add_task(description or f"job {job.id}", total=None, detail="")
+        while True:
+            progress = job.progress()
+            shown.update(
+                task, total=progress.total, completed=progress.done + progress.failed, detail=job_detail(progress)
+            )
+            if progress.state.ended:
+                return
+            time.sleep(0.2)
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20, as_json: options.AsJson = False
+) -> None:
+    """List jobs with their progress, the queues and the workers."""
+    with user_errors():
+        client = Client()
+        found = client.jobs(limit)
+        queues, workers = client.queues(), client.workers()
+    if as_json:
+        print_json(
+            {
+                "jobs": [_progress_json(progress) for progress in found],
+                "queues": queues,
+                "workers": [worker.model_dump(mode="json") for worker in workers],
+            }
+        )
+        return
+    table = Table("job", "name", "state", "done", "failed", "total", "images/s", "left", "age")
+    for progress in found:
+        table.add_row(*_progress_row(progress))
+    out.print(table if found else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
+    out.print("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items()))
+    if workers:
+        for worker in workers:
+            out.print(f"worker {worker.name}: {worker.model} on {worker.device} ({worker.dtype})")
+    else:
+        out.print("[yellow]no worker is running[/]: `prelabel worker`, or `prelabel up`")
+
+
+def status(
+    job_id: JobId,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay and show progress until the job has ended")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show one job: counts, rate, time left, and what failed."""
+    with user_errors():
+        job = Client().job(job_id)
+        if wait:
+            follow(job)
+        progress = job.progress()
+        if as_json:
+            print_json(_progress_json(progress))
+            return
+        _show_end(progress)
+        failed = [prediction for prediction, _ in zip(job.failures(), range(_SHOWN), strict=False)]
+        if failed:
+            out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
+            out.print(f"try them again: prelabel retry {job_id}")
+
+
+def cancel(job_id: JobId) -> None:
+    """Stop a job; what is done stays."""
+    with user_errors():
+        stopped = Client().job(job_id).cancel()
+    out.print("cancelled" if stopped else "it had ended already")
+
+
+def retry(job_id: JobId) -> None:
+    """Send a job's failed items again."""
+    with user_errors():
+        count = Client().job(job_id).retry_failed()
+    out.print(f"{count} items sent again" if count else "nothing failed")
+
+
+def results(
+    job_id: JobId,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write one JSON object a line to this file", show_default=False),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print a job's predictions: a table, or with --json or -o one JSON object a line."""
+    with user_errors():
+        job = Client().job(job_id)
+        stream = job.results() if wait else job.results_so_far()
+        if output:
+            count = 0
+            try:
+                with output.open("w") as file:
+                    for prediction in stream:
+                        file.write(prediction.to_json() + "\n")
+                        count += 1
+            except OSError as error:
+                raise ConfigError(f"cannot write {output}: {error.strerror}") from None
+            err.print(f"{count} predictions written to {output}")
+        elif as_json:
+            for prediction in stream:
+                sys.stdout.write(prediction.to_json() + "\n")
+        else:
+            shown = [prediction for prediction, _ in zip(stream, range(_SHOWN), strict=False)]
+            out.print(predictions_table(shown))
+            total = job.progress().total
+            if total > len(shown):
+                out.print(f"first {len(shown)} of {total}; all of them: prelabel results {job_id} -o results.jsonl")
+
+
+def _references(images: list[str]) -> Iterator[str]:
+    for image in images:
+        if image == "-":
+            yield from (line.strip() for line in sys.stdin if line.strip())
+        else:
+            yield image
+
+
+def _progress_json(progress: Progress) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(progress.model_dump_json())
+    return {**made, "pending": progress.pending}
+
+
+def _progress_row(progress: Progress) -> list[str]:
+    colour = {"done": "green", "running": "cyan", "cancelled": "yellow"}.get(progress.state.value, "white")
+    return [
+        progress.job_id,
+        progress.name,
+        f"[{colour}]{progress.state.value}[/]",
+        str(progress.done),
+        f"[red]{progress.failed}[/]" if progress.failed else "0",
+        str(progress.total),
+        f"{progress.rate:.1f}" if progress.rate else "",
+        duration(progress.eta_s) if progress.eta_s else "",
+        duration(max(0.0, time.time() - progress.created_at)),
+    ]
+
+
+def _show_end(progress: Progress) -> None:
+    table = Table("job", "name", "state", "done", "failed", "total", "images/s", "left", "age")
+    table.add_row(*_progress_row(progress))
+    out.print(table)

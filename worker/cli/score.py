@@ -1,0 +1,61 @@
+"""`prelabel score`: no queue, no server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...schemas.items import Item
+from ...schemas.predictions import Prediction
+from ...schemas.settings import get_settings, load_settings
+from . import options
+from .console import bar, err, out, predictions_table, print_json, user_errors
+
+
+def score(
+    images: Annotated[list[str], typer.Argument(help="Image files or URLs")],
+    labels: options.Labels = None,
+    taxonomy: options.TaxonomyFile = None,
+    multiple: options.Multiple = False,
+    threshold: options.Threshold = None,
+    template: options.Template = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score images here and now: no Redis, no worker.
+
+    The quickest way to try labels and prompts before a project is queued:
+
+        prelabel score photos/*.jpg --labels cat,dog,"empty sofa"
+    """
+    with user_errors():
+        chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
+        from pathlib import Path
+
+        from ...integrations.client import absolute_item
+        from ...integrations.model_identity import settings_model_id
+        from ..fetch import Fetcher
+        from ..local import score_images
+        from ..siglip import SiglipEncoder
+
+        settings = get_settings()
+        # Whoever types a path may read it: the roots guard against references that come through a queue.
+        settings = load_settings(**{**settings.model_dump(), "image_roots": (Path("/"),)})
+        with err.status(f"loading {settings.model}"):
+            encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
+        fetcher = Fetcher(settings)
+        items = [absolute_item(Item.of(image)) for image in images]
+        found: list[Prediction] = []
+        with bar() as progress:
+            task = progress.add_task("scoring", total=len(items), detail="")
+            for prediction in score_images(items, chosen, encoder=encoder, fetch=fetcher.fetch, settings=settings):
+                found.append(prediction)
+                progress.advance(task)
+        fetcher.close()
+    if as_json:
+        print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in found])
+    else:
+        out.print(predictions_table(found))
+        err.print(f"[dim]{encoder.model_id} on {encoder.device}[/]")
+    if any(prediction.error for prediction in found):
+        raise typer.Exit(1)

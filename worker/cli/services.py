@@ -1,0 +1,105 @@
+"""Commands that run until they are stopped: up, worker, serve."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ...schemas.errors import ConfigError
+from ...schemas.settings import Settings, get_settings, load_settings
+from .console import err, out, user_errors
+
+
+def up(
+    model: Annotated[
+        str | None, typer.Option(help="Hub id or directory; default PRELABEL_MODEL", show_default=False)
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the adapter; default 9090", show_default=False)] = None,
+) -> None:
+    """Run everything on this machine: Redis, a worker and the Label Studio adapter.
+
+    Needs no server: a packaged Redis-compatible one is started on a free loopback port, with its data in the state
+    directory, so that queued work survives a restart. With PRELABEL_REDIS_URL set that Redis is used instead.
+    Ctrl-C stops all of it.
+    """
+    with user_errors():
+        from ..stack import local_stack
+
+        settings = _with(get_settings(), model=model, port=port)
+        embedded = "redis_url" not in get_settings().model_fields_set
+        try:
+            with local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack:
+                _interrupt_on_sigterm()
+                with err.status("starting") as status:
+                    stack.wait_until_ready(status.update)
+                table = Table(show_header=False, box=None)
+                table.add_row("Redis", stack.settings_shown_url(), "(embedded)" if embedded else "(PRELABEL_REDIS_URL)")
+                worker = stack.client().workers()[0]
+                table.add_row("worker", worker.model, f"on {worker.device}, {worker.dtype}")
+                table.add_row("adapter", stack.adapter_url or "", "Label Studio > Settings > Model > this URL")
+                table.add_row("logs", str(stack.logs), "")
+                out.print(table)
+                if stack.redis_url != "redis://127.0.0.1:6379/0" and embedded:
+                    out.print(f"in other terminals: [bold]export PRELABEL_REDIS_URL={stack.redis_url}[/]")
+                out.print("ready; Ctrl-C stops everything")
+                while True:
+                    stack.check()
+                    time.sleep(0.5)
+        except KeyboardInterrupt:
+            err.print("stopped")
+
+
+def worker() -> None:
+    """Run one worker: it takes chunks from Redis, scores them, and is started again should it die.
+
+    One worker per GPU. The first SIGTERM or Ctrl-C lets it finish or hand back what it has (PRELABEL_GRACE_S), the
+    second stops it at once; nothing is lost either way.
+    """
+    with user_errors():
+        get_settings()
+        from ..logs import configure_logging
+        from ..supervisor import Supervisor
+
+        configure_logging(get_settings().log_level)
+        sys.exit(Supervisor(get_settings()).run())
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address; default PRELABEL_HOST or 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; default PRELABEL_PORT or 9090")] = None,
+) -> None:
+    """Run the Label Studio ML-backend adapter."""
+    with user_errors():
+        settings = _with(get_settings(), host=host, port=port)
+        try:
+            import uvicorn
+
+            from ...integrations.label_studio.app import create_app
+        except ImportError as error:
+            raise ConfigError(
+                f"the adapter needs `pip install prelabel[label-studio]` ({error.name} is missing)"
+            ) from None
+        from ...integrations.client import Client
+        from ...integrations.model_identity import settings_model_id
+        from ..logs import configure_logging
+
+        configure_logging(settings.log_level)
+        app = create_app(settings, Client(settings), model=settings_model_id(settings))
+        uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+
+
+def _with(settings: Settings, **changes: Any) -> Settings:
+    given = {name: value for name, value in changes.items() if value is not None}
+    return load_settings(**{**settings.model_dump(), **given}) if given else settings
+
+
+def _interrupt_on_sigterm() -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
