@@ -48,7 +48,7 @@ class JobKeys:
 
     Attributes:
         meta: hash: `spec`, `created`, `submitted` (items), `next_chunk`, `sealed`, `cancelled`, `started`,
-            `updated` (Unix seconds), `push_ready`, `push_cursor`, `push_intent`, `push_error`.
+            `updated` (Unix seconds), `push_ready`, `push_cursor`, `push_error`.
         chunks: hash: chunk index -> JSON of `Chunk`.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms; 0 is "on its queue".
         leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `attempts:<chunk>`.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -128,7 +129,7 @@ class Taxonomy(WireModel):
             raise ConfigError(f"template {self.template!r} must contain {{label}}")
         return self
 
-    @property
+    @cached_property
     def is_tree(self) -> bool:
         """Whether any label has children."""
         return any(label.children for label in self.labels)
@@ -168,7 +169,7 @@ class Taxonomy(WireModel):
             return DEFAULT_MULTIPLE_THRESHOLD
         return DEFAULT_TREE_THRESHOLD if self.is_tree else None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """64 hex digits that change when, and only when, an answer could: sha256 over what scoring reads.
 

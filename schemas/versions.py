@@ -21,13 +21,16 @@ def model_id(model: str, revision: str | None) -> str:
 def model_version(model: str, controls: Sequence[Control]) -> str:
     """`<model>@<revision8>+tax.<fingerprint6>`, the string Label Studio tells predictions apart by.
 
+    The fingerprint is the taxonomy's; where a platform has named the controls, it covers their names and images too,
+    for the stored answer holds them.
+
     Args:
         model: a `model_id`.
-        controls: every control of the job; with several the fingerprint covers all of them.
+        controls: every control of the job.
     """
-    if len(controls) == 1 and controls[0].image is None:
+    if len(controls) == 1 and controls[0] == Control(taxonomy=controls[0].taxonomy):
         fingerprint = controls[0].taxonomy.fingerprint
     else:
-        parts = sorted(f"{control.name}\0{control.image or ''}\0{control.taxonomy.fingerprint}" for control in controls)
+        parts = sorted(f"{one.name}\0{one.image or ''}\0{one.taxonomy.fingerprint}" for one in controls)
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return f"{model}+tax.{fingerprint[:6]}"

@@ -1,8 +1,7 @@
 """Pushes a job's finished predictions to its platform: in batches, in order, each item once.
 
-Pushing is not idempotent on Label Studio's side, so an intent is written before a batch is sent and removed
-after it is marked as pushed. An intent found at the start means that a pusher died in between, or got no reply:
-then the platform is asked what it already has.
+Pushing is not idempotent on Label Studio's side, and a pusher can die between sending a batch and marking it, or
+lose to a person who opened the task and was answered inline. So the platform is asked first what it has already.
 """
 
 from __future__ import annotations
@@ -122,11 +121,9 @@ class JobPusher:
 
     def _push_batch(self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction]) -> bool:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
-        in_doubt = bool(self._redis.hexists(keys.meta, "push_intent")) or target.hold
         for attempt in range(_ATTEMPTS):
-            self._redis.hset(keys.meta, "push_intent", wanted[0].ordinal)
             try:
-                report = self._get_platform().push(target, wanted, check_existing=in_doubt or attempt > 0)
+                report = self._get_platform().push(target, wanted, check_existing=True)
             except TransientError as error:
                 pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
                 log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
@@ -148,7 +145,7 @@ class JobPusher:
                 pipe.setbit(keys.pushed, ordinal, 1)
             for ordinal, reason in report.rejected:
                 pipe.hset(keys.push_failed, ordinal, reason[:500])
-            pipe.hdel(keys.meta, "push_intent", "push_error")
+            pipe.hdel(keys.meta, "push_error")
             pipe.execute()
 
     def _bits(self, keys: JobKeys, ordinals: Sequence[int]) -> list[int]:

@@ -6,9 +6,11 @@ import sys
 
 import typer
 
-from . import doctor, jobs, label_studio, score, services
+from . import jobs, score, services
 from .console import err
 from .demo import demo
+from .doctor import doctor
+from .label_studio import connect
 
 app = typer.Typer(
     name="prelabel",
@@ -22,8 +24,8 @@ app.command(rich_help_panel="Try it")(demo)
 app.command(rich_help_panel="Run it")(services.up)
 app.command(rich_help_panel="Run it")(services.worker)
 app.command(rich_help_panel="Run it")(services.serve)
-app.command(rich_help_panel="Run it")(doctor.doctor)
-app.command(rich_help_panel="Label Studio")(label_studio.connect)
+app.command(rich_help_panel="Run it")(doctor)
+app.command(rich_help_panel="Label Studio")(connect)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

@@ -45,7 +45,7 @@ def doctor(
     """
     with user_errors():
         settings = get_settings()
-    checks = []
+    checks: list[Check] = []
     for examine in (_redis, _workers, lambda s: _model(s, load_model), _label_studio, _disk):
         checks += _guarded(examine, settings)
     if as_json:
@@ -69,7 +69,7 @@ def _guarded(examine: Callable[[Settings], Iterator[Check]], settings: Settings)
 
 def _redis(settings: Settings) -> Iterator[Check]:
     with broker_errors(settings):
-        info: dict[str, Any] = connect_redis(settings).info()  # type: ignore[assignment]  # redis-py: any reply
+        info: dict[str, Any] = connect_redis(settings).info()
     name = f"{info.get('server_name', 'redis')} {info['redis_version']}"
     yield Check("redis", "ok", f"{name} at {shown_url(settings)}")
     if not info.get("aof_enabled"):

@@ -1,0 +1,85 @@
+"""What every test shares: an environment without prelabel's variables, a real broker process, a real worker process."""
+
+from __future__ import annotations
+
+import os
+
+# Read by the hub library when it is imported: no test may wait for a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prelabel.integrations import Client
+from prelabel.schemas import Settings, get_settings
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.story import CHECKPOINT
+from prelabel.worker.embedded import embedded_broker
+from prelabel.worker.stack import Stack, local_stack
+
+FOREIGN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "LOG_LEVEL", "AWS_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """No variable of the person who runs the tests reaches them, and no hub is asked for a model."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(FOREIGN):
+                patch.delenv(name)
+        get_settings.cache_clear()
+        yield
+        get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis-compatible server process on a free port."""
+    with embedded_broker(tmp_path_factory.mktemp("broker"), port=0) as url:
+        yield url
+
+
+@pytest.fixture
+def settings(broker_url: str) -> Settings:
+    """Settings that point at the test broker and the demo checkpoint."""
+    return load_settings(redis_url=broker_url, model=str(CHECKPOINT))
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """A client of a broker that holds nothing."""
+    made = Client(settings)
+    made.store._redis.flushall()
+    yield made
+    made.store._redis.flushall()
+
+
+@pytest.fixture(scope="session")
+def pictures_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder the test worker may read images from."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Iterator[Stack]:
+    """A broker, a supervised Celery worker with the demo checkpoint, and the adapter: real processes."""
+    settings = load_settings(
+        model=str(CHECKPOINT), image_roots=(pictures_dir,), port=0, fetch_timeout_s=3, fetch_attempts=2
+    )
+    with local_stack(settings, tmp_path_factory.mktemp("stack"), adapter=True, embedded=True, broker_port=0) as running:
+        running.wait_until_ready(timeout_s=120)
+        yield running
+
+
+def eventually(condition, timeout_s: float = 20.0):
+    """The first truthy value of `condition()`; fails when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s} s")

@@ -1,0 +1,150 @@
+import pytest
+
+from prelabel.integrations.label_studio.connect import PAGE_SIZE, connect
+from prelabel.schemas import model_version
+from prelabel.schemas.label_config import LabelConfig
+
+MODEL = "siglip@12345678"
+URL = "http://prelabel:9090"
+XML = (
+    '<View><Image name="img" value="$image"/><Text name="t" value="$t"/><Choices name="cls" toName="img">'
+    '<Choice value="Cat"/><Choice value="Dog"/></Choices><Choices name="mood" toName="t"><Choice value="x"/></Choices>'
+    "</View>"
+)
+VERSION = model_version(MODEL, LabelConfig.parse(XML).to_controls())
+
+
+class FakeClient:
+    def submit(self, items, controls, **options):
+        self.items, self.controls, self.options = list(items), controls, options
+        self.id = "job1"
+        return self
+
+
+@pytest.fixture
+def run(label_studio, settings):
+    def run(project=1, url=URL, client=None, all_tasks=False, **overrides):
+        return connect(
+            settings(**overrides), project=project, backend_url=url, model=MODEL, client=client, pre_label_all=all_tasks
+        )
+
+    return run
+
+
+def statuses(steps):
+    return [(step.name, step.status) for step in steps]
+
+
+def test_connect_and_again(label_studio, run):
+    label_studio.add_project(1, XML)
+    steps = run()
+    assert statuses(steps) == [
+        ("token", "ok"),
+        ("project", "ok"),
+        ("backend", "changed"),
+        ("webhook", "ok"),
+        ("model version", "ok"),
+    ]
+    assert "left to people: mood (it is about <Text>" in steps[1].detail
+    (backend,) = label_studio.backends
+    assert (backend["url"], backend["title"], backend["auto_update"]) == (URL, VERSION, True)
+    assert label_studio.projects[1]["model_version"] == VERSION
+
+    assert {status for _, status in statuses(run(url=URL + "/"))} == {"ok"}
+    assert len(label_studio.backends) == 1
+
+
+def test_a_changed_config_refreshes_title_and_shown_version(label_studio, run):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.projects[1]["label_config"] = XML.replace("Dog", "Fox")
+    steps = run()
+    assert statuses(steps)[2:] == [("backend", "changed"), ("webhook", "ok"), ("model version", "changed")]
+    assert label_studio.backends[0]["title"] == label_studio.projects[1]["model_version"] != VERSION
+
+
+def test_basic_auth_is_handed_over_and_a_bare_webhook_warned_about(label_studio, run):
+    label_studio.add_project(1, XML)
+    steps = run(basic_auth_user="u", basic_auth_pass="p")
+    backend = label_studio.backends[0]
+    assert (backend["auth_method"], backend["basic_auth_user"], backend["basic_auth_pass"]) == ("BASIC_AUTH", "u", "p")
+    assert statuses(steps)[3] == ("webhook", "warning")
+
+
+@pytest.mark.parametrize("half_made", [False, True])
+def test_private_addresses_refused(label_studio, run, half_made):
+    label_studio.add_project(1, XML)
+    label_studio.refuse_private, label_studio.leave_half_made = True, half_made
+    steps = run()
+    assert statuses(steps)[-1] == ("backend", "failed")
+    fix = steps[-1].detail
+    assert fix.index("USE_DEFAULT_BANNED_SUBNETS=false") < fix.index("ML_BLOCK_LOCAL_IP=false")
+    assert label_studio.backends == [], "the half-made backend is removed"
+
+
+def test_duplicates_left_by_earlier_tries_are_removed(label_studio, run):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.backends.append({**label_studio.backends[0], "id": 7})
+    assert statuses(run())[2] == ("backend", "changed")
+    assert [backend["id"] for backend in label_studio.backends] == [1]
+
+
+def test_another_backend_comes_first(label_studio, run):
+    label_studio.add_project(1, XML)
+    label_studio.backends.append({"id": 1, "project": 1, "url": "http://yolo:9090", "title": "yolo", "state": "CO"})
+    steps = run()
+    assert steps[2].status == "warning"
+    assert "http://yolo:9090" in steps[2].detail
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "message"),
+    [
+        ({"label_studio_api_key": None}, "token", "LABEL_STUDIO_API_KEY is not set"),
+        ({"label_studio_api_key": "wrong"}, "token", r"refuses LABEL_STUDIO_API_KEY (401)"),
+        ({"project": 9}, "project", "has no project 9"),
+        ({"project": 2}, "project", "project 2: the label config has no <Choices>"),
+        ({"url": "prelabel:9090"}, "backend", "must look like http://host:9090"),
+    ],
+)
+def test_failures_stop_with_the_fix(label_studio, run, overrides, name, message):
+    label_studio.add_project(1, XML)
+    label_studio.add_project(2, "<View></View>")
+    steps = run(**overrides)
+    assert statuses(steps)[-1] == (name, "failed")
+    assert message in steps[-1].detail
+
+
+def test_label_studio_cannot_reach_the_backend(label_studio, run):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.backends[0].update(state="DI", readable_state="Disconnected")
+    steps = run()
+    assert statuses(steps)[-1] == ("backend", "failed")
+    assert "Disconnected" in steps[-1].detail
+
+
+def test_pre_label_all_queues_what_lacks_the_version(label_studio, run):
+    count = PAGE_SIZE + 5
+    label_studio.add_project(1, XML, tasks=range(1, count + 1))
+    label_studio.tasks[4]["data"] = {}
+    label_studio.predictions += [
+        {"task": 1, "result": [], "model_version": VERSION},
+        {"task": 2, "result": [], "model_version": "other"},
+    ]
+    client = FakeClient()
+    steps = run(client=client, all_tasks=True)
+    assert statuses(steps)[-1] == ("tasks", "warning")
+    assert "task 4" in steps[-1].detail
+    assert [item.id for item in client.items] == [str(n) for n in range(2, count + 1) if n != 4]
+    assert client.options["model"] == MODEL
+    assert client.options["push"].project == 1
+    assert client.options["priority"] == "bulk"
+
+
+def test_nothing_is_queued_unless_asked(label_studio, run):
+    label_studio.add_project(1, XML, tasks=[1])
+    client = FakeClient()
+    assert len(run(client=client)) == 5
+    assert not hasattr(client, "items")

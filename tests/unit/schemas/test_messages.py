@@ -1,0 +1,187 @@
+"""What travels: JSON round trips, wire versions, and nothing secret on display."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prelabel.schemas import (
+    Answer,
+    Chunk,
+    ConfigError,
+    Control,
+    ImageRef,
+    Item,
+    ItemFailure,
+    JobSpec,
+    LabelScore,
+    Outcome,
+    Prediction,
+    Priority,
+    PushTarget,
+    Region,
+    Taxonomy,
+    WireVersionError,
+    model_id,
+    model_version,
+)
+from prelabel.schemas.items import display_uri
+
+TREE = Taxonomy.tree({"animal": ["cat", "dog"], "vehicle": None}, threshold=0.3)
+SPEC = JobSpec(
+    controls=(Control(name="kind", taxonomy=TREE, image="left"), Control(name="mood", taxonomy=Taxonomy.flat(["a"]))),
+    priority=Priority.INTERACTIVE,
+    model="m@12345678",
+    top_k=None,
+    push=PushTarget(project=3, label_config="<View/>", hold=True),
+)
+ITEM = Item(
+    id="7",
+    images=(
+        ImageRef(uri="s3://bucket/a.jpg", name="left", region=Region(x=1, y=2, width=30, height=40, rotation=5)),
+        ImageRef(uri="https://host/b.png", name="right"),
+    ),
+)
+ANSWER = Answer(
+    control="kind",
+    rule="tree-softmax",
+    paths=(("animal", "cat"),),
+    confidence=0.75,
+    scores=(
+        LabelScore(path=("animal",), probability=0.9),
+        LabelScore(path=("animal", "cat"), logit=-2.5, probability=0.75),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TREE,
+        SPEC,
+        Outcome(model_version="m@1+tax.2", answers=(ANSWER,)),
+        Outcome(error=ItemFailure(kind="ItemError", message="no such file")),
+        Prediction(item=ITEM, ordinal=9, answers=(ANSWER,)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_survives_the_round_trip_through_json(message) -> None:
+    assert type(message).from_json(message.to_json()) == message
+
+
+@pytest.mark.parametrize(
+    "message", [TREE, SPEC, Prediction(item=ITEM, answers=(ANSWER,))], ids=lambda m: type(m).__name__
+)
+def test_an_unknown_wire_version_is_refused_before_anything_else_is_read(message) -> None:
+    newer = {**json.loads(message.to_json()), "wire_version": 2, "a_field_of_tomorrow": 1}
+    with pytest.raises(WireVersionError, match=r"wire version 2, this prelabel speaks 1.*same prelabel release"):
+        type(message).from_json(json.dumps(newer))
+
+
+def test_every_message_says_its_wire_version() -> None:
+    assert json.loads(Taxonomy.flat(["a"]).to_json())["wire_version"] == 1
+
+
+def test_an_unknown_field_is_refused_by_name_without_its_value() -> None:
+    with pytest.raises(ConfigError, match="colour") as refused:
+        Taxonomy.from_json('{"labels": [{"name": "a", "colour": "s3cret"}]}')
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_chunk_knows_each_items_ordinal() -> None:
+    items = tuple(Item.of(f"{i}.jpg") for i in range(3))
+    assert [ordinal for ordinal, _ in Chunk(first=64, items=items).pairs()] == [64, 65, 66]
+    picked = Chunk(ordinals=(5, 9, 70), items=items)
+    assert picked.item(9) == items[1]
+    assert Chunk.model_validate_json(picked.model_dump_json(exclude_defaults=True)) == picked
+
+
+def test_an_item_is_named_after_its_image_unless_it_has_an_id() -> None:
+    assert Item.of("photos/1.jpg").id == "photos/1.jpg"
+    assert Item.of("https://host/1.jpg?signature=s3cret").id == "https://host/1.jpg"
+    assert ITEM.id == "7"
+
+
+def test_images_of_one_item_need_different_names() -> None:
+    with pytest.raises(ConfigError, match="different names"):
+        Item(images=(ImageRef(uri="a"), ImageRef(uri="b")))
+
+
+def test_a_control_finds_its_image_by_name() -> None:
+    assert ITEM.image("right").uri == "https://host/b.png"
+    assert ITEM.image(None).uri == "s3://bucket/a.jpg"
+    assert ITEM.image("middle") is None
+
+
+@pytest.mark.parametrize("region", [{"x": -1}, {"width": 0}, {"height": 101}, {"y": 100.1}])
+def test_a_region_outside_the_image_is_refused(region: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Region(**{"x": 0, "y": 0, "width": 10, "height": 10, **region})
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://user:s3cret@host:8080/a.jpg?X-Amz-Signature=s3cret#s3cret", "https://host:8080/a.jpg"),
+        ("redis://:s3cret@redis:6379/0", "redis://redis:6379/0"),
+        ("photos/a.jpg", "photos/a.jpg"),
+        ("s3://bucket/key.jpg", "s3://bucket/key.jpg"),
+        ("data:image/png;base64,c2VjcmV0", "data:image/png;base64,… (30 characters)"),
+        ("http://[s3cret", "http://…"),
+    ],
+)
+def test_a_reference_is_shown_without_its_secrets(uri: str, shown: str) -> None:
+    assert display_uri(uri) == shown
+    assert "s3cret" not in repr(ImageRef(uri=uri))
+
+
+@given(st.floats(min_value=-60, max_value=60))
+def test_the_sigmoid_of_a_score_comes_from_its_raw_logit(logit: float) -> None:
+    sigmoid = LabelScore(path=("a",), logit=logit, probability=0.5).sigmoid
+    opposite = LabelScore(path=("a",), logit=-logit, probability=0.5).sigmoid
+    assert 0.0 <= sigmoid <= 1.0
+    assert sigmoid + opposite == pytest.approx(1.0)
+
+
+def test_a_prediction_reads_like_its_first_answer() -> None:
+    prediction = Prediction(item=ITEM, answers=(ANSWER,))
+    assert (prediction.label, prediction.path, prediction.confidence) == ("cat", ("animal", "cat"), 0.75)
+    failed = Prediction(item=ITEM, error=ItemFailure(kind="ItemError", message="empty file"))
+    assert (failed.label, failed.confidence, failed.ok) == (None, None, False)
+
+
+def test_an_outcome_is_an_answer_or_an_error_never_both_or_neither() -> None:
+    with pytest.raises(ValidationError):
+        Outcome()
+    with pytest.raises(ValidationError):
+        Outcome(answers=(ANSWER,), error=ItemFailure(kind="ItemError", message="x"))
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "expected"),
+    [
+        ("google/siglip-base-patch16-512", "753a949581523b60257d", "google/siglip-base-patch16-512@753a9495"),
+        ("google/siglip-base-patch16-512", None, "google/siglip-base-patch16-512@main"),
+        ("/models/my-siglip/", "0123456789", "my-siglip@01234567"),
+        ("./my-siglip", None, "my-siglip@main"),
+    ],
+)
+def test_a_model_id_names_the_weights(model: str, revision: str | None, expected: str) -> None:
+    assert model_id(model, revision) == expected
+
+
+def test_the_model_version_changes_with_any_controls_taxonomy() -> None:
+    taxonomy = Taxonomy.flat(["x", "y"])
+    assert model_version("m@1", [Control(taxonomy=taxonomy)]) == f"m@1+tax.{taxonomy.fingerprint[:6]}"
+    one = Control(name="a", taxonomy=taxonomy)
+    other = Control(name="b", taxonomy=Taxonomy.flat(["x"]))
+    alone = model_version("m@1", [one])
+    assert alone != model_version("m@1", [one.model_copy(update={"name": "renamed"})])
+    both = model_version("m@1", [one, other])
+    assert both == model_version("m@1", [other, one])
+    edited = other.model_copy(update={"taxonomy": Taxonomy.flat(["x", "z"])})
+    assert len({alone, both, model_version("m@1", [one, edited])}) == 3

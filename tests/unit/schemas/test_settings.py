@@ -1,0 +1,74 @@
+"""Settings: names, defaults, and errors that name the setting and never its value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prelabel.schemas import ConfigError, Settings
+from prelabel.schemas.settings import DEFAULT_REVISION, load_settings
+
+
+def test_the_default_model_is_pinned_and_another_one_is_not() -> None:
+    assert load_settings().model == "google/siglip-base-patch16-512"
+    assert load_settings().pinned_revision == DEFAULT_REVISION
+    assert load_settings(model="google/siglip-so400m-patch14-384").pinned_revision is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("PRELABEL_DEVICE", "cpu", "device", "cpu"),
+        ("PRELABEL_ALLOW_HOSTS", "Minio:9000, 10.0.0.0/8", "allow_hosts", ("minio:9000", "10.0.0.0/8")),
+        ("PRELABEL_IMAGE_ROOTS", "/data:/photos", "image_roots", (Path("/data"), Path("/photos"))),
+        ("PRELABEL_IMAGE_ROOTS", "", "image_roots", None),
+        ("LABEL_STUDIO_URL", "http://ls:8080/", "label_studio_url", "http://ls:8080"),
+        ("LABEL_STUDIO_HOST", "http://ls:8080", "label_studio_url", "http://ls:8080"),
+        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ],
+)
+def test_a_variable_sets_its_field(monkeypatch, variable: str, value: str, field: str, expected) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(load_settings(), field) == expected
+
+
+def test_label_studio_url_wins_over_the_older_name(monkeypatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://old")
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://new")
+    assert load_settings().label_studio_url == "http://new"
+
+
+def test_a_bad_value_is_named_by_its_setting_not_shown(monkeypatch) -> None:
+    monkeypatch.setenv("PRELABEL_PORT", "s3cret")
+    with pytest.raises(ConfigError, match="port") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_secrets_do_not_stand_in_the_repr() -> None:
+    settings = load_settings(
+        redis_url="redis://:s3cret@host/0", label_studio_api_key="s3cret", basic_auth_pass="s3cret"
+    )
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in settings.model_dump_json()
+
+
+def test_a_child_process_gets_the_same_settings_through_its_environment(monkeypatch) -> None:
+    settings = load_settings(
+        redis_url="redis://:s3cret@host/0",
+        image_roots=(Path("/a"), Path("/b")),
+        allow_hosts=("ls:8080", "10.0.0.0/8"),
+        label_studio_url="http://ls:8080",
+        basic_auth_pass="s3cret",
+        lease_s=2.5,
+        log_level="DEBUG",
+    )
+    for variable, value in settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    assert load_settings() == settings
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Settings().model = "x"

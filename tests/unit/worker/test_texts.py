@@ -1,0 +1,54 @@
+"""Text vectors: encoded once, whatever the taxonomies that share labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prelabel.schemas import Label, Taxonomy
+from prelabel.worker.scorer import ColourEncoder
+from prelabel.worker.texts import TextVectors
+
+
+class Counting(ColourEncoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded: list[str] = []
+
+    def encode_texts(self, texts):
+        self.encoded += texts
+        return super().encode_texts(texts)
+
+
+def test_rows_follow_the_leaves_and_have_length_one() -> None:
+    vectors = TextVectors(ColourEncoder(), 10)
+    one = vectors.matrix(Taxonomy.flat(["red", "green"]))
+    other = vectors.matrix(Taxonomy.flat(["green", "red"]))
+    assert np.array_equal(one, other[::-1])
+    assert np.linalg.norm(one, axis=1) == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+def test_a_second_job_encodes_nothing_and_an_edit_only_the_new_label() -> None:
+    encoder = Counting()
+    vectors = TextVectors(encoder, 10)
+    vectors.matrix(Taxonomy.flat(["red", "green"], template="{label}"))
+    vectors.matrix(Taxonomy.flat(["green", "red"], template="{label}", threshold=0.3))
+    vectors.matrix(Taxonomy.flat(["green", "red", "blue"], template="{label}"))
+    assert encoder.encoded == ["red", "green", "blue"]
+
+
+def test_prompts_of_one_label_are_averaged() -> None:
+    both = TextVectors(ColourEncoder(), 10).matrix(Taxonomy.flat([Label(name="x", prompts=("red", "green"))]))
+    single = TextVectors(ColourEncoder(), 10).matrix(Taxonomy.flat(["red", "green"]))
+    mean = single.mean(axis=0)
+    assert both[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+
+
+def test_the_cache_is_bounded_and_a_taxonomy_larger_than_it_still_works() -> None:
+    encoder = Counting()
+    vectors = TextVectors(encoder, 3)
+    labels = [f"label {i}" for i in range(10)]
+    assert vectors.matrix(Taxonomy.flat(labels)).shape == (10, 4)
+    assert len(vectors._vectors) == 3
+    vectors.matrix(Taxonomy.flat(labels[-3:]))
+    assert len(encoder.encoded) == 10
