@@ -29,7 +29,7 @@ class Fetcher:
 
     Args:
         settings: limits, roots, allowed hosts, and the Label Studio origin.
-        authorize: gives the headers that identify us to Label Studio; asked for each request to exactly the origin
+        authorize: gives the headers that identify us to Label Studio for a URL; asked for those of exactly the origin
             of `settings.label_studio_url`, and never sent anywhere else.
 
     Raises:

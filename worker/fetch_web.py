@@ -19,8 +19,8 @@ from .deadline import Deadline
 from .fetch_base import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, StoreUnavailable, too_large, too_slow
 from .guard import GuardedTransport
 
-Authorize = Callable[[], Mapping[str, str]]
-"""Gives the headers that identify us to Label Studio."""
+Authorize = Callable[[str], Mapping[str, str]]
+"""Gives the headers that identify us to Label Studio for a URL there; none where the URL is not media."""
 
 _Origin = tuple[str, str, int]
 
@@ -104,7 +104,7 @@ class WebReader:
     def _headers(self, url: httpx.URL, first: httpx.URL) -> dict[str, str]:
         headers = dict(_HEADERS)
         if self._authorize is not None and _origin(url) == self._label_studio:
-            headers.update(self._authorize())
+            headers.update(self._authorize(str(url)))
         elif first.userinfo and _origin(url) == _origin(first):
             pair = f"{first.username}:{first.password}".encode()
             headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"

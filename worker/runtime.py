@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
 
 from ..integrations.broker import Sender, connect_redis
 from ..integrations.job_store import JobStore
@@ -16,6 +15,7 @@ from ..schemas.jobs import WorkerInfo
 from ..schemas.settings import Settings
 from .engine import Engine
 from .fetch import Fetcher
+from .fetch_web import Authorize
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Ledger
 from .pipeline import Pipeline
@@ -125,9 +125,11 @@ def _stop_loudly(error: ScorerError) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _label_studio_headers(settings: Settings) -> Callable[[], Mapping[str, str]] | None:
+def _label_studio_headers(settings: Settings) -> Authorize | None:
     if not settings.label_studio_url or not settings.label_studio_api_key:
         return None
     from ..integrations.label_studio.auth import LabelStudioAuth
 
-    return LabelStudioAuth.from_settings(settings).headers
+    auth = LabelStudioAuth.from_settings(settings)
+    # Task data must not make us call Label Studio's API with our key: media alone gets it.
+    return lambda url: auth.headers() if auth.covers(url) else {}

@@ -543,7 +543,7 @@ def test_a_redirect_without_a_target_is_refused(fetcher, server):
 
 def test_label_studio_is_allowed_and_gets_the_token(fetcher, server):
     server.serve("/data/upload/1/a.jpg", b"picture")
-    one = fetcher(lambda: TOKEN, label_studio_url=server.origin + "/sub", allow_hosts=())
+    one = fetcher(lambda _url: TOKEN, label_studio_url=server.origin + "/sub", allow_hosts=())
     assert fetch(one, server.url("/data/upload/1/a.jpg")) == b"picture"
     assert server.requests[0].headers["Authorization"] == TOKEN["Authorization"]
 
@@ -551,15 +551,15 @@ def test_label_studio_is_allowed_and_gets_the_token(fetcher, server):
 def test_another_port_of_label_studios_host_is_neither_allowed_nor_told_the_token(fetcher, server, other_server):
     other_server.serve("/", b"x")
     with pytest.raises(ItemError):
-        fetch(fetcher(lambda: TOKEN, label_studio_url=server.origin, allow_hosts=()), other_server.url("/"))
-    assert fetch(fetcher(lambda: TOKEN, label_studio_url=server.origin), other_server.url("/")) == b"x"
+        fetch(fetcher(lambda _url: TOKEN, label_studio_url=server.origin, allow_hosts=()), other_server.url("/"))
+    assert fetch(fetcher(lambda _url: TOKEN, label_studio_url=server.origin), other_server.url("/")) == b"x"
     assert ["Authorization" in request.headers for request in other_server.requests] == [False]
 
 
 def test_the_token_does_not_follow_a_redirect_elsewhere(fetcher, server, other_server):
     server.redirect("/a", other_server.url("/b"))
     other_server.serve("/b", b"picture")
-    one = fetcher(lambda: TOKEN, label_studio_url=server.origin)
+    one = fetcher(lambda _url: TOKEN, label_studio_url=server.origin)
     assert fetch(one, server.url("/a")) == b"picture"
     assert "Authorization" in server.requests[0].headers
     assert "Authorization" not in other_server.requests[0].headers
@@ -568,11 +568,11 @@ def test_the_token_does_not_follow_a_redirect_elsewhere(fetcher, server, other_s
 def test_the_token_is_bound_to_the_scheme_and_the_name_too(fetcher, server, names):
     names["ls.example"] = names["alias.example"] = ["127.0.0.1"]
     server.serve("/", b"x")
-    one = fetcher(lambda: TOKEN, label_studio_url=f"http://ls.example:{server.port}")
+    one = fetcher(lambda _url: TOKEN, label_studio_url=f"http://ls.example:{server.port}")
     for host in ("alias.example", "127.0.0.1", "ls.example", "LS.example"):
         fetch(one, f"http://{host}:{server.port}/")
     assert ["Authorization" in request.headers for request in server.requests] == [False, False, True, True]
-    over_tls = fetcher(lambda: TOKEN, label_studio_url=f"https://ls.example:{server.port}")
+    over_tls = fetcher(lambda _url: TOKEN, label_studio_url=f"https://ls.example:{server.port}")
     fetch(over_tls, f"http://ls.example:{server.port}/")
     assert "Authorization" not in server.requests[-1].headers
 
@@ -580,7 +580,7 @@ def test_the_token_is_bound_to_the_scheme_and_the_name_too(fetcher, server, name
 def test_the_token_is_asked_for_each_time_so_it_may_be_renewed(fetcher, server):
     tokens = iter(["one", "two"])
     server.serve("/", b"x")
-    one = fetcher(lambda: {"Authorization": next(tokens)}, label_studio_url=server.origin)
+    one = fetcher(lambda _url: {"Authorization": next(tokens)}, label_studio_url=server.origin)
     for _ in range(2):
         fetch(one, server.url("/"))
     assert [request.headers["Authorization"] for request in server.requests] == ["one", "two"]

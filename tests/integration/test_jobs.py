@@ -1,0 +1,137 @@
+"""Jobs through a real broker and a real Celery worker process with a real SigLIP checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from prelabel.integrations import Client
+from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Taxonomy
+from prelabel.worker.demo.shapes import SHAPES
+from prelabel.worker.demo.story import TEMPLATE, Picture, accuracies, chapters
+from prelabel.worker.stack import Stack
+
+
+def test_the_demos_three_jobs_come_back_right_more_often_than_not(live: Client, pictures: list[Picture]) -> None:
+    for chapter in chapters(pictures):
+        job = live.submit([str(picture.path) for picture in chapter.pictures], chapter.taxonomy)
+        predictions = sorted(job.results(timeout=60), key=lambda prediction: prediction.ordinal)
+        assert [p.item.id for p in predictions] == [str(picture.path) for picture in chapter.pictures]
+        assert job.progress().state is JobState.DONE
+        assert job.progress().failed == 0
+        for accuracy in accuracies(chapter, predictions):
+            assert accuracy.trained > 0.5, accuracy
+
+
+def test_a_prediction_says_what_answered_and_how(live: Client, photo: Path) -> None:
+    (prediction,) = live.submit([str(photo)], Taxonomy.flat(SHAPES, template=TEMPLATE)).results(timeout=30)
+    assert prediction.model_version.startswith(live.workers()[0].model + "+tax.")
+    assert prediction.answer.rule == "softmax"
+    assert len(prediction.scores) == len(SHAPES)
+    assert sum(score.probability for score in prediction.scores) == pytest.approx(1.0)
+    assert all(score.logit is not None and 0 <= score.sigmoid <= 1 for score in prediction.scores)
+
+
+def test_results_stream_while_the_job_runs(live: Client, pictures: list[Picture]) -> None:
+    job = live.submit([str(picture.path) for picture in pictures] * 5, Taxonomy.flat(["red", "blue"]))
+    stream = job.results(timeout=60)
+    next(stream)
+    assert job.progress().pending > 0
+    assert 1 + sum(1 for _ in stream) == len(pictures) * 5
+
+
+def test_several_controls_ask_about_several_images_of_one_item(live: Client, pictures: list[Picture]) -> None:
+    left, right = pictures[0], pictures[1]
+    item = Item(
+        id="pair",
+        images=(ImageRef(uri=str(left.path), name="left"), ImageRef(uri=str(right.path), name="right")),
+    )
+    shapes = Taxonomy.flat(SHAPES, template=TEMPLATE)
+    controls = [
+        Control(name="left-shape", taxonomy=shapes, image="left"),
+        Control(name="right-shape", taxonomy=shapes, image="right"),
+        Control(name="left-colour", taxonomy=Taxonomy.flat(["red", "green"], "multiple"), image="left"),
+    ]
+    (both,) = live.submit([item], controls).results(timeout=30)
+    assert [answer.control for answer in both.answers] == ["left-shape", "right-shape", "left-colour"]
+    for answer, picture in zip(both.answers[:2], (left, right), strict=True):
+        (alone,) = live.submit([str(picture.path)], shapes).results(timeout=30)
+        for ours, theirs in zip(answer.scores, alone.scores, strict=True):
+            assert ours.logit == pytest.approx(theirs.logit, abs=1e-3)
+
+
+def test_an_item_without_the_image_a_control_asks_about_fails_alone(live: Client, photo: Path) -> None:
+    good = Item(id="good", images=(ImageRef(uri=str(photo), name="left"), ImageRef(uri=str(photo), name="right")))
+    bad = Item(id="bad", images=(ImageRef(uri=str(photo), name="left"),))
+    control = Control(taxonomy=Taxonomy.flat(["a", "b"]), image="right")
+    found = {p.item.id: p for p in live.submit([good, bad], [control]).results(timeout=30)}
+    assert found["good"].ok
+    assert found["bad"].error.message == "the item has no image named 'right'"
+
+
+def test_interactive_work_overtakes_a_bulk_backlog(live: Client, pictures: list[Picture], photo: Path) -> None:
+    bulk = live.submit([str(picture.path) for picture in pictures] * 20, Taxonomy.flat(["red", "blue"]))
+    urgent = live.submit([str(photo)], Taxonomy.flat(["red", "blue"]), priority="interactive")
+    urgent.wait(timeout=10)
+    assert bulk.progress().pending > 0
+    bulk.cancel()
+
+
+def test_cancel_stops_a_running_job_and_keeps_what_is_done(live: Client, pictures: list[Picture]) -> None:
+    job = live.submit([str(picture.path) for picture in pictures] * 30, Taxonomy.flat(["red", "blue"]))
+    next(job.results(timeout=30))
+    assert job.cancel()
+    kept = list(job.results(timeout=30))
+    assert 0 < len(kept) < len(pictures) * 30
+    assert job.progress().state is JobState.CANCELLED
+    time.sleep(0.5)
+    assert len(list(job.results_so_far())) == len(kept)
+
+
+def test_a_job_for_another_model_fails_its_items_with_the_fix(live: Client, photo: Path) -> None:
+    (prediction,) = live.submit([str(photo)], Taxonomy.flat(["a"]), model="other@12345678").results(timeout=30)
+    assert "asks for other@12345678" in prediction.error.message
+    assert "PRELABEL_MODEL" in prediction.error.message
+
+
+def test_five_thousand_labels_get_a_right_answer(live: Client, pictures: list[Picture]) -> None:
+    picture = next(picture for picture in pictures if picture.pairs == (("red", "ring"),))
+    labels = [f"word{i}" for i in range(4998)]
+    taxonomy = Taxonomy.flat([*labels, Label(name="ring", prompts=("a photo of a red ring",))], template="{label}")
+    (prediction,) = live.submit([str(picture.path)], taxonomy).results(timeout=240)
+    assert prediction.ok
+    assert len(prediction.scores) == 20
+    assert prediction.scores[0].logit == max(score.logit for score in prediction.scores)
+
+
+def test_celery_inspect_ping_answers(stack: Stack) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "prelabel.worker.app", "inspect", "ping", "--timeout", "10"],
+        env={**os.environ, **stack.settings.environment()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pong" in done.stdout
+
+
+def test_a_killed_worker_is_started_again_and_its_chunks_finish_without_a_doubled_item(
+    stack: Stack, live: Client, pictures: list[Picture]
+) -> None:
+    job = live.submit([str(picture.path) for picture in pictures] * 20, Taxonomy.flat(["red", "blue"]))
+    next(job.results(timeout=30))
+    supervisor = psutil.Process(stack.children["worker"].pid)
+    (worker,) = supervisor.children()
+    worker.send_signal(signal.SIGKILL)
+    ordinals = [prediction.ordinal for prediction in job.results(timeout=120)]
+    assert sorted(ordinals) == list(range(len(pictures) * 20))
+    (again,) = supervisor.children()
+    assert again.pid != worker.pid

@@ -1,0 +1,134 @@
+"""The Python API against a real Redis-compatible server, without a worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prelabel.integrations import Client
+from prelabel.integrations.client import make_chunks
+from prelabel.schemas import BrokerUnavailable, ConfigError, ImageRef, Item, JobState, Taxonomy
+from prelabel.schemas.settings import load_settings
+
+TAXONOMY = Taxonomy.flat(["cat", "dog"])
+
+
+def stored_items(client: Client, job_id: str) -> list[Item]:
+    from prelabel.schemas import Chunk
+
+    raw = client.store._redis.hgetall(f"prelabel:{{{job_id}}}:chunks")
+    chunks = [Chunk.model_validate_json(raw[key]) for key in sorted(raw, key=int)]
+    return [item for chunk in chunks for item in chunk.items]
+
+
+def test_a_submitted_job_waits_on_its_queue(client) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(130)], TAXONOMY, name="night run")
+    progress = job.progress()
+    assert (progress.state, progress.total, progress.pending, progress.name) == (JobState.QUEUED, 130, 130, "night run")
+    assert client.queues() == {"interactive": 0, "bulk": 3, "push": 0}
+    assert [item.id for item in stored_items(client, job.id)] == [f"s3://b/{i}.jpg" for i in range(130)]
+
+
+def test_interactive_jobs_have_a_queue_of_their_own(client) -> None:
+    client.submit(["s3://b/1.jpg"], TAXONOMY, priority="interactive")
+    assert client.queues()["interactive"] == 1
+
+
+def test_items_are_streamed_not_collected(client) -> None:
+    progress_seen: list[int] = []
+
+    def items():
+        for i in range(3000):
+            if i == 2999:  # by the time the last item is made, the first ones are in Redis
+                assert client.jobs()[0].total >= 1024
+            yield f"s3://b/{i}.jpg"
+
+    client.submit(items(), TAXONOMY, on_submitted=progress_seen.append)
+    assert progress_seen[-1] == 3000
+    assert len(progress_seen) > 2
+
+
+def test_relative_paths_are_made_absolute_and_other_references_left_alone(client, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = client.submit(["a.jpg", "https://h/b.jpg", Item(id="x", images=(ImageRef(uri="sub/c.jpg"),))], TAXONOMY)
+    uris = [item.images[0].uri for item in stored_items(client, job.id)]
+    assert uris == [str(tmp_path / "a.jpg"), "https://h/b.jpg", str(tmp_path / "sub/c.jpg")]
+
+
+def test_a_single_string_is_one_image_not_its_letters(client) -> None:
+    assert client.submit("s3://b/1.jpg", TAXONOMY).progress().total == 1
+
+
+def test_an_empty_job_is_done_at_once(client) -> None:
+    job = client.submit([], TAXONOMY)
+    assert job.progress().state is JobState.DONE
+    assert list(job.results()) == []
+
+
+def test_a_bad_item_in_the_stream_cancels_the_job_and_says_so(client) -> None:
+    with pytest.raises(ConfigError, match="image reference"):
+        client.submit(["s3://b/1.jpg", 3], TAXONOMY)
+    assert client.jobs()[0].state is JobState.CANCELLED
+
+
+def test_waiting_for_a_job_nobody_works_on_times_out(client) -> None:
+    job = client.submit(["s3://b/1.jpg"], TAXONOMY)
+    with pytest.raises(TimeoutError, match=r"has not ended within 0\.3 s"):
+        job.wait(0.3)
+
+
+def test_an_unknown_job_and_an_unknown_priority_are_user_errors(client) -> None:
+    with pytest.raises(ConfigError, match="no job 'nope'"):
+        client.job("nope")
+    with pytest.raises(ConfigError, match='"bulk" or "interactive"'):
+        client.submit(["s3://b/1.jpg"], TAXONOMY, priority="urgent")
+
+
+def test_jobs_come_newest_first_and_expired_ones_are_forgotten(client) -> None:
+    old, new = client.submit(["s3://b/1"], TAXONOMY), client.submit(["s3://b/2"], TAXONOMY)
+    assert [progress.job_id for progress in client.jobs()] == [new.id, old.id]
+    client.store._redis.delete(*client.store._redis.keys(f"prelabel:{{{old.id}}}:*"))
+    assert [progress.job_id for progress in client.jobs()] == [new.id]
+
+
+def test_no_redis_is_one_line_that_names_address_and_fix_and_hides_the_password() -> None:
+    client = Client(load_settings(redis_url="redis://user:s3cret@127.0.0.1:1/0"))
+    with pytest.raises(BrokerUnavailable) as unavailable:
+        client.submit(["s3://b/1.jpg"], TAXONOMY)
+    message = str(unavailable.value)
+    assert "127.0.0.1:1" in message
+    assert "prelabel up" in message
+    assert "\n" not in message
+    assert "s3cret" not in message
+
+
+def test_a_wrong_redis_url_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="PRELABEL_REDIS_URL"):
+        Client(load_settings(redis_url="http://localhost"))
+
+
+@given(st.lists(st.integers(1, 90_000), max_size=150))
+def test_chunks_keep_order_and_limits(sizes: list[int]) -> None:
+    items = [Item(id=str(i), images=(ImageRef(uri="x" * size),)) for i, size in enumerate(sizes)]
+    chunks = list(make_chunks(items))
+    assert [item for chunk in chunks for _, item in chunk.pairs()] == items
+    assert [ordinal for chunk in chunks for ordinal, _ in chunk.pairs()] == list(range(len(items)))
+    for chunk in chunks:
+        assert 1 <= len(chunk.items) <= 64
+        assert len(chunk.items) == 1 or len(chunk.model_dump_json()) <= 64 * 1024 + 100 * len(chunk.items)
+
+
+@pytest.mark.parametrize("module", ["prelabel.integrations", "prelabel.schemas", "prelabel.worker.cli"])
+def test_importing_the_client_side_loads_nothing_heavy(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "heavy = {'torch', 'transformers', 'pandas', 'PIL', 'numpy', 'label_studio_sdk', 'boto3'} & set(sys.modules); "
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path("/"))
+    assert done.returncode == 0, done.stderr

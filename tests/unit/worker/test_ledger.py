@@ -1,0 +1,221 @@
+"""The ledger on a real Redis-compatible server: leases, fencing, and effects that happen once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from prelabel.integrations import Client
+from prelabel.integrations.broker import connect_redis
+from prelabel.schemas import Answer, ConfigError, ItemFailure, JobState, Outcome, PushTarget, Taxonomy
+from prelabel.worker.ledger import ChunkRef, Ledger, Refusal
+from prelabel.worker.sweeper import Sweeper
+
+TAXONOMY = Taxonomy.flat(["cat", "dog"])
+GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
+OTHER = Outcome(model_version="late", answers=(Answer(control="label", rule="softmax", confidence=0.1),))
+BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
+
+
+@pytest.fixture
+def ledger(client: Client, settings):
+    def make(owner: str = "a", lease_s: float = 30.0) -> Ledger:
+        return Ledger(connect_redis(settings), owner=owner, lease_s=lease_s, ttl_s=100)
+
+    return make
+
+
+def submit(client: Client, count: int = 3, **options):
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(count)], TAXONOMY, **options)
+    return job, ChunkRef(job.id, 0)
+
+
+def test_a_chunk_is_leased_by_one_worker_at_a_time(client, ledger) -> None:
+    _, ref = submit(client)
+    lease = ledger("a").claim(ref)
+    assert [ordinal for ordinal, _ in lease.pairs] == [0, 1, 2]
+    assert lease.spec.controls[0].taxonomy == TAXONOMY
+    assert ledger("b").claim(ref) is Refusal.BUSY
+    assert ledger("a").claim(ref) is Refusal.BUSY  # a duplicate message to the same worker
+
+
+def test_a_closed_chunk_is_gone_and_the_job_done(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    assert worker.complete(lease, [(0, GOOD), (1, BAD), (2, GOOD)], close=True).held
+    assert worker.claim(ref) is Refusal.GONE
+    progress = job.progress()
+    assert (progress.state, progress.done, progress.failed, progress.pending) == (JobState.DONE, 2, 1, 0)
+
+
+def test_an_item_keeps_its_first_outcome_and_is_counted_once(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    worker.complete(lease, [(0, GOOD), (1, BAD)], close=False)
+    worker.complete(lease, [(0, OTHER), (1, GOOD), (2, GOOD)], close=True)
+    assert {p.ordinal: (p.model_version, p.ok) for p in job.results(5)} == {
+        0: ("m", True),
+        1: ("", False),
+        2: ("m", True),
+    }
+    assert job.progress().done == 2
+
+
+def test_a_late_worker_whose_lease_was_taken_over_can_write_nothing(client, ledger) -> None:
+    job, ref = submit(client)
+    late, next_one = ledger("late", lease_s=1.0), ledger("next")
+    old = late.claim(ref)
+    time.sleep(1.1)
+    new = next_one.claim(ref)
+    assert new.token > old.token
+    assert not late.renew(old)
+    assert not late.complete(old, [(0, OTHER), (1, OTHER), (2, OTHER)], close=True).held
+    assert not late.release(old)
+    assert job.progress().done == 0
+    assert next_one.complete(new, [(0, GOOD), (1, GOOD), (2, GOOD)], close=True).held
+    assert {p.model_version for p in job.results(5)} == {"m"}
+
+
+def test_a_renewed_lease_does_not_run_out(client, ledger) -> None:
+    _, ref = submit(client)
+    worker = ledger("a", lease_s=1.0)
+    lease = worker.claim(ref)
+    for _ in range(3):
+        time.sleep(0.5)
+        assert worker.renew(lease)
+    assert ledger("b").claim(ref) is Refusal.BUSY
+
+
+def test_a_second_lease_brings_only_the_items_without_an_outcome(client, ledger) -> None:
+    _, ref = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    worker.complete(lease, [(1, GOOD)], close=False)
+    assert worker.release(lease)
+    again = worker.claim(ref)
+    assert [ordinal for ordinal, _ in again.pairs] == [0, 2]
+
+
+def test_giving_back_on_purpose_is_no_attempt_but_dying_is(client, ledger) -> None:
+    _, ref = submit(client)
+    worker = ledger("a")
+    worker.release(worker.claim(ref))
+    lease = worker.claim(ref)
+    assert lease.attempts == 1
+    assert ledger("supervisor").free_owner("a") == [ref]
+    assert ledger("b").claim(ref).attempts == 2
+
+
+def test_a_dead_workers_leases_are_freed_and_nobody_elses(client, ledger) -> None:
+    _, mine = submit(client)
+    _, theirs = submit(client)
+    ledger("dead").claim(mine)
+    ledger("alive").claim(theirs)
+    assert ledger("supervisor").free_owner("dead") == [mine]
+    assert ledger("next").claim(theirs) is Refusal.BUSY
+    assert ledger("next").claim(mine) is not Refusal.BUSY
+
+
+def test_a_cancelled_job_refuses_claims_and_writes_and_keeps_what_was_done(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    worker.complete(lease, [(0, GOOD)], close=False)
+    assert job.cancel()
+    assert not job.cancel()
+    assert worker.claim(ref) is Refusal.GONE
+    assert not worker.renew(lease)
+    assert not worker.complete(lease, [(1, GOOD)], close=True).held
+    assert [p.ordinal for p in job.results(5)] == [0]
+    assert job.progress().state is JobState.CANCELLED
+
+
+def test_failed_items_are_retried_once_each_and_their_new_outcome_replaces_the_old(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    worker.complete(worker.claim(ref), [(0, BAD), (1, GOOD), (2, BAD)], close=True)
+    assert job.retry_failed() == 2
+    assert job.retry_failed() == 0
+    assert (job.progress().state, job.progress().pending) == (JobState.RUNNING, 2)
+    lease = worker.claim(ChunkRef(job.id, 1))
+    assert [(ordinal, item.id) for ordinal, item in lease.pairs] == [(0, "s3://b/0.jpg"), (2, "s3://b/2.jpg")]
+    worker.complete(lease, [(0, GOOD), (2, BAD)], close=True)
+    assert {p.ordinal: p.ok for p in job.results(5)} == {0: True, 1: True, 2: False}
+    assert job.progress().failed == 1
+
+
+def test_a_cancelled_job_is_not_retried(client, ledger) -> None:
+    job, _ = submit(client)
+    job.cancel()
+    with pytest.raises(ConfigError, match="cancelled"):
+        job.retry_failed()
+
+
+def test_a_held_push_becomes_ready_when_it_is_released(client, ledger) -> None:
+    job, ref = submit(client, push=PushTarget(project=1, label_config="<View/>", hold=True))
+    worker = ledger()
+    lease = worker.claim(ref)
+    assert not worker.complete(lease, [(0, GOOD)], close=False).push_ready
+    job.release_push(delivered=[0])
+    assert worker.complete(lease, [(1, GOOD)], close=False).push_ready
+    assert job.progress().pushed == 1
+
+
+def test_finished_jobs_expire_and_running_ones_do_not(client, ledger) -> None:
+    job, ref = submit(client)
+    redis = client.store._redis
+    keys = redis.keys(f"prelabel:{{{job.id}}}:*")
+    assert all(redis.ttl(key) == -1 for key in keys)
+    worker = ledger()
+    worker.complete(worker.claim(ref), [(i, GOOD) for i in range(3)], close=True)
+    keys = redis.keys(f"prelabel:{{{job.id}}}:*")
+    assert keys
+    assert all(0 < redis.ttl(key) <= 100 for key in keys)
+
+
+class TestSweeper:
+    @pytest.fixture
+    def hints(self) -> list[ChunkRef]:
+        return []
+
+    @pytest.fixture
+    def sweeper(self, ledger, settings, hints) -> Sweeper:
+        return Sweeper(
+            ledger("s"), connect_redis(settings), lambda ref, _: hints.append(ref), lambda _: None, owner="s", every_s=1
+        )
+
+    def test_a_lease_that_ran_out_is_given_out_again(self, client, ledger, sweeper, hints) -> None:
+        _, ref = submit(client)
+        ledger("dead", lease_s=1.0).claim(ref)
+        sweeper.sweep()
+        assert hints == []
+        time.sleep(1.1)
+        sweeper.sweep()
+        assert hints == [ref]
+        assert ledger("next").claim(ref).attempts == 2
+
+    def test_a_chunk_whose_message_was_lost_is_sent_again(self, client, sweeper, hints) -> None:
+        _, ref = submit(client)
+        sweeper.sweep()
+        assert hints == []  # its message is still on the queue
+        client.store._redis.delete("bulk")
+        sweeper.sweep()
+        assert hints == []  # it may be on its way to a worker this very moment
+        sweeper.sweep()
+        assert hints == [ref]
+
+    def test_what_is_leased_done_or_cancelled_is_left_alone(self, client, ledger, sweeper, hints) -> None:
+        _, leased = submit(client)
+        _, done = submit(client)
+        cancelled, _ = submit(client)
+        worker = ledger()
+        worker.claim(leased)
+        worker.complete(worker.claim(done), [(i, GOOD) for i in range(3)], close=True)
+        cancelled.cancel()
+        client.store._redis.delete("bulk")
+        for _ in range(3):
+            sweeper.sweep()
+        assert hints == []
