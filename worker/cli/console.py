@@ -36,6 +36,23 @@ def user_errors() -> Iterator[None]:
         sys.exit(EXIT_FAILED)
 
 
+@contextlib.contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn a missing package inside the block into the install command that brings it.
+
+    Raises:
+        ConfigError: a package of the extra is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("prelabel"):
+            raise
+        raise ConfigError(
+            f"{error.name} is not installed, this command needs it: pip install prelabel[{extra}]"
+        ) from None
+
+
 def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
     """One red line on stderr, then exit."""
     err.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ...schemas.errors import ConfigError
 from ...schemas.settings import get_settings, load_settings
-from .console import confidence_bar, err, out, user_errors
+from .console import confidence_bar, err, needs, out, user_errors
 from .jobs import follow
 
 if TYPE_CHECKING:
@@ -33,12 +32,10 @@ def demo(
     colour and shape were kept from it, and the demo says how it does on those.
     """
     with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
-        try:
+        with needs("all"):
             from ..demo import story
             from ..demo.report import ChapterResult, write_report
             from ..stack import local_stack
-        except ImportError as error:
-            raise ConfigError(f"the demo needs `pip install prelabel[all]` ({error.name} is missing)") from None
 
         root = Path(directory)
         settings = load_settings(

@@ -51,15 +51,17 @@ def submit(
                 name=name,
                 on_submitted=lambda count: status.update(f"submitting: {count:,} images"),
             )
-        if as_json:
-            print_json({"job": job.id, "total": job.progress().total})
-        else:
+        if not as_json:
             out.print(job.id)
         if not client.workers():
             err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
         if wait:
             follow(job)
-            _show_end(job.progress())
+        progress = job.progress()
+    if as_json:
+        print_json(_progress_json(progress))
+    elif wait:
+        _show_end(progress)
 
 
 def follow(job: Job, description: str | None = None) -> None:

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ...schemas.errors import ConfigError
 from ...schemas.settings import get_settings, load_settings
 from . import options
-from .console import EXIT_FAILED, err, out, print_json, user_errors
+from .console import EXIT_FAILED, err, needs, out, print_json, user_errors
 
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
@@ -33,10 +32,9 @@ def connect(
         settings = get_settings()
         if url is not None:
             settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})
-        try:
-            import label_studio_sdk  # noqa: F401  # told apart from a broken import inside connect
-        except ImportError:
-            raise ConfigError("connect needs `pip install prelabel[label-studio]`") from None
+        with needs("label-studio"):
+            import label_studio_sdk  # noqa: F401  # told here, not inside connect
+
         from ...integrations.client import Client
         from ...integrations.label_studio.connect import connect as run
         from ...integrations.model_identity import settings_model_id

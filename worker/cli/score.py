@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ...integrations.client import absolute_item
+from ...integrations.model_identity import settings_model_id
 from ...schemas.items import Item
 from ...schemas.predictions import Prediction
 from ...schemas.settings import get_settings, load_settings
 from . import options
-from .console import bar, err, out, predictions_table, print_json, user_errors
+from .console import bar, err, needs, out, predictions_table, print_json, user_errors
 
 
 def score(
@@ -30,13 +33,10 @@ def score(
     """
     with user_errors():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
-        from pathlib import Path
-
-        from ...integrations.client import absolute_item
-        from ...integrations.model_identity import settings_model_id
-        from ..fetch import Fetcher
-        from ..local import score_images
-        from ..siglip import SiglipEncoder
+        with needs("worker"):
+            from ..fetch import Fetcher
+            from ..local import score_images
+            from ..siglip import SiglipEncoder
 
         settings = get_settings()
         # Whoever types a path may read it: the roots guard against references that come through a queue.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
-from .console import err, out, user_errors
+from .console import err, needs, out, user_errors
 
 
 def up(
@@ -28,8 +29,11 @@ def up(
     Ctrl-C stops all of it.
     """
     with user_errors():
-        from ..stack import local_stack
+        with needs("all"):
+            from ..stack import local_stack
 
+        _require("worker", "torch", "transformers", "boto3", "PIL")
+        _require("label-studio", "uvicorn", "fastapi")
         settings = _with(get_settings(), model=model, port=port)
         embedded = "redis_url" not in get_settings().model_fields_set
         try:
@@ -61,12 +65,13 @@ def worker() -> None:
     second stops it at once; nothing is lost either way.
     """
     with user_errors():
-        get_settings()
+        settings = get_settings()
+        _require("worker", "torch", "transformers", "boto3", "PIL")
         from ..logs import configure_logging
         from ..supervisor import Supervisor
 
-        configure_logging(get_settings().log_level)
-        sys.exit(Supervisor(get_settings()).run())
+        configure_logging(settings.log_level)
+        sys.exit(Supervisor(settings).run())
 
 
 def serve(
@@ -76,14 +81,10 @@ def serve(
     """Run the Label Studio ML-backend adapter."""
     with user_errors():
         settings = _with(get_settings(), host=host, port=port)
-        try:
+        with needs("label-studio"):
             import uvicorn
 
             from ...integrations.label_studio.app import create_app
-        except ImportError as error:
-            raise ConfigError(
-                f"the adapter needs `pip install prelabel[label-studio]` ({error.name} is missing)"
-            ) from None
         from ...integrations.client import Client
         from ...integrations.model_identity import settings_model_id
         from ..logs import configure_logging
@@ -91,6 +92,13 @@ def serve(
         configure_logging(settings.log_level)
         app = create_app(settings, Client(settings), model=settings_model_id(settings))
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+
+
+def _require(extra: str, *modules: str) -> None:
+    """Refuse to start children that could only die; looks for modules without loading them."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"{module} is not installed, this command needs it: pip install prelabel[{extra}]")
 
 
 def _with(settings: Settings, **changes: Any) -> Settings:
