@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ...integrations.client import Client, Job
 from ...schemas.errors import ConfigError
@@ -61,7 +61,7 @@ def submit(
     if as_json:
         print_json(_progress_json(progress))
     elif wait:
-        _show_end(progress)
+        out.print(_jobs_table([progress]))
 
 
 def follow(job: Job, description: str | None = None) -> None:
@@ -95,10 +95,7 @@ def jobs(
             }
         )
         return
-    table = Table("job", "name", "state", "done", "failed", "total", "images/s", "left", "age")
-    for progress in found:
-        table.add_row(*_progress_row(progress))
-    out.print(table if found else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
+    out.print(_jobs_table(found) if found else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
     out.print("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items()))
     if workers:
         for worker in workers:
@@ -121,7 +118,7 @@ def status(
         if as_json:
             print_json(_progress_json(progress))
             return
-        _show_end(progress)
+        out.print(_jobs_table([progress]))
         failed = [prediction for prediction, _ in zip(job.failures(), range(_SHOWN), strict=False)]
         if failed:
             out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
@@ -204,7 +201,8 @@ def _progress_row(progress: Progress) -> list[str]:
     ]
 
 
-def _show_end(progress: Progress) -> None:
-    table = Table("job", "name", "state", "done", "failed", "total", "images/s", "left", "age")
-    table.add_row(*_progress_row(progress))
-    out.print(table)
+def _jobs_table(found: Iterable[Progress]) -> Table:
+    table = Table(Column("job", no_wrap=True), "name", "state", "done", "failed", "total", "images/s", "left", "age")
+    for progress in found:
+        table.add_row(*_progress_row(progress))
+    return table

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against named peers, measured interleaved in one run. `make bench`."""
