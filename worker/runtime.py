@@ -16,6 +16,8 @@ from ..schemas.settings import Settings
 from .engine import Engine
 from .fetch import Fetcher
 from .fetch_web import Authorize
+from .image_threads import bulk_threads, urgent_threads
+from .job_scorers import JobScorers
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Ledger
 from .pipeline import Pipeline
@@ -50,14 +52,15 @@ class Runtime:
         self._engine = Engine(encoder, _batch_size(settings, encoder.device), on_broken=_stop_loudly)
         self._fetcher = Fetcher(settings, authorize=_label_studio_headers(settings))
         self._pipeline = Pipeline(
-            settings=settings,
             engine=self._engine,
-            texts=TextVectors(encoder, settings.text_cache),
+            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache)),
+            bulk=bulk_threads(self._engine, self._fetcher.fetch, settings),
+            urgent=urgent_threads(self._engine, self._fetcher.fetch, settings),
             ledger=self._ledger,
             keeper=self._keeper,
-            fetch=self._fetcher.fetch,
             hint=self._hint,
             push=self._sender.push,
+            stopping=threading.Event(),
         )
         self._pusher = JobPusher(JobStore(redis, settings.job_ttl_s), redis, settings)
         self._deadline: threading.Timer | None = None
@@ -82,7 +85,7 @@ class Runtime:
 
     def stop_soon(self) -> None:
         """Let running chunks finish within the grace time, then make them hand back the rest."""
-        self._deadline = threading.Timer(self.settings.grace_s, self._pipeline.stop)
+        self._deadline = threading.Timer(self.settings.grace_s, self._pipeline.stopping.set)
         self._deadline.daemon = True
         self._deadline.start()
 
@@ -90,8 +93,9 @@ class Runtime:
         """End all threads; call when no chunk runs any more."""
         if self._deadline:
             self._deadline.cancel()
-        self._pipeline.stop()
-        self._pipeline.close()
+        self._pipeline.stopping.set()
+        self._pipeline.bulk.close()
+        self._pipeline.urgent.close()
         self._sweeper.stop()
         self._engine.close()
         self._keeper.stop()

@@ -78,9 +78,7 @@ class Confusion:
 def write_report(path: Path, results: Sequence[ChapterResult]) -> None:
     """Render the page. Raises OSError when it cannot be written."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        (files("prelabel.worker.demo") / "report.html").read_text(encoding="utf-8")
-    )
+    template = environment.from_string((files("prelabel.worker.demo") / "report.html").read_text(encoding="utf-8"))
     sections = [
         {
             "chapter": result.chapter,
@@ -105,9 +103,7 @@ def _cards(result: ChapterResult) -> list[Card]:
     for prediction in result.predictions:
         uri = prediction.item.images[0].uri
         paths = prediction.answer.paths if prediction.answer else ()
-        others = [
-            score for score in prediction.scores if score.logit is not None and score.path not in paths
-        ][:3]
+        others = [score for score in prediction.scores if score.logit is not None and score.path not in paths][:3]
         cards.append(
             Card(
                 thumbnail=_thumbnail(Path(uri)),

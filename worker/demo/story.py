@@ -97,9 +97,7 @@ def chapters(pictures: Sequence[Picture]) -> list[Chapter]:
             question="which shapes are there?",
             pictures=groups,
             taxonomy=Taxonomy.flat(SHAPES, "multiple", template=TEMPLATE, threshold=MULTIPLE_THRESHOLD),
-            truth={
-                str(picture.path): frozenset((shape,) for _, shape in picture.pairs) for picture in groups
-            },
+            truth={str(picture.path): frozenset((shape,) for _, shape in picture.pairs) for picture in groups},
         ),
         Chapter(
             name="two-level taxonomy",
