@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import yaml
+from typer.main import get_command
+
 from prelabel.schemas import Settings
 from prelabel.worker.cli import app
-from typer.main import get_command
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
