@@ -2,9 +2,9 @@
 
 Every round runs each contestant once, in turn, on the same images, labels, checkpoint and torch threads; the
 figures are medians over rounds. prelabel's time is from `Client.submit` to the last prediction, through a real
-Redis-compatible server and a real Celery worker process: decode, queue, ledger and all. Bias: the bundled checkpoint is tiny, so
-overheads weigh more and the forward pass less than with google/siglip-base-patch16-512. Give --checkpoint to
-measure yours.
+Redis-compatible server and a real Celery worker process: decode, queue, ledger and all. Bias: the bundled checkpoint
+is tiny, so overheads weigh more and the forward pass less than with google/siglip-base-patch16-512. Give --checkpoint
+to measure yours.
 """
 
 from __future__ import annotations
