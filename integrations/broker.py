@@ -40,8 +40,11 @@ def connect_redis(settings: Settings) -> redis.Redis:
             health_check_interval=10,
             retry=redis.retry.Retry(redis.backoff.ExponentialWithJitterBackoff(cap=1.0, base=0.05), retries=3),
         )
-    except ValueError as error:
-        raise ConfigError(f"PRELABEL_REDIS_URL: {error}") from None
+    except ValueError:  # its text would show the URL
+        raise ConfigError(
+            "PRELABEL_REDIS_URL is no redis URL, like redis://user:password@host:6379/0 "
+            "(percent-encode special characters in the password)"
+        ) from None
 
 
 @contextmanager
@@ -58,10 +61,6 @@ def broker_errors(settings: Settings) -> Iterator[None]:
         raise ConfigError(
             f"Redis at {shown_url(settings)} refuses us ({error}): check user and password in PRELABEL_REDIS_URL"
         ) from None
-    except redis.exceptions.OutOfMemoryError:
-        raise BrokerUnavailable(
-            f"Redis at {shown_url(settings)} has reached its maxmemory: raise it, or cancel or wait for jobs"
-        ) from None
     except (
         redis.exceptions.ConnectionError,
         redis.exceptions.TimeoutError,
@@ -77,7 +76,24 @@ def broker_errors(settings: Settings) -> Iterator[None]:
             raise ConfigError(
                 f"Redis at {shown_url(settings)} wants a password: put it into PRELABEL_REDIS_URL"
             ) from None
+        if passes(error):
+            raise BrokerUnavailable(f"Redis at {shown_url(settings)} takes no writes for now: {error}") from None
         raise
+
+
+_PASSING = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "TRYAGAIN")
+"""Replies of a Redis that may take the same write later: memory or disk full, a replica, starting up."""
+
+
+def passes(error: redis.RedisError) -> bool:
+    """Whether the same command may work later."""
+    if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
+        return not isinstance(error, redis.exceptions.AuthenticationError)
+    text = str(error)
+    # redis-py cuts the first word off some replies and keeps it as the class.
+    return isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or any(
+        word in text for word in _PASSING
+    )
 
 
 def shown_url(settings: Settings) -> str:
@@ -88,8 +104,9 @@ def shown_url(settings: Settings) -> str:
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Celery's settings for producers and workers.
 
-    Recovery is the ledger's business (leases), so the broker's own redelivery is set late and slow; what a
-    message carries is only a hint.
+    A message is only a hint and recovery is the ledger's business (leases, sweeps), so messages are acknowledged
+    when they are taken: a late acknowledgement meets a closed channel when Redis was away meanwhile, which
+    ends a Celery 5.7 worker ("Unrecoverable error").
     """
     url = settings.redis_url.get_secret_value()
     config: dict[str, Any] = {
@@ -101,8 +118,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "result_backend": None,
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
+        "task_acks_late": False,
         "worker_prefetch_multiplier": 1,
         "broker_connection_timeout": CONNECT_TIMEOUT_S,
         "broker_connection_retry_on_startup": True,

@@ -8,20 +8,24 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+
+from pydantic import ValidationError
 
 from ..schemas.errors import ConfigError
 from ..schemas.items import Chunk, ImageRef, Item
-from ..schemas.jobs import Control, JobSpec, Priority, Progress, PushTarget, WorkerInfo
+from ..schemas.jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from ..schemas.names import CHUNK_BYTES, CHUNK_ITEMS
 from ..schemas.predictions import Prediction
 from ..schemas.settings import Settings, get_settings
 from ..schemas.taxonomy import Taxonomy
+from ..schemas.wire import first_problem
 from .broker import Sender, broker_errors, connect_redis
 from .job_store import JobStore
 
 _BLOCK_MS = 500
 _CHUNKS_PER_TRIP = 16
+_T = TypeVar("_T")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -76,7 +80,10 @@ class Client:
             chosen = Priority(priority)
         except ValueError:
             raise ConfigError(f'priority must be "bulk" or "interactive", not {priority!r}') from None
-        spec = JobSpec(controls=controls, priority=chosen, name=name, model=model, top_k=top_k, push=push)
+        try:
+            spec = JobSpec(controls=controls, priority=chosen, name=name, model=model, top_k=top_k, push=push)
+        except ValidationError as error:
+            raise ConfigError(f"job: {first_problem(error)}") from None
         if isinstance(items, str):
             items = [items]
         job = Job(self, uuid.uuid4().hex[:12])
@@ -100,7 +107,8 @@ class Client:
         chunks = make_chunks(absolute_item(Item.of(item)) for item in items)
         sent_chunks = sent_items = 0
         while batch := list(islice(chunks, _CHUNKS_PER_TRIP)):
-            self.store.add_chunks(job_id, sent_chunks, batch)
+            if not self.store.add_chunks(job_id, sent_chunks, batch):
+                return  # cancelled from elsewhere
             for index in range(sent_chunks, sent_chunks + len(batch)):
                 self.sender.score_chunk(job_id, index, queue)
             sent_chunks += len(batch)
@@ -228,20 +236,22 @@ class Job:
             How many.
 
         Raises:
-            ConfigError: the job was cancelled.
+            ConfigError: the job was cancelled, or is still being submitted.
         """
         retried = 0
         with broker_errors(self._client.settings):
             progress = self._store.progress(self.id)
-            if progress.state == "cancelled":
+            if progress.state is JobState.CANCELLED:
                 raise ConfigError(f"job {self.id} was cancelled; submit its items again")
-            failures = list(self._store.failures(self.id))
-            for start in range(0, len(failures), CHUNK_ITEMS):
-                batch = failures[start : start + CHUNK_ITEMS]
-                index = self._store.reopen(self.id, batch)
-                if index is not None:
-                    self._client.sender.score_chunk(self.id, index, progress.priority.value)
-                    retried += len(batch)
+            if progress.state is JobState.SUBMITTING or not self._store.sealed(self.id):
+                raise ConfigError(f"job {self.id} is still being submitted; retry when that has ended")
+            # Read first: what fails again meanwhile is left for the next time.
+            failures = {prediction.ordinal: prediction for prediction in self._store.failures(self.id)}
+            for batch in _batches(failures.values()):
+                reopened = self._store.reopen(self.id, batch)
+                if reopened is not None:
+                    self._client.sender.score_chunk(self.id, reopened[0], progress.priority.value)
+                    retried += reopened[1]
         return retried
 
     def release_push(self, delivered: Iterable[int]) -> None:
@@ -254,18 +264,33 @@ class Job:
 def make_chunks(items: Iterable[Item]) -> Iterator[Chunk]:
     """Cut a stream of items into chunks of at most 64 items and 64 KiB of JSON (a larger item goes alone)."""
     first = 0
-    held: list[Item] = []
+    for batch in _cut(items, _json_size):
+        yield Chunk(first=first, items=tuple(batch))
+        first += len(batch)
+
+
+def _batches(failed: Iterable[Prediction]) -> Iterator[list[Prediction]]:
+    """Cut failed predictions as `make_chunks` cuts items."""
+    return _cut(failed, lambda prediction: _json_size(prediction.item))
+
+
+def _cut(things: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
+    held: list[_T] = []
     held_bytes = 0
-    for item in items:
-        size = sum(len(image.uri) for image in item.images) + len(item.id) + 80
+    for thing in things:
+        size = size_of(thing)
         if held and (len(held) >= CHUNK_ITEMS or held_bytes + size > CHUNK_BYTES):
-            yield Chunk(first=first, items=tuple(held))
-            first += len(held)
+            yield held
             held, held_bytes = [], 0
-        held.append(item)
+        held.append(thing)
         held_bytes += size
     if held:
-        yield Chunk(first=first, items=tuple(held))
+        yield held
+
+
+def _json_size(item: Item) -> int:
+    """About the bytes of its JSON."""
+    return sum(len(image.uri) for image in item.images) + len(item.id) + 80
 
 
 def absolute_item(item: Item) -> Item:

@@ -22,8 +22,27 @@ from ..schemas.predictions import Outcome, Prediction
 WORKER_SILENT_S = 20.0
 """Seconds without a heartbeat after which a worker no longer counts as alive."""
 
+NOW_MS = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+"""Start of a script that needs the time: Redis's own clock, so that no two hosts disagree."""
+
+# KEYS: meta chunks open. ARGV: submitted in all, first chunk index, chunk JSONs... Returns 0 when the job was
+# cancelled. Says the same thing however often it is sent: a client repeats what it got no reply to.
+_ADD_CHUNKS = (
+    NOW_MS
+    + """
+if redis.call('HEXISTS', KEYS[1], 'spec') == 0 or redis.call('HEXISTS', KEYS[1], 'cancelled') == 1 then return 0 end
+for i = 3, #ARGV do
+  local chunk = ARGV[2] + i - 3
+  if redis.call('HSETNX', KEYS[2], chunk, ARGV[i]) == 1 then redis.call('ZADD', KEYS[3], -now, chunk) end
+end
+redis.call('HSET', KEYS[1], 'submitted', ARGV[1], 'next_chunk', ARGV[2] + #ARGV - 2, 'touched', now / 1000)
+return 1
+"""
+)
+
 # KEYS: meta open active, then all keys. ARGV: job id, ttl. Ends the job if everything is finished.
 _SEAL = """
+if redis.call('HEXISTS', KEYS[1], 'spec') == 0 then return end
 redis.call('HSET', KEYS[1], 'sealed', 1)
 if redis.call('ZCARD', KEYS[2]) == 0 then
   redis.call('SREM', KEYS[3], ARGV[1])
@@ -31,41 +50,52 @@ if redis.call('ZCARD', KEYS[2]) == 0 then
 end
 """
 
-# KEYS: meta open leases active, then all keys. ARGV: job id, ttl. Returns 0 if the job had ended already.
+# KEYS: meta open leases active, then all keys. ARGV: job id, ttl, why. Returns 0 if the job had ended already.
 _CANCEL = """
 if redis.call('HEXISTS', KEYS[1], 'spec') == 0 or redis.call('HEXISTS', KEYS[1], 'cancelled') == 1 then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'sealed') == 1 and redis.call('ZCARD', KEYS[2]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'cancelled', 1)
+redis.call('HSET', KEYS[1], 'cancelled', ARGV[3])
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('SREM', KEYS[4], ARGV[1])
 for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 return 1
 """
 
-# KEYS: meta chunks open finished failed results active, then all keys. ARGV: job id, chunk JSON, ordinals...
-# Takes failed items back to pending and opens one chunk with them; returns its index, or -1 when the items are
-# no longer failed (somebody else retried them).
-_REOPEN = """
-for i = 3, #ARGV do
-  if redis.call('HEXISTS', KEYS[5], ARGV[i]) == 0 then return -1 end
+# KEYS: meta chunks open finished failed results active push_pending, then all keys.
+# ARGV: job id, whether it pushes (0/1), chunk JSON, ordinals... Takes failed items back to pending and opens one chunk
+# with them, whether or not some are there already; returns its index, or -1 when none is failed any more.
+_REOPEN = (
+    NOW_MS
+    + """
+local reopened = 0
+for i = 4, #ARGV do
+  local entry = redis.call('HGET', KEYS[5], ARGV[i])
+  if entry then
+    redis.call('XDEL', KEYS[6], entry)
+    redis.call('HDEL', KEYS[5], ARGV[i])
+    redis.call('SETBIT', KEYS[4], ARGV[i], 0)
+    reopened = reopened + 1
+  end
 end
-for i = 3, #ARGV do
-  redis.call('XDEL', KEYS[6], redis.call('HGET', KEYS[5], ARGV[i]))
-  redis.call('HDEL', KEYS[5], ARGV[i])
-  redis.call('SETBIT', KEYS[4], ARGV[i], 0)
-end
+if reopened == 0 then return {-1, 0} end
 local chunk = redis.call('HINCRBY', KEYS[1], 'next_chunk', 1) - 1
-redis.call('HSET', KEYS[2], chunk, ARGV[2])
-redis.call('ZADD', KEYS[3], 0, chunk)
+redis.call('HDEL', KEYS[1], 'started', 'updated')
+redis.call('HSET', KEYS[1], 'base', redis.call('BITCOUNT', KEYS[4]))
+redis.call('HSET', KEYS[2], chunk, ARGV[3])
+redis.call('ZADD', KEYS[3], -now, chunk)
 redis.call('SADD', KEYS[7], ARGV[1])
-for i = 8, #KEYS do redis.call('PERSIST', KEYS[i]) end
-return chunk
+if ARGV[2] == '1' then redis.call('SADD', KEYS[8], ARGV[1]) end
+for i = 9, #KEYS do redis.call('PERSIST', KEYS[i]) end
+return {chunk, reopened}
 """
+)
 
 # KEYS: meta finished pushed. ARGV: delivered ordinals. Returns 1 when there is something to push now.
 _RELEASE_PUSH = """
 redis.call('HSET', KEYS[1], 'push_ready', 1)
 for i = 1, #ARGV do redis.call('SETBIT', KEYS[3], ARGV[i], 1) end
+local ttl = redis.call('TTL', KEYS[1])
+if ttl > 0 then redis.call('EXPIRE', KEYS[3], ttl) end
 return redis.call('BITCOUNT', KEYS[2]) > redis.call('BITCOUNT', KEYS[3]) and 1 or 0
 """
 
@@ -76,6 +106,7 @@ class JobStore:
     def __init__(self, client: redis.Redis, ttl_s: int) -> None:
         self._redis: Any = client  # redis-py types every reply as a union of all replies
         self._ttl_s = ttl_s
+        self._add_chunks = client.register_script(_ADD_CHUNKS)
         self._seal = client.register_script(_SEAL)
         self._cancel = client.register_script(_CANCEL)
         self._reopen = client.register_script(_REOPEN)
@@ -85,39 +116,57 @@ class JobStore:
         """Write a job that has no items yet."""
         now = time.time()
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(JobKeys(job_id).meta, mapping={"spec": spec.to_json(), "created": now, "submitted": 0})
+            pipe.hset(
+                JobKeys(job_id).meta,
+                mapping={
+                    "spec": spec.to_json(),
+                    "queue": spec.priority.value,
+                    "created": now,
+                    "touched": now,
+                    "submitted": 0,
+                },
+            )
             pipe.zadd(JOBS, {job_id: now})
             pipe.sadd(ACTIVE, job_id)
             if spec.push:
                 pipe.sadd(PUSH_PENDING, job_id)
             pipe.execute()
 
-    def add_chunks(self, job_id: str, first: int, chunks: Sequence[Chunk]) -> None:
-        """Append chunks with the indices `first`, `first + 1`, …; one round trip."""
+    def add_chunks(self, job_id: str, first: int, chunks: Sequence[Chunk]) -> bool:
+        """Append chunks with the indices `first`, `first + 1`, …; one round trip.
+
+        Returns:
+            False when the job was cancelled meanwhile: there is no use in submitting more.
+        """
         keys = JobKeys(job_id)
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                keys.chunks,
-                mapping={
-                    str(index): chunk.model_dump_json(exclude_defaults=True)
-                    for index, chunk in enumerate(chunks, first)
-                },
-            )
-            pipe.zadd(keys.open, {str(index): 0 for index in range(first, first + len(chunks))})
-            pipe.hincrby(keys.meta, "submitted", sum(len(chunk.items) for chunk in chunks))
-            pipe.hset(keys.meta, "next_chunk", str(first + len(chunks)))
-            pipe.execute()
+        submitted = chunks[-1].first + len(chunks[-1].items)
+        payloads = [chunk.model_dump_json(exclude_defaults=True) for chunk in chunks]
+        return bool(self._add_chunks(keys=[keys.meta, keys.chunks, keys.open], args=[submitted, first, *payloads]))
 
     def seal(self, job_id: str) -> None:
         """Say that no more items come: from now on the job ends when its last item does."""
         keys = JobKeys(job_id)
         self._seal(keys=[keys.meta, keys.open, ACTIVE, *keys.all()], args=[job_id, self._ttl_s])
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, why: str = "by request") -> bool:
         """Stop a job; outcomes so far stay. Returns False when it had ended already."""
         keys = JobKeys(job_id)
-        done = self._cancel(keys=[keys.meta, keys.open, keys.leases, ACTIVE, *keys.all()], args=[job_id, self._ttl_s])
-        return bool(done)
+        return bool(
+            self._cancel(keys=[keys.meta, keys.open, keys.leases, ACTIVE, *keys.all()], args=[job_id, self._ttl_s, why])
+        )
+
+    def sealed(self, job_id: str) -> bool:
+        """Whether all of the job's items are there."""
+        return bool(self._redis.hexists(JobKeys(job_id).meta, "sealed"))
+
+    def abandoned(self, silent_s: float) -> list[str]:
+        """Ids of active jobs that are not sealed and whose submitter has been silent for so long."""
+        found = []
+        for raw in self._redis.smembers(ACTIVE):
+            sealed, touched = self._redis.hmget(JobKeys(raw.decode()).meta, "sealed", "touched")
+            if not sealed and touched and time.time() - float(touched) > silent_s:
+                found.append(raw.decode())
+        return found
 
     def spec(self, job_id: str) -> JobSpec:
         """The job's spec.
@@ -146,11 +195,13 @@ class JobStore:
     def jobs(self, limit: int) -> list[Progress]:
         """The newest jobs first; forgets ids whose job has expired."""
         found = []
-        for raw in self._redis.zrevrange(JOBS, 0, limit - 1):
+        for raw in self._redis.zrevrange(JOBS, 0, -1):
             try:
                 found.append(self.progress(raw.decode()))
             except ConfigError:
                 self._redis.zrem(JOBS, raw)
+            if len(found) == limit:
+                break
         return found
 
     def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
@@ -180,20 +231,35 @@ class JobStore:
             for _, fields in self._redis.xrange(keys.results, entry_id, entry_id):
                 yield _join(fields, self._redis.hget(keys.chunks, fields[b"c"]))
 
-    def reopen(self, job_id: str, failed: Sequence[Prediction]) -> int | None:
+    def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
         """Take failed items back to pending, as one chunk.
 
         Returns:
-            The chunk's index; None when somebody else retried one of them first.
+            The chunk's index and how many items are pending again; None when somebody else retried all of them.
         """
         keys = JobKeys(job_id)
         ordinals = tuple(prediction.ordinal for prediction in failed)
         chunk = Chunk(ordinals=ordinals, items=tuple(prediction.item for prediction in failed))
-        index: int = self._reopen(
-            keys=[keys.meta, keys.chunks, keys.open, keys.finished, keys.failed, keys.results, ACTIVE, *keys.all()],
-            args=[job_id, chunk.model_dump_json(exclude_defaults=True), *ordinals],
+        index, reopened = self._reopen(
+            keys=[
+                keys.meta,
+                keys.chunks,
+                keys.open,
+                keys.finished,
+                keys.failed,
+                keys.results,
+                ACTIVE,
+                PUSH_PENDING,
+                *keys.all(),
+            ],
+            args=[
+                job_id,
+                int(self.spec(job_id).push is not None),
+                chunk.model_dump_json(exclude_defaults=True),
+                *ordinals,
+            ],
         )
-        return None if index < 0 else index
+        return None if index < 0 else (index, reopened)
 
     def release_push(self, job_id: str, delivered: Iterable[int]) -> bool:
         """Mark items as delivered and let the others be pushed.
@@ -258,9 +324,10 @@ def _progress(job_id: str, meta: dict[str, bytes], finished: int, failed: int, p
     else:
         state = JobState.QUEUED if "sealed" in meta else JobState.SUBMITTING
     rate = None
-    if "updated" in meta and finished > 1:
+    fresh = finished - int(meta.get("base", 0))
+    if "updated" in meta and "started" in meta and fresh > 1:
         elapsed = float(meta["updated"]) - float(meta["started"])
-        rate = finished / elapsed if elapsed > 0 else None
+        rate = fresh / elapsed if elapsed > 0 else None
     return Progress(
         job_id=job_id,
         name=spec.name,

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .errors import ConfigError
 from .wire import Model
@@ -70,7 +70,10 @@ class Item(Model):
         if isinstance(source, ImageRef):
             return cls(images=(source,))
         if isinstance(source, str) and source:
-            return cls(images=(ImageRef(uri=source),))
+            try:
+                return cls(images=(ImageRef(uri=source),))
+            except ValidationError:  # a file name whose bytes are no UTF-8
+                raise ConfigError(f"{source!a} cannot be written as UTF-8: rename the file") from None
         raise ConfigError(f"an item must be an image reference, an ImageRef or an Item, got {source!r}")
 
     @model_validator(mode="after")
@@ -109,6 +112,7 @@ class Chunk(Model):
         return self.items[self.ordinals.index(ordinal) if self.ordinals else ordinal - self.first]
 
 
+_WITH_PASSWORDS = ("redis", "rediss")
 _DATA_URI = re.compile(r"data:[^,]{0,100}", re.IGNORECASE)
 
 
@@ -119,9 +123,11 @@ def display_uri(uri: str) -> str:
         return f"{head.group(0) if head else 'data:'},… ({len(uri)} characters)"
     if "://" not in uri:
         return uri
+    scheme, _, rest = uri.partition("://")
+    if scheme.lower() in _WITH_PASSWORDS:
+        rest = rest.rpartition("@")[2]  # a password may hold any character, "/" and "#" among them
     try:
-        parts = urlsplit(uri)
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+        parts = urlsplit(f"{scheme}://{rest}")
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
-        return f"{uri.partition('://')[0]}://…"
+        return f"{scheme}://…"

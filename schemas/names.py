@@ -34,6 +34,10 @@ WORKERS: Final = "prelabel:workers"
 """Sorted set: JSON of `WorkerInfo` by the Unix second of its last heartbeat."""
 
 
+WATERMARKS: Final = "prelabel:watermarks"
+"""Hash: queue -> when the newest message taken from it so far was sent, Unix ms. Queues are first in, first out: a
+chunk whose message was sent well before that and that still waits has lost its message."""
+
 SWEEPER: Final = "prelabel:sweeper"
 """String with an expiry: the worker that looks for lost chunks at present."""
 
@@ -47,10 +51,12 @@ class JobKeys:
     """The Redis keys of one job. The braces put them into one cluster slot.
 
     Attributes:
-        meta: hash: `spec`, `created`, `submitted` (items), `next_chunk`, `sealed`, `cancelled`, `started`,
-            `updated` (Unix seconds), `push_ready`, `push_cursor`, `push_error`.
+        meta: hash: `spec`, `queue`, `created`, `touched` (by the submitter), `submitted` (items), `next_chunk`,
+            `sealed`, `cancelled` (why), `started`, `updated` (Unix seconds), `base` (items finished before a
+            retry), `push_ready`, `push_cursor`, `push_error`.
         chunks: hash: chunk index -> JSON of `Chunk`.
-        open: sorted set: unfinished chunk index by lease deadline in Unix ms; 0 is "on its queue".
+        open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
+            minus the Unix ms its message was sent at.
         leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `attempts:<chunk>`.
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.

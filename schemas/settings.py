@@ -126,15 +126,15 @@ class Settings(BaseSettings):
         return value.upper() if isinstance(value, str) else value
 
     def environment(self) -> dict[str, str]:
-        """What differs from the defaults, as variables for a child process. Holds secrets: never log it."""
+        """Every setting as a variable for a child process, whatever this process's say. Holds secrets: never log it."""
         made = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if value == field.default:
-                continue
             alias = field.validation_alias
             variable = alias.choices[1] if isinstance(alias, AliasChoices) else f"PRELABEL_{name.upper()}"
-            if isinstance(value, SecretStr):
+            if value is None:
+                value = ""  # an empty variable counts as unset
+            elif isinstance(value, SecretStr):
                 value = value.get_secret_value()
             elif isinstance(value, tuple):
                 value = (os.pathsep if name == "image_roots" else ",").join(map(str, value))

@@ -96,7 +96,11 @@ class Taxonomy(WireModel):
         Raises:
             ConfigError: as for `flat`.
         """
-        return cls._build(tuple(_as_branch(name, below) for name, below in labels.items()), choice=choice, **options)
+        try:
+            roots = tuple(_as_branch(name, below) for name, below in labels.items())
+        except ValidationError as error:
+            raise ConfigError(f"taxonomy: {first_problem(error)}") from None
+        return cls._build(roots, choice=choice, **options)
 
     @classmethod
     def from_label_config(cls, xml: str, control: str | None = None) -> Taxonomy:
@@ -177,7 +181,10 @@ class Taxonomy(WireModel):
         """
         prompts = {path: texts for (path, _), texts in zip(self.leaves(), self.prompts(), strict=True)}
         nodes = sorted(
-            (list(path), sorted(prompts.get(path, ())), self.node_threshold(label)) for path, label in self.walk()
+            (list(path), sorted(prompts.get(path, ())), self.node_threshold(label))
+            for path, label in self.walk()
+            # In a multiple choice leaves alone are answered: a parent's threshold is never read.
+            if not label.children or self.choice == "single"
         )
         content = [
             self.choice,

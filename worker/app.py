@@ -7,6 +7,7 @@ threads: one process owns the device (CUDA does not survive a fork), and a chunk
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from ..schemas.names import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH
 from ..schemas.settings import get_settings
 from .lanes import LaneStep
 from .logs import configure_logging
-from .processes import EXIT_CONFIG
+from .processes import EXIT_BROKEN, EXIT_CONFIG
 from .runtime import Runtime, load_runtime
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,11 @@ def score_chunk(job_id: str, chunk: int) -> None:
     runtime().score_chunk(job_id, chunk)
 
 
+def score_urgent_chunk(job_id: str, chunk: int) -> None:
+    """Score one chunk of an interactive job (`prelabel.score_chunk` on the interactive queue)."""
+    runtime().score_chunk(job_id, chunk, urgent=True)
+
+
 def push(job_id: str) -> None:
     """Push a job's finished predictions (`prelabel.push`)."""
     runtime().push(job_id)
@@ -52,7 +58,7 @@ class InteractiveLane(LaneStep):
     name = "prelabel-interactive-lane"
     queue = QUEUE_INTERACTIVE
     threads = staticmethod(lambda: get_settings().interactive_chunks)
-    handlers = {TASK_SCORE_CHUNK: score_chunk}  # noqa: RUF012  # declared ClassVar by LaneStep
+    handlers = {TASK_SCORE_CHUNK: score_urgent_chunk}  # noqa: RUF012  # declared ClassVar by LaneStep
 
 
 class PushLane(LaneStep):
@@ -100,12 +106,25 @@ def _on_worker_ready(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _on_worker_shutting_down(**_: Any) -> None:
-    runtime().stop_soon()
+    if _runtime:
+        _runtime.stop_soon()
 
 
 @signals.worker_shutdown.connect
 def _on_worker_shutdown(**_: Any) -> None:
-    runtime().close()
+    if _runtime:
+        _runtime.close()
+        if _runtime.broken:
+            logging.shutdown()
+            os._exit(EXIT_BROKEN)  # Celery ends a warm shutdown with 0; the supervisor must see a death
 
 
-app = make_app()
+def _make_app_or_exit() -> Celery:
+    try:
+        return make_app()
+    except PrelabelError as error:  # a bad setting is one line, for `celery -A` too
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_CONFIG)
+
+
+app = _make_app_or_exit()

@@ -88,7 +88,7 @@ class Engine:
             while len(batch) < self.batch_size and not self._waiting.empty():
                 batch.append(self._waiting.get())
             closing = any(waiting.pixels is None for waiting in batch)
-            # A cancelled future is one nobody waits for: its chunk was handed back.
+            # Nobody waits for a cancelled future.
             wanted = [w for w in batch if w.pixels is not None and w.future.set_running_or_notify_cancel()]
             if wanted:
                 self._forward(wanted)

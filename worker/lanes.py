@@ -51,7 +51,7 @@ class LaneStep(bootsteps.ConsumerStep):
         ]
 
     def shutdown(self, parent: Any) -> None:
-        """Stop consuming and wait for the handlers that run; they end within the grace time."""
+        """Stop consuming and wait for the handlers that run; `Runtime.stop_soon` makes them end in time."""
         super().shutdown(parent)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -77,5 +77,10 @@ class LaneStep(bootsteps.ConsumerStep):
             handler(*args, **kwargs)
         except Exception:
             log.exception("task %s%r failed", message.headers.get("task"), tuple(args))
-        # kombu's channels belong to the consumer's thread.
-        self._consumer.call_soon(message.ack)
+        self._consumer.call_soon(self._ack, message)  # kombu's channels belong to the consumer's thread
+
+    def _ack(self, message: Any) -> None:
+        try:
+            message.ack()
+        except Exception as error:  # Redis was away: the channel is gone, and the message comes again, harmlessly
+            log.info("message on queue %s comes again: %s", self.queue, error)

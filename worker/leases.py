@@ -17,6 +17,8 @@ from .ledger import Lease, Ledger
 log = logging.getLogger(__name__)
 
 _FORGET_S = 86_400.0
+_BEAT_S = 5.0
+"""Seconds between heartbeats at most: a worker counts as silent after 20."""
 
 
 class LeaseKeeper:
@@ -33,23 +35,25 @@ class LeaseKeeper:
         self._ledger = ledger
         self._redis = client
         self._member = info.model_dump_json(exclude={"beat"})
-        self._every_s = lease_s / 3
+        self._every_s = min(lease_s / 3, _BEAT_S)
         self._held: dict[Lease, threading.Event] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prelabel-leases", daemon=True)
 
     def start(self) -> None:
-        """Begin; the worker is visible at once."""
-        self._beat()
+        """Begin; the worker is visible as soon as Redis answers."""
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and take the worker off the list of live ones."""
         self._stop.set()
+        if not self._thread.is_alive():
+            return
         self._thread.join()
         try:
             self._redis.zrem(WORKERS, self._member)
+            self._ledger.forget_owner()
         except redis.RedisError as error:
             log.debug("could not sign off: %s", error)
 
@@ -66,7 +70,7 @@ class LeaseKeeper:
                 self._held.pop(lease, None)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
+        while True:
             try:
                 self._beat()
                 self._renew_all()
@@ -75,6 +79,8 @@ class LeaseKeeper:
                 log.warning("could not renew leases: %s", error)
             except Exception:  # a heartbeat that ends silently would make a live worker look dead
                 log.exception("heartbeat failed")
+            if self._stop.wait(self._every_s):
+                return
 
     def _renew_all(self) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 import redis
 
+from ..integrations.broker import passes
 from ..schemas.errors import ItemError, PrelabelError, ScorerError
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Priority
 from ..schemas.predictions import ItemFailure, Outcome
 from .engine import Engine
+from .gate import Gate
 from .image_threads import ImageThreads
 from .job_scorers import JobScorer, JobScorers
 from .leases import LeaseKeeper
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 
 _FLUSH_S = 0.25
 _FLUSH_ITEMS = 32
+QUARANTINE_DEATHS = 3
+"""Deaths in a row, without an item done, after which an item is quarantined: it is scored no more until retried."""
+
 _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
 
@@ -51,6 +56,7 @@ class Pipeline:
         keeper: renews leases.
         hint: puts a handed-back chunk on its queue again.
         push: says that a job has predictions to push.
+        gate: keeps suspects apart from everything else.
         stopping: set when every running chunk is to write what it has and hand back the rest.
     """
 
@@ -62,27 +68,52 @@ class Pipeline:
     keeper: LeaseKeeper
     hint: Hint
     push: Callable[[str], None]
+    gate: Gate
     stopping: threading.Event
 
-    def run(self, ref: ChunkRef) -> None:
+    def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
         """Score one chunk, unless somebody else does or it needs no scoring any more.
+
+        Args:
+            ref: the chunk.
+            urgent: it came from the interactive queue.
 
         Raises:
             ScorerError: the encoder is broken; the chunk was handed back.
         """
         if self.stopping.is_set():
             return  # it stays in the ledger; another worker's sweeper sends it again
-        lease = self.ledger.claim(ref)
-        if isinstance(lease, Refusal):
-            log.debug("job %s chunk %d: %s", ref.job_id, ref.chunk, lease.value)
-            return
+        with self.gate.together(urgent=urgent):
+            lease = self.ledger.claim(ref)
+            if isinstance(lease, Lease):
+                self._work_on(lease)
+                return
+        if lease is Refusal.SUSPECT:
+            # A worker died while it held this chunk. Alone, so that the next death has one cause.
+            with self.gate.alone():
+                lease = self.ledger.claim(ref, alone=True)
+                if isinstance(lease, Lease):
+                    self._work_on(lease)
+                    return
+        log.debug("job %s chunk %d: %s", ref.job_id, ref.chunk, lease.value)
+
+    def _work_on(self, lease: Lease) -> None:
         with self.keeper.hold(lease) as lost:
             finished = False
             try:
-                finished = _ChunkRun(self, lease, lost).run()
+                if lease.deaths and len(lease.pairs) > 1:
+                    log.warning("job %s chunk %d: %s; trying its items one by one", *lease.ref, lease.why)
+                    self._hint_all(self.ledger.split(lease), lease)
+                    finished = True
+                else:
+                    finished = _ChunkRun(self, lease, lost).run()
             finally:
                 if not finished and self.ledger.release(lease):
-                    self.hint(ref, lease.spec.priority.value)
+                    self._hint_all([lease.ref], lease)
+
+    def _hint_all(self, refs: Sequence[ChunkRef], lease: Lease) -> None:
+        for ref in refs:
+            self.hint(ref, lease.spec.priority.value)
 
 
 class _Ready(NamedTuple):
@@ -107,20 +138,28 @@ class _ChunkRun:
 
     def run(self) -> bool:
         """Returns whether the chunk needs no handing back: it is complete, or no longer ours."""
+        if self._lease.deaths >= QUARANTINE_DEATHS:
+            return self._fail_all("Quarantined", f"it killed its worker {self._lease.deaths} times ({self._lease.why})")
         try:
             scorer = self._pipeline.scorers.get(self._lease.ref.job_id, self._lease.spec)
-        except ScorerError:
-            raise
-        except PrelabelError as error:
-            self._outcomes = [(ordinal, _failure(error)) for ordinal, _ in self._lease.pairs]
-            self._flush(left=0)
-            return True
+        except Exception as error:
+            if self._pipeline.engine.broken:
+                raise
+            if not isinstance(error, PrelabelError):
+                log.exception("job %s cannot be scored", self._lease.ref.job_id)
+            return self._fail_all(type(error).__name__, _message(error))
         tasks = [self._threads.run(partial(self._embed, scorer, ordinal, item)) for ordinal, item in self._lease.pairs]
         try:
             return self._collect(scorer, len(tasks))
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _fail_all(self, kind: str, message: str) -> bool:
+        failure = Outcome(error=ItemFailure(kind=kind, message=message))
+        self._outcomes = [(ordinal, failure) for ordinal, _ in self._lease.pairs]
+        self._flush(left=0)
+        return True
 
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
@@ -206,8 +245,8 @@ class _ChunkRun:
         while True:
             try:
                 return write()
-            except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
-                if self._pipeline.stopping.is_set():
+            except redis.RedisError as error:
+                if self._pipeline.stopping.is_set() or not passes(error):
                     raise
                 log.warning("cannot write outcomes (%s), trying again", error)
                 time.sleep(pause)
@@ -232,5 +271,9 @@ def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
 
 
 def _failure(error: Exception) -> Outcome:
-    message = str(error) if isinstance(error, PrelabelError) else f"unexpected {type(error).__name__}: {error}"
-    return Outcome(error=ItemFailure(kind=type(error).__name__, message=message[:500]))
+    return Outcome(error=ItemFailure(kind=type(error).__name__, message=_message(error)))
+
+
+def _message(error: Exception) -> str:
+    text = str(error) if isinstance(error, PrelabelError) else f"unexpected {type(error).__name__}: {error}"
+    return text[:500]

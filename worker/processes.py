@@ -19,7 +19,11 @@ EXIT_CONFIG: Final = 78
 WORKER_NAME_VARIABLE: Final = "PRELABEL_WORKER_NAME"
 """Set for a worker by its supervising parent, which frees the leases of that name when the worker dies."""
 
+EXIT_BROKEN: Final = 70
+"""Exit status of a worker whose encoder broke (EX_SOFTWARE): a new process may work."""
+
 _PR_SET_PDEATHSIG = 1
+_LAST_CALL_S = 5.0
 
 
 def new_worker_name() -> str:
@@ -59,21 +63,27 @@ def spawn(
 
 
 def stop(child: subprocess.Popen[bytes], grace_s: float) -> int:
-    """SIGTERM, and SIGKILL to its whole group when it has not ended after `grace_s`. Returns its exit status."""
-    if child.poll() is None:
+    """Stop a child: SIGTERM, after `grace_s` or a Ctrl-C a second one ("at once"), then SIGKILL to its group.
+
+    Returns:
+        Its exit status.
+    """
+    for patience in (grace_s, _LAST_CALL_S):
+        if child.poll() is not None:
+            break
         child.terminate()
         try:
-            return child.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            kill(child)
+            return child.wait(patience)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            continue
+    kill(child)
     return child.wait()
 
 
 def kill(child: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the child and everything in its group."""
+    """SIGKILL to the child and everything in its group. Does not wait, so a signal handler may call it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def _die_with_parent() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +57,7 @@ class JobPusher:
         client: Redis.
         settings: the platform's address and key.
         platform: for tests; made from the settings when first needed.
+        wait: for tests; waits some seconds between tries and says whether to stop.
     """
 
     def __init__(
@@ -64,14 +66,19 @@ class JobPusher:
         client: redis.Redis,
         settings: Settings,
         platform: Platform | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        wait: Callable[[float], bool] | None = None,
     ) -> None:
         self._store = store
         self._redis: Any = client
         self._settings = settings
         self._platform = platform
-        self._sleep = sleep
+        self._stopping = threading.Event()
+        self._wait = wait or self._stopping.wait
         self._unlock = client.register_script(_UNLOCK)
+
+    def stop(self) -> None:
+        """End waiting for a platform that is down."""
+        self._stopping.set()
 
     def push(self, job_id: str) -> None:
         """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
@@ -128,7 +135,8 @@ class JobPusher:
                 pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
                 log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
                 self._redis.expire(keys.push_lock, _LOCK_S)
-                self._sleep(pause)
+                if self._wait(pause):
+                    return False  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
                 log.error("push of job %s failed: %s", job_id, error)
@@ -146,7 +154,11 @@ class JobPusher:
             for ordinal, reason in report.rejected:
                 pipe.hset(keys.push_failed, ordinal, reason[:500])
             pipe.hdel(keys.meta, "push_error")
-            pipe.execute()
+            pipe.ttl(keys.meta)
+            ttl = pipe.execute()[-1]
+        if ttl > 0:  # the job has ended: its keys expire together
+            self._redis.expire(keys.pushed, ttl)
+            self._redis.expire(keys.push_failed, ttl)
 
     def _bits(self, keys: JobKeys, ordinals: Sequence[int]) -> list[int]:
         with self._redis.pipeline(transaction=False) as pipe:

@@ -16,6 +16,7 @@ from ..schemas.settings import Settings
 from .engine import Engine
 from .fetch import Fetcher
 from .fetch_web import Authorize
+from .gate import Gate
 from .image_threads import bulk_threads, urgent_threads
 from .job_scorers import JobScorers
 from .leases import LeaseKeeper
@@ -46,11 +47,12 @@ class Runtime:
         self._ledger = Ledger(redis, owner=self.name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
         info = WorkerInfo(name=self.name, model=encoder.model_id, device=encoder.device, dtype=encoder.dtype)
         self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s)
+        store = JobStore(redis, settings.job_ttl_s)
         self._sweeper = Sweeper(
-            self._ledger, redis, self._hint, self._sender.push, owner=self.name, every_s=settings.lease_s / 5
+            self._ledger, store, redis, self._hint, self._sender.push, owner=self.name, every_s=settings.lease_s / 5
         )
         self._engine = Engine(encoder, _batch_size(settings, encoder.device), on_broken=_stop_loudly)
-        self._fetcher = Fetcher(settings, authorize=_label_studio_headers(settings))
+        self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
         self._pipeline = Pipeline(
             engine=self._engine,
             scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache)),
@@ -60,9 +62,10 @@ class Runtime:
             keeper=self._keeper,
             hint=self._hint,
             push=self._sender.push,
+            gate=Gate(),
             stopping=threading.Event(),
         )
-        self._pusher = JobPusher(JobStore(redis, settings.job_ttl_s), redis, settings)
+        self._pusher = JobPusher(store, redis, settings)
         self._deadline: threading.Timer | None = None
 
     def describe(self) -> str:
@@ -75,9 +78,14 @@ class Runtime:
         self._keeper.start()
         self._sweeper.start()
 
-    def score_chunk(self, job_id: str, chunk: int) -> None:
+    @property
+    def broken(self) -> bool:
+        """Whether the encoder has failed for good."""
+        return self._engine.broken
+
+    def score_chunk(self, job_id: str, chunk: int, *, urgent: bool = False) -> None:
         """Score one chunk; returns when it is written, handed back or needs no work."""
-        self._pipeline.run(ChunkRef(job_id, chunk))
+        self._pipeline.run(ChunkRef(job_id, chunk), urgent=urgent)
 
     def push(self, job_id: str) -> None:
         """Push what a job has ready."""
@@ -85,6 +93,7 @@ class Runtime:
 
     def stop_soon(self) -> None:
         """Let running chunks finish within the grace time, then make them hand back the rest."""
+        self._pusher.stop()
         self._deadline = threading.Timer(self.settings.grace_s, self._pipeline.stopping.set)
         self._deadline.daemon = True
         self._deadline.start()
@@ -129,7 +138,8 @@ def _stop_loudly(error: ScorerError) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _label_studio_headers(settings: Settings) -> Authorize | None:
+def label_studio_headers(settings: Settings) -> Authorize | None:
+    """What identifies us to Label Studio when an image is fetched from there; None when it is not set up."""
     if not settings.label_studio_url or not settings.label_studio_api_key:
         return None
     from ..integrations.label_studio.auth import LabelStudioAuth

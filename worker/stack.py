@@ -16,7 +16,9 @@ import httpx
 
 from ..integrations.broker import shown_url
 from ..integrations.client import Client
+from ..integrations.model_identity import settings_model_id
 from ..schemas.errors import ConfigError, ScorerError
+from ..schemas.jobs import WorkerInfo
 from ..schemas.settings import Settings, load_settings
 from .embedded import DEFAULT_PORT, embedded_broker
 from .processes import EXIT_CONFIG, spawn, stop
@@ -51,6 +53,11 @@ class Stack:
         """A client of this stack's broker."""
         return Client(self.settings)
 
+    def workers(self) -> list[WorkerInfo]:
+        """Live workers with this stack's model; a shared Redis may have others."""
+        model = settings_model_id(self.settings)
+        return [worker for worker in self.client().workers() if worker.model == model]
+
     def check(self) -> None:
         """Look whether every child still runs.
 
@@ -73,13 +80,12 @@ class Stack:
         Raises:
             PrelabelError: see `check`, or nothing within `timeout_s`.
         """
-        client = self.client()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.check()
             if self.adapter_url and not _answers(self.adapter_url):
                 tell("waiting for the adapter")
-            elif not client.workers():
+            elif not self.workers():
                 tell(f"loading {self.settings.model}")
             else:
                 return

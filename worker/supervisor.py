@@ -15,7 +15,6 @@ import time
 from typing import IO, Any
 
 from ..integrations.broker import Sender, connect_redis
-from ..schemas.errors import PrelabelError
 from ..schemas.settings import Settings
 from .ledger import Ledger
 from .processes import EXIT_CONFIG, WORKER_NAME_VARIABLE, kill, new_worker_name, spawn
@@ -25,6 +24,7 @@ log = logging.getLogger(__name__)
 _STABLE_S = 60.0
 """A child that ran this long counts as healthy: the next death starts the backoff anew."""
 
+_FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -47,40 +47,43 @@ class Supervisor:
         """Supervise until SIGTERM or SIGINT (the second one kills). Returns the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        pause = 0.5
+        pause = _FIRST_PAUSE_S
         while not self._stop.is_set():
             started = time.monotonic()
             status = self._run_child()
-            if self._stop.is_set() or status == 0:
+            if self._stop.is_set():
                 return 0
             if status == EXIT_CONFIG:
                 return EXIT_CONFIG
             if time.monotonic() - started > _STABLE_S:
-                pause = 0.5
-            log.error("the worker died (%s); starting it again in %.1f s", _describe(status), pause)
+                pause = _FIRST_PAUSE_S
+            log.error("the worker ended (%s); starting it again in %.1f s", _describe(status), pause)
             self._stop.wait(pause)
             pause = min(_LONGEST_PAUSE_S, pause * 2)
         return 0
 
     def _run_child(self) -> int:
         name = new_worker_name()
-        self._child = spawn(worker_command(name), env={WORKER_NAME_VARIABLE: name}, output=self._output)
-        status = self._child.wait()
+        child = spawn(worker_command(name), env={WORKER_NAME_VARIABLE: name}, output=self._output)
+        self._child = child
+        if self._stop.is_set():  # the signal came before there was a child to pass it on to
+            child.terminate()
+        status = child.wait()
         if status != 0:
-            self._free_leases(name)
+            self._free_leases(name, _describe(status))
         return status
 
-    def _free_leases(self, name: str) -> None:
+    def _free_leases(self, name: str, why: str) -> None:
         """What a dead child had leased goes back on its queue now, not when the leases run out."""
         try:
             client = connect_redis(self._settings)
             ledger = Ledger(client, owner=name, lease_s=self._settings.lease_s, ttl_s=self._settings.job_ttl_s)
             sender = Sender(self._settings)
-            for ref in ledger.free_owner(name):
+            for ref in ledger.free_owner(name, why):
                 queue = ledger.queue_of(ref.job_id)
                 if queue:
                     sender.score_chunk(ref.job_id, ref.chunk, queue)
-        except (PrelabelError, Exception) as error:  # the sweepers do it a little later
+        except Exception as error:  # the sweepers do it a little later
             log.warning("could not free the dead worker's leases: %s", error)
 
     def _on_signal(self, *_: Any) -> None:

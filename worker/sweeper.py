@@ -12,6 +12,8 @@ from typing import Any
 
 import redis
 
+from ..integrations.job_store import JobStore
+from ..schemas.errors import PrelabelError
 from ..schemas.names import PUSH_PENDING, SWEEPER
 from .ledger import ChunkRef, Ledger
 
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 
 Hint = Callable[[ChunkRef, str], None]
 """Puts a message for a chunk on a queue."""
+
+_ABANDONED_S = 3600.0
+"""Seconds without a new item after which an unfinished submission counts as abandoned."""
 
 _PUSH_EVERY = 10
 """Sweeps between looks at pushes: a platform that is down wants a longer pause."""
@@ -29,6 +34,7 @@ class Sweeper:
 
     Args:
         ledger: what is leased and what waits.
+        store: finds jobs whose submitter is gone.
         client: Redis, for the lock and queue lengths.
         hint: sends the message for a chunk.
         push: sends the message for a job with predictions to push.
@@ -39,6 +45,7 @@ class Sweeper:
     def __init__(
         self,
         ledger: Ledger,
+        store: JobStore,
         client: redis.Redis,
         hint: Hint,
         push: Callable[[str], None],
@@ -47,13 +54,13 @@ class Sweeper:
         every_s: float,
     ) -> None:
         self._ledger = ledger
+        self._store = store
         self._redis: Any = client
         self._hint = hint
         self._push = push
         self._sweeps = 0
         self._owner = owner
         self._every_s = every_s
-        self._waited: set[ChunkRef] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prelabel-sweeper", daemon=True)
 
@@ -64,7 +71,8 @@ class Sweeper:
     def stop(self) -> None:
         """End after the sweep under way."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
@@ -83,26 +91,30 @@ class Sweeper:
             Hints for chunks sent.
         """
         sent = 0
-        waiting: set[ChunkRef] = set()
         for job_id in self._ledger.active_jobs():
-            queue = self._ledger.queue_of(job_id)
-            if queue is None:
-                continue
-            for ref in self._ledger.reap(job_id):
-                log.warning("lease of job %s chunk %d ran out: giving it out again", ref.job_id, ref.chunk)
-                self._hint(ref, queue)
-                sent += 1
-            if self._redis.llen(queue) == 0:
-                waiting.update(self._ledger.waiting(job_id))
-                for ref in waiting & self._waited:
-                    if ref.job_id == job_id:
-                        log.warning("job %s chunk %d was on no queue: sending it again", ref.job_id, ref.chunk)
-                        self._hint(ref, queue)
-                        sent += 1
-        # Only what waits on an empty queue for two sweeps: a message may be on its way to a worker right now.
-        self._waited = waiting
+            try:
+                sent += self._sweep_job(job_id)
+            except PrelabelError as error:  # one odd job must not keep the others waiting
+                log.warning("job %s cannot be swept: %s", job_id, error)
+        for job_id in self._store.abandoned(_ABANDONED_S):
+            log.warning("job %s: its submitter fell silent before all items were there: cancelled", job_id)
+            self._store.cancel(job_id, "its submitter fell silent")
         self._sweeps += 1
         if self._sweeps % _PUSH_EVERY == 0:
             for raw in self._redis.smembers(PUSH_PENDING):
                 self._push(raw.decode())
         return sent
+
+    def _sweep_job(self, job_id: str) -> int:
+        queue = self._ledger.queue_of(job_id)
+        if queue is None:
+            return 0
+        expired = self._ledger.reap(job_id)
+        for ref in expired:
+            log.warning("lease of job %s chunk %d ran out: giving it out again", ref.job_id, ref.chunk)
+            self._hint(ref, queue)
+        overdue = self._ledger.overdue(job_id, queue, margin_s=2 * self._every_s)
+        for ref in overdue:
+            log.warning("the message for job %s chunk %d was lost: sending it again", ref.job_id, ref.chunk)
+            self._hint(ref, queue)
+        return len(expired) + len(overdue)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..schemas.errors import OutOfMemory
 from ..schemas.taxonomy import Taxonomy
 from .scorer import Encoder, Vectors
 from .scoring import average_prompts
+
+_SLICE = 64
+"""Labels encoded before somebody else gets a turn."""
 
 
 class TextVectors:
@@ -27,21 +32,52 @@ class TextVectors:
         self._capacity = capacity
         self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
         self._lock = threading.Lock()
+        self._encoding = threading.Lock()
 
     def matrix(self, taxonomy: Taxonomy) -> Vectors:
-        """`(n_leaves, dim)` float32, rows of length 1, in the order of `taxonomy.leaves()`."""
+        """`(n_leaves, dim)` float32, rows of length 1, in the order of `taxonomy.leaves()`.
+
+        A taxonomy whose labels are all known never waits for another one's encoding.
+        """
         wanted = taxonomy.prompts()
-        with self._lock:  # one thread encodes, the others find its work done
-            missing = [prompts for prompts in dict.fromkeys(wanted) if prompts not in self._vectors]
-            fresh: dict[tuple[str, ...], Vectors] = {}
-            if missing:
-                encoded = self._encoder.encode_texts([text for prompts in missing for text in prompts])
-                averaged = average_prompts(encoded, [len(prompts) for prompts in missing])
-                fresh = dict(zip(missing, averaged, strict=True))
-            rows = [fresh[prompts] if prompts in fresh else self._vectors[prompts] for prompts in wanted]
-            self._vectors.update(fresh)
-            for prompts in wanted:
+        rows = self._known(wanted)
+        missing = [prompts for prompts in dict.fromkeys(wanted) if prompts not in rows]
+        for start in range(0, len(missing), _SLICE):
+            with self._encoding:  # one at a time on the device; who waits here may find its labels done
+                labels = missing[start : start + _SLICE]
+                rows.update(self._known(labels))
+                rows.update(self._encode([prompts for prompts in labels if prompts not in rows]))
+        return np.stack([rows[prompts] for prompts in wanted])
+
+    def _known(self, wanted: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
+        with self._lock:
+            found = {prompts: self._vectors[prompts] for prompts in wanted if prompts in self._vectors}
+            for prompts in found:
                 self._vectors.move_to_end(prompts)
+        return found
+
+    def _encode(self, labels: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
+        if not labels:
+            return {}
+        encoded = encode_halving(self._encoder, [text for prompts in labels for text in prompts])
+        fresh = dict(zip(labels, average_prompts(encoded, [len(prompts) for prompts in labels]), strict=True))
+        with self._lock:
+            self._vectors.update(fresh)
             while len(self._vectors) > self._capacity:
                 self._vectors.popitem(last=False)
-        return np.stack(rows)
+        return fresh
+
+
+def encode_halving(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """`encoder.encode_texts`, in halves and halves of halves where memory does not hold them all.
+
+    Raises:
+        OutOfMemory: not even one text fits.
+    """
+    try:
+        return encoder.encode_texts(texts)
+    except OutOfMemory:
+        if len(texts) == 1:
+            raise
+        half = len(texts) // 2
+        return np.concatenate([encode_halving(encoder, texts[:half]), encode_halving(encoder, texts[half:])])

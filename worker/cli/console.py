@@ -55,7 +55,7 @@ def needs(extra: str) -> Iterator[None]:
 
 def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
     """One red line on stderr, then exit."""
-    err.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {plain(message)}", soft_wrap=True)
     sys.exit(status)
 
 
@@ -102,15 +102,15 @@ def predictions_table(predictions: Iterable[Prediction], title: str | None = Non
     """Image, answer, confidence with a bar, and the runners-up."""
     table = Table("image", "answer", "confidence", "next best", title=title, expand=False)
     for prediction in predictions:
-        name = _plain(prediction.item.id)
+        name = plain(prediction.item.id)
         if prediction.error:
-            table.add_row(name, f"[red]{prediction.error.kind}[/]", "", _plain(prediction.error.message))
+            table.add_row(name, f"[red]{prediction.error.kind}[/]", "", plain(prediction.error.message))
             continue
         for answer in prediction.answers:
-            chosen = ", ".join(" > ".join(path) for path in answer.paths) or "[dim]none[/]"
+            chosen = plain(", ".join(" > ".join(path) for path in answer.paths)) or "[dim]none[/]"
             others = [score for score in answer.scores if score.path not in answer.paths and score.logit is not None]
             runners = ", ".join(f"{score.label} {score.probability:.2f}" for score in others[:2])
-            table.add_row(name, chosen, confidence_bar(answer.confidence), f"[dim]{_plain(runners)}[/]")
+            table.add_row(name, chosen, confidence_bar(answer.confidence), f"[dim]{plain(runners)}[/]")
     return table
 
 
@@ -120,6 +120,6 @@ def confidence_bar(confidence: float) -> str:
     return f"{confidence:.2f} [{colour}]{'█' * round(confidence * 10):<10}[/]"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from outside, so that `[` in a file name is no markup."""
     return text.replace("[", r"\[")

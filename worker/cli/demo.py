@@ -50,7 +50,7 @@ def demo(
                 with err.status("starting") as status:
                     stack.wait_until_ready(status.update)
                 client = stack.client()
-                worker = client.workers()[0]
+                worker = stack.workers()[0]
                 out.print(f"Redis    {stack.settings_shown_url()}" + (" (embedded, AOF on)" if embedded else ""))
                 out.print(f"worker   {worker.model} on {worker.device} ({worker.dtype})")
                 out.print(
@@ -63,6 +63,7 @@ def demo(
                         [str(picture.path) for picture in chapter.pictures],
                         chapter.taxonomy,
                         name=f"demo: {chapter.name}",
+                        model=worker.model,
                     )
                     follow(job, f"{chapter.name}: {chapter.question}")
                     predictions = sorted(job.results(), key=lambda prediction: prediction.ordinal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,12 @@ import typer
 from rich.table import Table
 
 from ...integrations.broker import broker_errors, connect_redis, shown_url
-from ...integrations.client import Client
+from ...integrations.client import Client, absolute_item
 from ...schemas.errors import PrelabelError
+from ...schemas.items import Item
 from ...schemas.settings import Settings, get_settings
 from . import options
-from .console import EXIT_FAILED, out, print_json, user_errors
+from .console import EXIT_FAILED, needs, out, print_json, user_errors
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -37,6 +38,7 @@ class Check:
 
 def doctor(
     load_model: bool = typer.Option(False, "--load-model", help="Really load the checkpoint (slow for a big one)"),
+    image: str | None = typer.Option(None, help="Also fetch and decode this image as a worker here would"),
     as_json: options.AsJson = False,
 ) -> None:
     """Check Redis, workers, model, device, Label Studio and disk; say what to do where something is wrong.
@@ -46,8 +48,19 @@ def doctor(
     with user_errors():
         settings = get_settings()
     checks: list[Check] = []
-    for examine in (_redis, _workers, lambda s: _model(s, load_model), _label_studio, _disk):
-        checks += _guarded(examine, settings)
+    found = {
+        "redis": _redis(settings),
+        "workers": _workers(settings),
+        "model": _model(settings, load_model),
+        "label studio": _label_studio(settings),
+        "image": _image(settings, image),
+        "disk": _disk(settings),
+    }
+    for name, made in found.items():
+        try:
+            checks += made
+        except PrelabelError as error:
+            checks.append(Check(name, "fail", str(error)))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
@@ -58,13 +71,6 @@ def doctor(
         out.print(table)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(EXIT_FAILED)
-
-
-def _guarded(examine: Callable[[Settings], Iterator[Check]], settings: Settings) -> Iterator[Check]:
-    try:
-        yield from examine(settings)
-    except PrelabelError as error:
-        yield Check(getattr(examine, "__name__", "check").strip("_<>"), "fail", str(error))
 
 
 def _redis(settings: Settings) -> Iterator[Check]:
@@ -104,6 +110,9 @@ def _model(settings: Settings, load: bool) -> Iterator[Check]:
         yield Check("model", "ok", f"{encoder.model_id} loads on {encoder.device} ({encoder.dtype})")
         return
     directory = Path(settings.model).expanduser()
+    if settings.model.startswith((".", "/", "~")) and not directory.is_dir():
+        yield Check("model", "fail", f"{settings.model}: no such directory", "set PRELABEL_MODEL to a checkpoint")
+        return
     if directory.is_dir():
         there = (directory / "config.json").is_file()
         detail = f"{settings.model} is a directory" + ("" if there else " without config.json")
@@ -130,8 +139,8 @@ def _label_studio(settings: Settings) -> Iterator[Check]:
     if not settings.label_studio_url:
         yield Check("label studio", "warn", "LABEL_STUDIO_URL is not set", "only needed to push predictions")
         return
-    import httpx
-
+    with needs("label-studio"):
+        import httpx
     from ...integrations.label_studio.auth import LabelStudioAuth
 
     headers = LabelStudioAuth.from_settings(settings).headers()
@@ -146,6 +155,22 @@ def _label_studio(settings: Settings) -> Iterator[Check]:
         yield Check(
             "label studio", "fail", f"{settings.label_studio_url} answers {reply.status_code}", "check the API key"
         )
+
+
+def _image(settings: Settings, reference: str | None) -> Iterator[Check]:
+    if reference is None:
+        return
+    with needs("worker"):
+        from ..decode import decode
+        from ..fetch import Fetcher
+        from ..runtime import label_studio_headers
+    image = absolute_item(Item.of(reference)).images[0]
+    fetcher = Fetcher(settings, label_studio_headers(settings))
+    try:
+        decoded = decode(fetcher.fetch(image), max_pixels=settings.max_image_pixels)
+    finally:
+        fetcher.close()
+    yield Check("image", "ok", f"{image.display}: {decoded.width} x {decoded.height}")
 
 
 def _disk(settings: Settings) -> Iterator[Check]:

@@ -16,7 +16,7 @@ from ...integrations.client import Client, Job
 from ...schemas.errors import ConfigError
 from ...schemas.jobs import Priority, Progress
 from . import options
-from .console import bar, duration, err, job_detail, out, predictions_table, print_json, user_errors
+from .console import bar, duration, err, job_detail, out, plain, predictions_table, print_json, user_errors
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
@@ -190,7 +190,7 @@ def _progress_row(progress: Progress) -> list[str]:
     colour = {"done": "green", "running": "cyan", "cancelled": "yellow"}.get(progress.state.value, "white")
     return [
         progress.job_id,
-        progress.name,
+        plain(progress.name),
         f"[{colour}]{progress.state.value}[/]",
         str(progress.done),
         f"[red]{progress.failed}[/]" if progress.failed else "0",

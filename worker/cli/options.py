@@ -54,6 +54,10 @@ def build_taxonomy(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from None
     if file.suffix == ".xml":
+        if options != {"choice": "single"}:
+            raise ConfigError(
+                f"{file} is a label config and says itself what --multiple, --threshold and --template say"
+            )
         return Taxonomy.from_label_config(text)
     try:
         content = json.loads(text)

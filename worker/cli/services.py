@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ...integrations.broker import connect_redis
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
 from .console import err, needs, out, user_errors
@@ -43,7 +44,7 @@ def up(
                     stack.wait_until_ready(status.update)
                 table = Table(show_header=False, box=None)
                 table.add_row("Redis", stack.settings_shown_url(), "(embedded)" if embedded else "(PRELABEL_REDIS_URL)")
-                worker = stack.client().workers()[0]
+                worker = stack.workers()[0]
                 table.add_row("worker", worker.model, f"on {worker.device}, {worker.dtype}")
                 table.add_row("adapter", stack.adapter_url or "", "Label Studio > Settings > Model > this URL")
                 table.add_row("logs", str(stack.logs), "")
@@ -67,6 +68,7 @@ def worker() -> None:
     with user_errors():
         settings = get_settings()
         _require("worker", "torch", "transformers", "boto3", "PIL")
+        connect_redis(settings)  # a URL that is none is told here, not by a child that dies again and again
         from ..logs import configure_logging
         from ..supervisor import Supervisor
 

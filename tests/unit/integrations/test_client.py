@@ -96,6 +96,63 @@ def test_jobs_come_newest_first_and_expired_ones_are_forgotten(client) -> None:
     assert [progress.job_id for progress in client.jobs()] == [new.id]
 
 
+def test_a_repeated_write_counts_items_once(client) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(70)], TAXONOMY)
+    chunks = list(make_chunks(Item.of(f"s3://b/{i}.jpg") for i in range(70)))
+    client.store.add_chunks(job.id, 0, chunks)  # what redis-py does when a reply is lost
+    assert job.progress().total == 70
+
+
+def test_a_job_cancelled_while_it_is_submitted_takes_no_more_items(client) -> None:
+    made = 0
+
+    def items():
+        nonlocal made
+        for made in range(100_000):
+            if made == 1100:
+                client.job(client.jobs()[0].job_id).cancel()
+            yield f"s3://b/{made}.jpg"
+
+    job = client.submit(items(), TAXONOMY)
+    assert job.progress().state is JobState.CANCELLED
+    assert made < 10_000
+
+
+def test_a_job_still_being_submitted_is_not_retried(client) -> None:
+    def items():
+        yield from (f"s3://b/{i}.jpg" for i in range(1100))
+        with pytest.raises(ConfigError, match="still being submitted"):
+            client.job(client.jobs()[0].job_id).retry_failed()
+
+    client.submit(items(), TAXONOMY)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"taxonomy": []}])
+def test_bad_options_are_config_errors(client, options) -> None:
+    with pytest.raises(ConfigError):
+        client.submit(["s3://b/1.jpg"], **{"taxonomy": TAXONOMY, **options})
+
+
+def test_a_full_redis_is_a_clear_error(client) -> None:
+    redis = client.store._redis
+    redis.config_set("min-replicas-to-write", 1)  # as a full disk or memory: reads work, writes do not
+    try:
+        with pytest.raises(BrokerUnavailable, match="takes no writes for now"):
+            client.submit(["s3://b/1.jpg"], TAXONOMY)
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:12/s3cret@127.0.0.1:1/0", "redis://:s3cret#x@127.0.0.1:1/0", "redis://:s3?cret@h"]
+)
+def test_a_password_with_odd_characters_is_never_shown(url: str) -> None:
+    with pytest.raises((ConfigError, BrokerUnavailable)) as refused:
+        Client(load_settings(redis_url=url)).ping()
+    assert not {"s3cret", "s3", "cret"} & set(str(refused.value).replace("/", " ").replace(":", " ").split())
+    assert "s3cret" not in str(refused.value)
+
+
 def test_no_redis_is_one_line_that_names_address_and_fix_and_hides_the_password() -> None:
     client = Client(load_settings(redis_url="redis://user:s3cret@127.0.0.1:1/0"))
     with pytest.raises(BrokerUnavailable) as unavailable:

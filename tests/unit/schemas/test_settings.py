@@ -69,6 +69,15 @@ def test_a_child_process_gets_the_same_settings_through_its_environment(monkeypa
     assert load_settings() == settings
 
 
+def test_a_child_process_gets_our_settings_though_the_environment_says_otherwise(monkeypatch) -> None:
+    settings = load_settings()
+    for variable, value in {"PRELABEL_PORT": "9191", "PRELABEL_MODEL": "/x", "PRELABEL_REVISION": "abc"}.items():
+        monkeypatch.setenv(variable, value)
+    for variable, value in settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    assert load_settings() == settings
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Settings().model = "x"

@@ -62,6 +62,7 @@ def test_a_leaf_name_under_several_parents_is_prompted_with_its_path() -> None:
         (lambda: Taxonomy.tree({}), "at least one label"),
         (lambda: Taxonomy.tree({"a": ["x", "x"]}), "duplicate label under a: x"),
         (lambda: Taxonomy.tree({"a": 3}), "children of 'a'"),
+        (lambda: Taxonomy.tree({"": ["a"]}), "name"),
     ],
 )
 def test_a_bad_taxonomy_is_refused_with_its_reason(build, says: str) -> None:
@@ -119,6 +120,15 @@ def test_whatever_changes_scoring_changes_the_fingerprint(changed: Taxonomy) -> 
 )
 def test_what_scoring_does_not_read_leaves_the_fingerprint_alone(one: Label, other: Label) -> None:
     assert Taxonomy.flat([one]).fingerprint == Taxonomy.flat([other]).fingerprint
+
+
+def test_a_parents_threshold_counts_only_where_it_is_read() -> None:
+    def tree(choice: str, threshold: float | None) -> Taxonomy:
+        parent = Label(name="pet", threshold=threshold, children=(Label(name="cat"), Label(name="dog")))
+        return Taxonomy(labels=(parent,), choice=choice)
+
+    assert tree("multiple", 0.3).fingerprint == tree("multiple", None).fingerprint
+    assert tree("single", 0.3).fingerprint != tree("single", None).fingerprint
 
 
 def test_the_shift_counts_only_where_a_sigmoid_is_taken() -> None:

@@ -64,12 +64,22 @@ def test_an_item_keeps_its_first_outcome_and_is_counted_once(client, ledger) -> 
     assert job.progress().done == 2
 
 
+def test_a_job_of_another_prelabel_version_is_refused_and_its_chunk_left_free(client, ledger) -> None:
+    _, ref = submit(client)
+    meta = f"prelabel:{{{ref.job_id}}}:meta"
+    client.store._redis.hset(meta, "spec", '{"wire_version": 2}')
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="wire version 2"):
+            ledger().claim(ref)
+
+
 def test_a_late_worker_whose_lease_was_taken_over_can_write_nothing(client, ledger) -> None:
     job, ref = submit(client)
     late, next_one = ledger("late", lease_s=1.0), ledger("next")
     old = late.claim(ref)
     time.sleep(1.1)
-    new = next_one.claim(ref)
+    assert next_one.claim(ref) is Refusal.SUSPECT
+    new = next_one.claim(ref, alone=True)
     assert new.token > old.token
     assert not late.renew(old)
     assert not late.complete(old, [(0, OTHER), (1, OTHER), (2, OTHER)], close=True).held
@@ -99,14 +109,43 @@ def test_a_second_lease_brings_only_the_items_without_an_outcome(client, ledger)
     assert [ordinal for ordinal, _ in again.pairs] == [0, 2]
 
 
-def test_giving_back_on_purpose_is_no_attempt_but_dying_is(client, ledger) -> None:
+def test_giving_back_on_purpose_is_no_death_but_dying_is_and_a_suspect_is_leased_alone(client, ledger) -> None:
     _, ref = submit(client)
     worker = ledger("a")
     worker.release(worker.claim(ref))
-    lease = worker.claim(ref)
-    assert lease.attempts == 1
-    assert ledger("supervisor").free_owner("a") == [ref]
-    assert ledger("b").claim(ref).attempts == 2
+    assert worker.claim(ref).deaths == 0
+    assert ledger("supervisor").free_owner("a", "killed by SIGSEGV") == [ref]
+    assert ledger("b").claim(ref) is Refusal.SUSPECT
+    lease = ledger("b").claim(ref, alone=True)
+    assert (lease.deaths, lease.why) == (1, "killed by SIGSEGV")
+
+
+def test_progress_clears_a_chunk_of_suspicion(client, ledger) -> None:
+    _, ref = submit(client)
+    ledger("a").claim(ref)
+    ledger("supervisor").free_owner("a", "killed")
+    worker = ledger("b")
+    worker.complete(worker.claim(ref, alone=True), [(0, GOOD)], close=False)
+    ledger("supervisor").free_owner("b", "killed")
+    assert ledger("c").claim(ref, alone=True).deaths == 1
+
+
+def test_a_suspect_chunk_is_split_into_its_unfinished_items_each_as_suspect(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger("a")
+    worker.complete(worker.claim(ref), [(1, GOOD)], close=False)
+    ledger("supervisor").free_owner("a", "killed")
+    worker = ledger("b")
+    parts = worker.split(worker.claim(ref, alone=True))
+    assert worker.claim(ref) is Refusal.GONE
+    assert [worker.claim(part) for part in parts] == [Refusal.SUSPECT] * 2
+    leases = [worker.claim(part, alone=True) for part in parts]
+    assert [[ordinal for ordinal, _ in lease.pairs] for lease in leases] == [[0], [2]]
+    assert {lease.deaths for lease in leases} == {1}
+    for lease in leases:
+        worker.complete(lease, [(lease.pairs[0][0], GOOD)], close=True)
+    assert job.progress().state is JobState.DONE
+    assert sorted(p.ordinal for p in job.results(5)) == [0, 1, 2]
 
 
 def test_a_dead_workers_leases_are_freed_and_nobody_elses(client, ledger) -> None:
@@ -114,7 +153,7 @@ def test_a_dead_workers_leases_are_freed_and_nobody_elses(client, ledger) -> Non
     _, theirs = submit(client)
     ledger("dead").claim(mine)
     ledger("alive").claim(theirs)
-    assert ledger("supervisor").free_owner("dead") == [mine]
+    assert ledger("supervisor").free_owner("dead", "killed") == [mine]
     assert ledger("next").claim(theirs) is Refusal.BUSY
     assert ledger("next").claim(mine) is not Refusal.BUSY
 
@@ -139,7 +178,7 @@ def test_failed_items_are_retried_once_each_and_their_new_outcome_replaces_the_o
     worker.complete(worker.claim(ref), [(0, BAD), (1, GOOD), (2, BAD)], close=True)
     assert job.retry_failed() == 2
     assert job.retry_failed() == 0
-    assert (job.progress().state, job.progress().pending) == (JobState.RUNNING, 2)
+    assert (job.progress().state, job.progress().pending) == (JobState.QUEUED, 2)
     lease = worker.claim(ChunkRef(job.id, 1))
     assert [(ordinal, item.id) for ordinal, item in lease.pairs] == [(0, "s3://b/0.jpg"), (2, "s3://b/2.jpg")]
     worker.complete(lease, [(0, GOOD), (2, BAD)], close=True)
@@ -176,15 +215,30 @@ def test_finished_jobs_expire_and_running_ones_do_not(client, ledger) -> None:
     assert all(0 < redis.ttl(key) <= 100 for key in keys)
 
 
+def test_what_is_pushed_after_the_end_expires_with_the_job(client, ledger) -> None:
+    job, ref = submit(client, push=PushTarget(project=1, label_config="<View/>", hold=True))
+    worker = ledger()
+    worker.complete(worker.claim(ref), [(i, GOOD) for i in range(3)], close=True)
+    job.release_push(delivered=[0])
+    redis = client.store._redis
+    assert all(redis.ttl(key) > 0 for key in redis.keys(f"prelabel:{{{job.id}}}:*"))
+
+
 class TestSweeper:
     @pytest.fixture
     def hints(self) -> list[ChunkRef]:
         return []
 
     @pytest.fixture
-    def sweeper(self, ledger, settings, hints) -> Sweeper:
+    def sweeper(self, client, ledger, settings, hints) -> Sweeper:
         return Sweeper(
-            ledger("s"), connect_redis(settings), lambda ref, _: hints.append(ref), lambda _: None, owner="s", every_s=1
+            ledger("s"),
+            client.store,
+            connect_redis(settings),
+            lambda ref, _: hints.append(ref),
+            lambda _: None,
+            owner="s",
+            every_s=0.5,
         )
 
     def test_a_lease_that_ran_out_is_given_out_again(self, client, ledger, sweeper, hints) -> None:
@@ -195,17 +249,30 @@ class TestSweeper:
         time.sleep(1.1)
         sweeper.sweep()
         assert hints == [ref]
-        assert ledger("next").claim(ref).attempts == 2
+        assert ledger("next").claim(ref, alone=True).deaths == 1
 
     def test_a_chunk_whose_message_was_lost_is_sent_again(self, client, sweeper, hints) -> None:
         _, ref = submit(client)
-        sweeper.sweep()
-        assert hints == []  # its message is still on the queue
         client.store._redis.delete("bulk")
         sweeper.sweep()
         assert hints == []  # it may be on its way to a worker this very moment
+        time.sleep(1.1)
         sweeper.sweep()
         assert hints == [ref]
+        sweeper.sweep()
+        assert hints == [ref]  # it counts as sent now
+
+    def test_a_lost_message_is_noticed_though_the_queue_never_runs_empty(self, client, ledger, sweeper, hints) -> None:
+        _, lost = submit(client)
+        client.store._redis.delete("bulk")
+        time.sleep(1.2)
+        _, taken = submit(client)
+        submit(client)
+        sweeper.sweep()
+        assert hints == []  # nothing says yet that younger messages overtook it
+        ledger().claim(taken)
+        sweeper.sweep()
+        assert hints == [lost]
 
     def test_what_is_leased_done_or_cancelled_is_left_alone(self, client, ledger, sweeper, hints) -> None:
         _, leased = submit(client)
@@ -216,6 +283,25 @@ class TestSweeper:
         worker.complete(worker.claim(done), [(i, GOOD) for i in range(3)], close=True)
         cancelled.cancel()
         client.store._redis.delete("bulk")
-        for _ in range(3):
-            sweeper.sweep()
+        time.sleep(1.1)
+        sweeper.sweep()
         assert hints == []
+
+    def test_a_job_it_cannot_read_does_not_stop_the_sweep(self, client, sweeper, hints) -> None:
+        odd, _ = submit(client)
+        client.store._redis.hset(f"prelabel:{{{odd.id}}}:meta", "spec", '{"wire_version": 2}')
+        _, ref = submit(client)
+        client.store._redis.delete("bulk")
+        time.sleep(1.1)
+        sweeper.sweep()
+        assert ref in hints
+
+    def test_a_submission_its_submitter_left_unfinished_is_cancelled(self, client, sweeper) -> None:
+        job, _ = submit(client)
+        redis = client.store._redis
+        redis.hdel(f"prelabel:{{{job.id}}}:meta", "sealed")
+        sweeper.sweep()
+        assert job.progress().state is not JobState.CANCELLED
+        redis.hset(f"prelabel:{{{job.id}}}:meta", "touched", time.time() - 4000)
+        sweeper.sweep()
+        assert job.progress().state is JobState.CANCELLED

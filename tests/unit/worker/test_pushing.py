@@ -56,7 +56,7 @@ def platform() -> Platform:
 
 @pytest.fixture
 def pusher(client, settings, platform) -> JobPusher:
-    return JobPusher(client.store, connect_redis(settings), settings, platform, sleep=lambda _: None)
+    return JobPusher(client.store, connect_redis(settings), settings, platform, wait=lambda _: False)
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
-from prelabel.schemas import Label, Taxonomy
+from prelabel.schemas import Label, OutOfMemory, Taxonomy
 from prelabel.worker.scorer import ColourEncoder
 from prelabel.worker.texts import TextVectors
 
@@ -52,3 +54,38 @@ def test_the_cache_is_bounded_and_a_taxonomy_larger_than_it_still_works() -> Non
     assert len(vectors._vectors) == 3
     vectors.matrix(Taxonomy.flat(labels[-3:]))
     assert len(encoder.encoded) == 10
+
+
+class Tight(Counting):
+    """Runs out of memory with more than three texts."""
+
+    def encode_texts(self, texts):
+        if len(texts) > 3:
+            raise OutOfMemory("no memory")
+        return super().encode_texts(texts)
+
+
+def test_out_of_memory_halves_the_texts() -> None:
+    labels = [f"label {i}" for i in range(10)]
+    tight, roomy = TextVectors(Tight(), 100), TextVectors(ColourEncoder(), 100)
+    assert np.array_equal(tight.matrix(Taxonomy.flat(labels)), roomy.matrix(Taxonomy.flat(labels)))
+
+
+def test_a_taxonomy_that_is_known_does_not_wait_for_another_ones_encoding() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(ColourEncoder):
+        def encode_texts(self, texts):
+            if "slow" in texts[0]:
+                started.set()
+                assert go_on.wait(10)
+            return super().encode_texts(texts)
+
+    vectors = TextVectors(Slow(), 100)
+    vectors.matrix(Taxonomy.flat(["red"]))
+    thread = threading.Thread(target=vectors.matrix, args=(Taxonomy.flat(["slow"]),))
+    thread.start()
+    assert started.wait(10)
+    assert vectors.matrix(Taxonomy.flat(["red"])).shape == (1, 4)  # would hang
+    go_on.set()
+    thread.join(10)
