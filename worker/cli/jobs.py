@@ -13,7 +13,7 @@ import typer
 from rich.table import Column, Table
 
 from ...integrations.client import Client, Job
-from ...schemas.errors import ConfigError
+from ...integrations.export import export
 from ...schemas.jobs import Priority, Progress
 from . import options
 from .console import bar, duration, err, job_detail, out, plain, predictions_table, print_json, user_errors
@@ -143,24 +143,17 @@ def results(
     job_id: JobId,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write one JSON object a line to this file", show_default=False),
+        typer.Option("--output", "-o", help="Write to this file: .jsonl, .csv or .parquet", show_default=False),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Print a job's predictions: a table, or with --json or -o one JSON object a line."""
+    """Print a job's predictions: a table, with --json one JSON object a line, with -o a file."""
     with user_errors():
         job = Client().job(job_id)
         stream = job.results() if wait else job.results_so_far()
         if output:
-            count = 0
-            try:
-                with output.open("w") as file:
-                    for prediction in stream:
-                        file.write(prediction.to_json() + "\n")
-                        count += 1
-            except OSError as error:
-                raise ConfigError(f"cannot write {output}: {error.strerror}") from None
+            count = export(stream, output)
             err.print(f"{count} predictions written to {output}")
         elif as_json:
             for prediction in stream:
