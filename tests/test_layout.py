@@ -91,7 +91,7 @@ def test_the_wheel_holds_everything_and_imports_in_a_clean_environment(tmp_path:
         assert f"prelabel/{path.relative_to(ROOT)}" in names
     assert {f"prelabel/{layer}/py.typed" for layer in LAYERS} <= names
     assert "prelabel/worker/demo/report.html" in names
-    assert any(name.endswith("checkpoint/model.safetensors") for name in names)
+    assert any(name.endswith("siglip-shapes/model.safetensors") for name in names)
     assert not any(name.startswith(("tests", "training", "benchmarks", ".typings")) for name in names)
 
     # A base install: the light client alone, from the wheel.

@@ -15,7 +15,7 @@ from training.network import make_model, save
 from training.pictures import make_pictures
 from training.words import PhraseBook, make_tokenizer
 
-SHIPPED = Path(__file__).parent.parent / "worker" / "demo" / "checkpoint"
+SHIPPED = Path(__file__).parent.parent / "worker" / "demo" / "siglip-shapes"
 
 
 def main(

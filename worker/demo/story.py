@@ -14,7 +14,7 @@ from ...schemas.predictions import Prediction
 from ...schemas.taxonomy import Taxonomy
 from .shapes import ALL_PAIRS, COLOURS, HELD_OUT_PAIRS, SHAPES, Scene, draw, sample_scene
 
-CHECKPOINT: Final = Path(str(files("prelabel.worker.demo"))) / "checkpoint"
+CHECKPOINT: Final = Path(str(files("prelabel.worker.demo"))) / "siglip-shapes"
 """The small SigLIP checkpoint, trained by `training/demo_checkpoint.py` on pictures without the held-out pairs."""
 
 TEMPLATE: Final = "This is a photo of a {label}."
