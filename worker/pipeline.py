@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 _FLUSH_S = 0.25
 _FLUSH_ITEMS = 32
+SPLIT_DEATHS = 2
+"""Deaths in a row after which a chunk's items are tried one by one. After the first it is tried whole, but alone."""
+
 QUARANTINE_DEATHS = 3
 """Deaths in a row, without an item done, after which an item is quarantined: it is scored no more until retried."""
 
@@ -101,7 +104,7 @@ class Pipeline:
         with self.keeper.hold(lease) as lost:
             finished = False
             try:
-                if lease.deaths and len(lease.pairs) > 1:
+                if lease.deaths >= SPLIT_DEATHS and len(lease.pairs) > 1:
                     log.warning("job %s chunk %d: %s; trying its items one by one", *lease.ref, lease.why)
                     self._hint_all(self.ledger.split(lease), lease)
                     finished = True

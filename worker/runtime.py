@@ -30,6 +30,9 @@ from .texts import TextVectors
 
 log = logging.getLogger(__name__)
 
+_SWEEP_S = 3.0
+"""Seconds between sweeps at most: a lost message is noticed within about three of them."""
+
 
 class Runtime:
     """One worker's engine, pipeline and threads.
@@ -49,7 +52,13 @@ class Runtime:
         self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s)
         store = JobStore(redis, settings.job_ttl_s)
         self._sweeper = Sweeper(
-            self._ledger, store, redis, self._hint, self._sender.push, owner=self.name, every_s=settings.lease_s / 5
+            self._ledger,
+            store,
+            redis,
+            self._hint,
+            self._sender.push,
+            owner=self.name,
+            every_s=min(settings.lease_s / 5, _SWEEP_S),
         )
         self._engine = Engine(encoder, _batch_size(settings, encoder.device), on_broken=_stop_loudly)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))

@@ -109,6 +109,25 @@ def test_a_label_config_and_a_tree_file_are_taken_as_taxonomies(env, pictures: l
         assert done.returncode == 0, done.stderr
 
 
+def test_names_and_labels_that_look_like_markup_are_shown_as_they_are(env, pictures: list[Picture]) -> None:
+    path = str(pictures[0].path)
+    done = prelabel("submit", path, "--labels", "[/x],[red]y", "--name", "[/night]", "--wait", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "[/night]" in prelabel("jobs", env=env).stdout
+    scored = prelabel("score", path, "--labels", "[/x],[red]y", env=env)
+    assert scored.returncode == 0, scored.stderr
+    assert "[/x]" in scored.stdout
+    assert "[red]y" in scored.stdout
+
+
+def test_a_label_config_refuses_options_it_answers_itself(env, tmp_path: Path) -> None:
+    config = tmp_path / "config.xml"
+    config.write_text("<View/>")
+    done = prelabel("submit", "a.jpg", "--taxonomy", str(config), "--multiple", env=env)
+    assert done.returncode == 2
+    assert "says itself" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "env_change", "says"),
     [

@@ -150,6 +150,18 @@ def test_two_workers_one_killed_again_and_again(settings, pictures, tmp_path) ->
         assert_complete(job, 40 * len(pictures), 180)
 
 
+def test_under_prelabel_worker_a_killed_workers_chunks_do_not_wait_for_their_leases(
+    settings, pictures, tmp_path
+) -> None:
+    patient = settings.model_copy(update={"lease_s": 600.0})  # no lease runs out within this test
+    with running(patient, tmp_path / "worker.log") as supervisor:
+        job = submit(patient, pictures, 20)
+        next(job.results(30))
+        (worker,) = psutil.Process(supervisor.pid).children()
+        worker.kill()
+        assert_complete(job, 20 * len(pictures), 120)
+
+
 def test_a_frozen_worker_that_wakes_up_late_wins_nothing(settings, pictures, tmp_path) -> None:
     with (
         running(settings, tmp_path / "a.log", supervised=False) as frozen,
