@@ -111,8 +111,9 @@ def _accuracy_table(results: Sequence[ChapterResult]) -> Table:
     table = Table(
         "job",
         "what",
+        "all pictures",
         "combinations trained on",
-        "combinations never trained on",
+        "never trained on",
         title="accuracy against the generated truth",
         title_justify="left",
     )
@@ -121,6 +122,7 @@ def _accuracy_table(results: Sequence[ChapterResult]) -> Table:
             table.add_row(
                 result.chapter.name,
                 accuracy.what,
+                f"{accuracy.overall:.1%}",
                 f"{accuracy.trained:.1%}" if accuracy.trained is not None else "",
                 f"{accuracy.held_out:.1%}" if accuracy.held_out is not None else "",
             )

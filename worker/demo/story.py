@@ -112,12 +112,18 @@ def chapters(pictures: Sequence[Picture]) -> list[Chapter]:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How often a part of the answers was right, on pictures of trained and of held-out pairs (0..1)."""
+    """How often a part of the answers was right (0..1).
+
+    Attributes:
+        overall: on all of the job's pictures.
+        trained: on pictures of combinations the checkpoint was trained on; None where pictures mix both.
+        held_out: on pictures of combinations it never saw; None where pictures mix both.
+    """
 
     what: str
-    trained: float | None
-    held_out: float | None
-    count: int
+    overall: float
+    trained: float | None = None
+    held_out: float | None = None
 
 
 def accuracies(chapter: Chapter, predictions: Sequence[Prediction]) -> list[Accuracy]:
@@ -126,8 +132,8 @@ def accuracies(chapter: Chapter, predictions: Sequence[Prediction]) -> list[Accu
     if chapter.taxonomy.choice == "multiple":
         exact = [chapter.right(prediction) for prediction in predictions]
         return [
-            Accuracy("exactly the right shapes", _share(exact), None, len(exact)),
-            Accuracy("F1 over shapes", _f1(chapter, predictions), None, len(exact)),
+            Accuracy("exactly the right shapes", _share(exact)),
+            Accuracy("F1 over shapes", _f1(chapter, predictions)),
         ]
     depth = 2 if chapter.taxonomy.is_tree else 1
     names = {1: ("shape",), 2: ("colour", "colour > shape")}[depth]
@@ -138,12 +144,13 @@ def accuracies(chapter: Chapter, predictions: Sequence[Prediction]) -> list[Accu
             uri = prediction.item.images[0].uri
             (truth,) = chapter.truth[uri]
             right[held_out[uri]].append((prediction.path or ())[:level] == truth[:level])
-        found.append(Accuracy(name, _share(right[False]), _share(right[True]), len(predictions)))
+        both = right[False] + right[True]
+        found.append(Accuracy(name, _share(both), _share(right[False]), _share(right[True])))
     return found
 
 
-def _share(right: Sequence[bool]) -> float | None:
-    return sum(right) / len(right) if right else None
+def _share(right: Sequence[bool]) -> float:
+    return sum(right) / len(right) if right else 0.0
 
 
 def _f1(chapter: Chapter, predictions: Sequence[Prediction]) -> float:
