@@ -15,7 +15,7 @@ from .items import Chunk, ImageRef, Item, Region
 from .jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
 from .settings import Settings, get_settings
-from .taxonomy import Label, Path, Taxonomy
+from .taxonomy import Label, LabelPath, Taxonomy
 from .versions import model_id, model_version
 
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
     "JobSpec",
     "JobState",
     "Label",
+    "LabelPath",
     "LabelScore",
     "ModelLoadError",
     "OutOfMemory",
     "Outcome",
-    "Path",
     "Prediction",
     "PrelabelError",
     "Priority",

@@ -26,7 +26,7 @@ from defusedxml.ElementTree import fromstring
 
 from .errors import ConfigError
 from .jobs import Control
-from .taxonomy import Choice, Label, Path, Taxonomy
+from .taxonomy import Choice, Label, LabelPath, Taxonomy
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -65,7 +65,7 @@ class ControlTag:
     to_name: str
     kind: Kind
     taxonomy: Taxonomy
-    answers: Mapping[Path, Path]
+    answers: Mapping[LabelPath, LabelPath]
     nested: bool = False
     leafs_only: bool = False
 
@@ -221,7 +221,7 @@ def _control(element: Element, name: str, images: Mapping[str, str], unusable: M
         nested = leafs_only = _flag(element, "allowNested")
     else:
         choice, nested, leafs_only = "single", False, _flag(element, "leafsOnly")
-    answers: dict[Path, Path] = {}
+    answers: dict[LabelPath, LabelPath] = {}
     # Without allowNested Label Studio's editor does not show the choices inside a <Choice> of <Choices>.
     labels = _labels(element, (), (), answers, deep=nested or kind == "taxonomy", where=name)
     if not labels:
@@ -268,7 +268,7 @@ def _choice(element: Element, name: str) -> Choice:
 
 
 def _labels(
-    element: Element, path: Path, answer: Path, answers: dict[Path, Path], *, deep: bool, where: str
+    element: Element, path: LabelPath, answer: LabelPath, answers: dict[LabelPath, LabelPath], *, deep: bool, where: str
 ) -> tuple[Label, ...]:
     if len(path) > MAX_DEPTH:
         raise ConfigError(f"control {where!r} is nested more than {MAX_DEPTH} levels deep")

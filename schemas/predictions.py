@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from .items import Item
-from .taxonomy import Path
+from .taxonomy import LabelPath
 from .wire import Model, WireModel
 
 Rule = Literal["softmax", "sigmoid", "tree-softmax", "tree-sigmoid"]
@@ -25,7 +25,7 @@ class LabelScore(Model):
         probability: 0..1 under the answer's rule.
     """
 
-    path: Path
+    path: LabelPath
     logit: float | None = None
     probability: float
 
@@ -60,7 +60,7 @@ class Answer(Model):
 
     control: str
     rule: Rule
-    paths: tuple[Path, ...] = ()
+    paths: tuple[LabelPath, ...] = ()
     confidence: float
     scores: tuple[LabelScore, ...] = ()
 
@@ -107,7 +107,7 @@ class Prediction(Outcome):
         return self.answers[0] if self.answers else None
 
     @property
-    def path(self) -> Path | None:
+    def path(self) -> LabelPath | None:
         """The first chosen path; None when nothing was chosen."""
         return self.answer.paths[0] if self.answer and self.answer.paths else None
 

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from .errors import ConfigError
 from .wire import Model, WireModel, first_problem
 
-Path = tuple[str, ...]
+LabelPath = tuple[str, ...]
 """A label's names from the root down; a flat label has a path of length one."""
 
 Choice = Literal["single", "multiple"]
@@ -138,13 +138,13 @@ class Taxonomy(WireModel):
         """Whether any label has children."""
         return any(label.children for label in self.labels)
 
-    def leaves(self) -> list[tuple[Path, Label]]:
+    def leaves(self) -> list[tuple[LabelPath, Label]]:
         """The labels that are scored, in the order given; rows of every score matrix follow it."""
         return [(path, label) for path, label in self.walk() if not label.children]
 
-    def walk(self) -> Iterator[tuple[Path, Label]]:
+    def walk(self) -> Iterator[tuple[LabelPath, Label]]:
         """Every node with its path, parents before children."""
-        stack: list[tuple[Path, Label]] = [((label.name,), label) for label in reversed(self.labels)]
+        stack: list[tuple[LabelPath, Label]] = [((label.name,), label) for label in reversed(self.labels)]
         while stack:
             path, label = stack.pop()
             yield path, label
@@ -222,7 +222,7 @@ def _as_branch(name: str, below: Any) -> Label:
     raise ConfigError(f"children of {name!r} must be a mapping, a list or None, got {type(below).__name__}")
 
 
-def _refuse_duplicates(labels: tuple[Label, ...], parent: Path) -> None:
+def _refuse_duplicates(labels: tuple[Label, ...], parent: LabelPath) -> None:
     names = Counter(label.name for label in labels)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:

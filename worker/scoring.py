@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..schemas.predictions import Answer, LabelScore, Rule
-from ..schemas.taxonomy import Path, Taxonomy
+from ..schemas.taxonomy import LabelPath, Taxonomy
 
 Floats = NDArray[np.float32]
 
@@ -121,10 +121,10 @@ class Answerer:
             scores=self._scores(logits, leaves, nodes, chosen),
         )
 
-    def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[Path, float]:
+    def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[LabelPath, float]:
         """Every node's: a parent's is the sum (single) or the maximum (multiple) of its children's."""
         combine = max if self.taxonomy.choice == "multiple" else sum
-        nodes: dict[Path, float] = {}
+        nodes: dict[LabelPath, float] = {}
         for path, label in reversed(self._nodes):  # children before parents
             if label.children:
                 nodes[path] = min(1.0, combine(nodes[(*path, child.name)] for child in label.children))
@@ -132,9 +132,9 @@ class Answerer:
                 nodes[path] = float(leaves[self._leaf[path]])
         return nodes
 
-    def _descend(self, nodes: dict[Path, float]) -> tuple[list[Path], float]:
+    def _descend(self, nodes: dict[LabelPath, float]) -> tuple[list[LabelPath], float]:
         """From the root to the likeliest child again and again, while it clears its threshold."""
-        path: Path = ()
+        path: LabelPath = ()
         labels = self.taxonomy.labels
         while labels:
             below = max(((*path, label.name) for label in labels), key=nodes.__getitem__)
@@ -148,8 +148,8 @@ class Answerer:
         self,
         logits: NDArray[np.floating],
         leaves: NDArray[np.float64],
-        nodes: dict[Path, float],
-        chosen: list[Path],
+        nodes: dict[LabelPath, float],
+        chosen: list[LabelPath],
     ) -> tuple[LabelScore, ...]:
         if nodes:
             best = sorted(nodes, key=lambda path: -nodes[path])[: self._top_k]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...schemas.jobs import Progress
 from ...schemas.predictions import Prediction
-from ...schemas.taxonomy import Path as LabelPath
+from ...schemas.taxonomy import LabelPath
 from .story import Accuracy, Chapter, accuracies
 
 _THUMBNAIL_PX = (200, 150)
