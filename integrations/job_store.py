@@ -6,7 +6,6 @@ The worker's half (claim, complete, release) is `prelabel.worker.ledger`; both w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,11 +18,27 @@ from ..schemas.jobs import JobSpec, JobState, Progress, WorkerInfo
 from ..schemas.names import ACTIVE, JOBS, PUSH_PENDING, QUEUES, WORKERS, JobKeys
 from ..schemas.predictions import Outcome, Prediction
 
+PAST_DEADLINE = "its deadline passed"
+
 WORKER_SILENT_S = 20.0
 """Seconds without a heartbeat after which a worker no longer counts as alive."""
 
 NOW_MS = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 """Start of a script that needs the time: Redis's own clock, so that no two hosts disagree."""
+
+# KEYS: meta jobs active push_pending. ARGV: job id, spec, queue, whether it pushes (0/1), seconds until its deadline
+# or nothing. A second time changes nothing.
+_CREATE = (
+    NOW_MS
+    + """
+if redis.call('HSETNX', KEYS[1], 'created', now / 1000) == 0 then return end
+redis.call('HSET', KEYS[1], 'spec', ARGV[2], 'queue', ARGV[3], 'touched', now / 1000, 'submitted', 0)
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'deadline', now / 1000 + ARGV[5]) end
+redis.call('ZADD', KEYS[2], now / 1000, ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[1])
+if ARGV[4] == '1' then redis.call('SADD', KEYS[4], ARGV[1]) end
+"""
+)
 
 # KEYS: meta chunks open. ARGV: submitted in all, first chunk index, chunk JSONs... Returns 0 when the job was
 # cancelled. Says the same thing however often it is sent: a client repeats what it got no reply to.
@@ -61,7 +76,7 @@ for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 return 1
 """
 
-# KEYS: meta chunks open finished failed results active push_pending, then all keys.
+# KEYS: meta chunks open finished failed quarantined results active push_pending, then all keys.
 # ARGV: job id, whether it pushes (0/1), chunk JSON, ordinals... Takes failed items back to pending and opens one chunk
 # with them, whether or not some are there already; returns its index, or -1 when none is failed any more.
 _REOPEN = (
@@ -71,8 +86,9 @@ local reopened = 0
 for i = 4, #ARGV do
   local entry = redis.call('HGET', KEYS[5], ARGV[i])
   if entry then
-    redis.call('XDEL', KEYS[6], entry)
+    redis.call('XDEL', KEYS[7], entry)
     redis.call('HDEL', KEYS[5], ARGV[i])
+    redis.call('SREM', KEYS[6], ARGV[i])
     redis.call('SETBIT', KEYS[4], ARGV[i], 0)
     reopened = reopened + 1
   end
@@ -83,9 +99,9 @@ redis.call('HDEL', KEYS[1], 'started', 'updated')
 redis.call('HSET', KEYS[1], 'base', redis.call('BITCOUNT', KEYS[4]))
 redis.call('HSET', KEYS[2], chunk, ARGV[3])
 redis.call('ZADD', KEYS[3], -now, chunk)
-redis.call('SADD', KEYS[7], ARGV[1])
-if ARGV[2] == '1' then redis.call('SADD', KEYS[8], ARGV[1]) end
-for i = 9, #KEYS do redis.call('PERSIST', KEYS[i]) end
+redis.call('SADD', KEYS[8], ARGV[1])
+if ARGV[2] == '1' then redis.call('SADD', KEYS[9], ARGV[1]) end
+for i = 10, #KEYS do redis.call('PERSIST', KEYS[i]) end
 return {chunk, reopened}
 """
 )
@@ -100,12 +116,19 @@ return redis.call('BITCOUNT', KEYS[2]) > redis.call('BITCOUNT', KEYS[3]) and 1 o
 """
 
 
+def redis_time(client: Any) -> float:
+    """Redis's own clock, Unix seconds."""
+    seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
 class JobStore:
     """Jobs in Redis as producers see them. Thread-safe."""
 
     def __init__(self, client: redis.Redis, ttl_s: int) -> None:
         self._redis: Any = client  # redis-py types every reply as a union of all replies
         self._ttl_s = ttl_s
+        self._create = client.register_script(_CREATE)
         self._add_chunks = client.register_script(_ADD_CHUNKS)
         self._seal = client.register_script(_SEAL)
         self._cancel = client.register_script(_CANCEL)
@@ -114,23 +137,16 @@ class JobStore:
 
     def create(self, job_id: str, spec: JobSpec) -> None:
         """Write a job that has no items yet."""
-        now = time.time()
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                JobKeys(job_id).meta,
-                mapping={
-                    "spec": spec.to_json(),
-                    "queue": spec.priority.value,
-                    "created": now,
-                    "touched": now,
-                    "submitted": 0,
-                },
-            )
-            pipe.zadd(JOBS, {job_id: now})
-            pipe.sadd(ACTIVE, job_id)
-            if spec.push:
-                pipe.sadd(PUSH_PENDING, job_id)
-            pipe.execute()
+        self._create(
+            keys=[JobKeys(job_id).meta, JOBS, ACTIVE, PUSH_PENDING],
+            args=[
+                job_id,
+                spec.to_json(),
+                spec.priority.value,
+                int(spec.push is not None),
+                "" if spec.deadline_s is None else spec.deadline_s,
+            ],
+        )
 
     def add_chunks(self, job_id: str, first: int, chunks: Sequence[Chunk]) -> bool:
         """Append chunks with the indices `first`, `first + 1`, …; one round trip.
@@ -159,13 +175,21 @@ class JobStore:
         """Whether all of the job's items are there."""
         return bool(self._redis.hexists(JobKeys(job_id).meta, "sealed"))
 
-    def abandoned(self, silent_s: float) -> list[str]:
-        """Ids of active jobs that are not sealed and whose submitter has been silent for so long."""
+    def expired(self, silent_s: float) -> list[tuple[str, str]]:
+        """Active jobs that must be cancelled, each with the reason.
+
+        Args:
+            silent_s: seconds without a new item after which an unfinished submission counts as abandoned.
+        """
         found = []
+        now = redis_time(self._redis)
         for raw in self._redis.smembers(ACTIVE):
-            sealed, touched = self._redis.hmget(JobKeys(raw.decode()).meta, "sealed", "touched")
-            if not sealed and touched and time.time() - float(touched) > silent_s:
-                found.append(raw.decode())
+            job_id = raw.decode()
+            sealed, touched, deadline = self._redis.hmget(JobKeys(job_id).meta, "sealed", "touched", "deadline")
+            if deadline and now > float(deadline):
+                found.append((job_id, PAST_DEADLINE))
+            elif not sealed and touched and now - float(touched) > silent_s:
+                found.append((job_id, "its submitter fell silent before all items were there"))
         return found
 
     def spec(self, job_id: str) -> JobSpec:
@@ -187,10 +211,20 @@ class JobStore:
             pipe.hgetall(keys.meta)
             pipe.bitcount(keys.finished)
             pipe.hlen(keys.failed)
+            pipe.scard(keys.quarantined)
             pipe.bitcount(keys.pushed)
-            meta, finished, failed, pushed = pipe.execute()
+            pipe.time()
+            meta, finished, failed, quarantined, pushed, (seconds, _) = pipe.execute()
         self._existing(meta.get(b"spec"), job_id)
-        return _progress(job_id, {key.decode(): value for key, value in meta.items()}, finished, failed, pushed)
+        return _progress(
+            job_id,
+            {key.decode(): value for key, value in meta.items()},
+            finished=finished,
+            failed=failed,
+            quarantined=quarantined,
+            pushed=pushed,
+            now=seconds,
+        )
 
     def jobs(self, limit: int) -> list[Progress]:
         """The newest jobs first; forgets ids whose job has expired."""
@@ -247,6 +281,7 @@ class JobStore:
                 keys.open,
                 keys.finished,
                 keys.failed,
+                keys.quarantined,
                 keys.results,
                 ACTIVE,
                 PUSH_PENDING,
@@ -279,7 +314,7 @@ class JobStore:
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""
-        since = time.time() - WORKER_SILENT_S
+        since = redis_time(self._redis) - WORKER_SILENT_S
         found = self._redis.zrangebyscore(WORKERS, since, "+inf", withscores=True)
         return [WorkerInfo.model_validate_json(raw).model_copy(update={"beat": beat}) for raw, beat in found]
 
@@ -312,10 +347,15 @@ def _join(fields: dict[bytes, bytes], chunk: bytes) -> Prediction:
     )
 
 
-def _progress(job_id: str, meta: dict[str, bytes], finished: int, failed: int, pushed: int) -> Progress:
+def _progress(
+    job_id: str, meta: dict[str, bytes], *, finished: int, failed: int, quarantined: int, pushed: int, now: float
+) -> Progress:
     spec = _parse_spec(meta["spec"])
     total = int(meta["submitted"])
-    if "cancelled" in meta:
+    cancelled = meta.get("cancelled", b"").decode()
+    if not cancelled and "deadline" in meta and now > float(meta["deadline"]) and finished < total:
+        cancelled = PAST_DEADLINE  # the next sweep writes it; without a worker nobody sweeps
+    if cancelled:
         state = JobState.CANCELLED
     elif "sealed" in meta and finished >= total:
         state = JobState.DONE
@@ -336,6 +376,8 @@ def _progress(job_id: str, meta: dict[str, bytes], finished: int, failed: int, p
         total=total,
         done=finished - failed,
         failed=failed,
+        quarantined=quarantined,
+        cancelled=cancelled,
         pushed=pushed,
         created_at=float(meta["created"]),
         rate=rate,

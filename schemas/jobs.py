@@ -50,6 +50,7 @@ class JobSpec(WireModel):
         priority: the queue.
         model: `<model>@<revision8>` the answers must come from; None takes whatever the worker serves.
         top_k: how many scores a prediction keeps per control; None keeps all.
+        deadline_s: seconds after submission began at which the job is cancelled; what is done stays. None is never.
         push: where predictions go as they are ready; None leaves them in the ledger.
         name: for people, in `prelabel jobs`.
     """
@@ -58,6 +59,7 @@ class JobSpec(WireModel):
     priority: Priority = Priority.BULK
     model: str | None = None
     top_k: Annotated[int, Field(ge=1)] | None = 20
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
     push: PushTarget | None = None
     name: str = ""
 
@@ -91,6 +93,8 @@ class Progress(Model):
         total: items submitted so far.
         done: items with an answer.
         failed: items with an error.
+        quarantined: items among the failed that killed their worker again and again.
+        cancelled: why the job was cancelled; empty when it was not.
         pushed: items whose answer is on the platform.
         rate: images per second from the first claim to the last result; None before the second result.
         eta_s: seconds until done at that rate; None when unknown.
@@ -103,6 +107,8 @@ class Progress(Model):
     total: int
     done: int
     failed: int
+    quarantined: int = 0
+    cancelled: str = ""
     pushed: int = 0
     created_at: float = 0.0
     rate: float | None = None

@@ -51,15 +51,17 @@ class JobKeys:
     """The Redis keys of one job. The braces put them into one cluster slot.
 
     Attributes:
-        meta: hash: `spec`, `queue`, `created`, `touched` (by the submitter), `submitted` (items), `next_chunk`,
-            `sealed`, `cancelled` (why), `started`, `updated` (Unix seconds), `base` (items finished before a
-            retry), `push_ready`, `push_cursor`, `push_error`.
+        meta: hash: `spec`, `queue`, `created`, `touched` (by the submitter), `deadline`, `started`, `updated` (Unix
+            seconds), `submitted` (items), `next_chunk`, `sealed`, `cancelled` (why), `leased` (leases given in
+            all), `base` (items finished before a retry), `push_ready`, `push_cursor`, `push_error`.
         chunks: hash: chunk index -> JSON of `Chunk`.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
-            minus the Unix ms its message was sent at.
-        leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `attempts:<chunk>`.
+            minus the Unix ms its message was sent at; while it is put off, is to be sent at.
+        leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `deaths:<chunk>` of workers in a row,
+            `why:<chunk>` the last one died, `rounds:<chunk>` it was put off.
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.
+        quarantined: set: ordinals among `failed` that killed their worker again and again.
         results: stream of outcomes in the order they came: `o` ordinal, `c` chunk index, `r` Outcome JSON.
         pushed: bitmap by item ordinal: the answer is on the platform.
         push_failed: hash: ordinal -> why the platform refused the answer.
@@ -75,6 +77,7 @@ class JobKeys:
         self.leases = f"{prefix}:leases"
         self.finished = f"{prefix}:finished"
         self.failed = f"{prefix}:failed"
+        self.quarantined = f"{prefix}:quarantined"
         self.results = f"{prefix}:results"
         self.pushed = f"{prefix}:pushed"
         self.push_failed = f"{prefix}:push_failed"
@@ -90,6 +93,7 @@ class JobKeys:
             self.leases,
             self.finished,
             self.failed,
+            self.quarantined,
             self.results,
             self.pushed,
             self.push_failed,

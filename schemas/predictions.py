@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -65,8 +65,12 @@ class Answer(Model):
     scores: tuple[LabelScore, ...] = ()
 
 
+QUARANTINED: Final = "Quarantined"
+"""The `kind` of an item that is scored no more until it is retried: it killed its worker again and again."""
+
+
 class ItemFailure(Model):
-    """Why an item has no answer. `kind` is the error's class name, `message` is for people."""
+    """Why an item has no answer. `kind` is the error's class name or `QUARANTINED`, `message` is for people."""
 
     kind: str
     message: str

@@ -31,6 +31,12 @@ class Settings(BaseSettings):
         SecretStr(DEFAULT_REDIS_URL),
         description="Redis for queues and ledger; redis:// or rediss://, ACL user allowed",
     )
+    broker_wait_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="Seconds a producer keeps trying while Redis is away or takes no writes; 0 is an error at once",
+    )
     model: str = Field(DEFAULT_MODEL, description="Hub id or local directory of a SigLIP checkpoint")
     revision: str | None = Field(None, description="Hub commit; the default model is pinned, pin yours too")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda, then mps, then cpu")
@@ -61,7 +67,10 @@ class Settings(BaseSettings):
     fetch_attempts: int = Field(3, ge=1, le=20, description="Tries per image while the store answers 5xx or not at all")
 
     lease_s: float = Field(
-        15.0, ge=1, description="Seconds a chunk stays with a silent worker before it is given out again"
+        10.0, ge=1, description="Seconds a chunk stays with a silent worker before it is given out again"
+    )
+    item_retries: int = Field(
+        5, ge=0, le=20, description="Times a bulk image whose store does not deliver is tried again later"
     )
     grace_s: float = Field(30.0, ge=0, description="Seconds a stopping worker may take to finish what it has")
     job_ttl_s: int = Field(7 * 86400, ge=60, description="Seconds a finished job is kept")

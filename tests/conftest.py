@@ -67,7 +67,12 @@ def pictures_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Iterator[Stack]:
     """A broker, a supervised Celery worker with the demo checkpoint, and the adapter: real processes."""
     settings = load_settings(
-        model=str(CHECKPOINT), image_roots=(pictures_dir,), port=0, fetch_timeout_s=3, fetch_attempts=2
+        model=str(CHECKPOINT),
+        image_roots=(pictures_dir,),
+        port=0,
+        fetch_timeout_s=3,
+        fetch_attempts=2,
+        item_retries=0,
     )
     with local_stack(settings, tmp_path_factory.mktemp("stack"), adapter=True, embedded=True, broker_port=0) as running:
         running.wait_until_ready(timeout_s=120)

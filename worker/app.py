@@ -75,7 +75,12 @@ def make_app() -> Celery:
     settings = get_settings()
     made = Celery("prelabel", set_as_current=True)
     made.conf.update(celery_config(settings))
-    made.conf.update(task_queues=[Queue(QUEUE_BULK)], worker_pool="threads", worker_concurrency=settings.bulk_chunks)
+    made.conf.update(
+        broker_transport="prelabel.worker.transport:Transport",
+        task_queues=[Queue(QUEUE_BULK)],
+        worker_pool="threads",
+        worker_concurrency=settings.bulk_chunks,
+    )
     made.task(name=TASK_SCORE_CHUNK)(score_chunk)
     made.task(name=TASK_PUSH)(push)
     made.steps["consumer"].update((InteractiveLane, PushLane))

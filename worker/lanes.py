@@ -50,6 +50,13 @@ class LaneStep(bootsteps.ConsumerStep):
             )
         ]
 
+    def stop(self, parent: Any) -> None:
+        """Called by Celery when the connection is given up; it may be gone already."""
+        try:
+            super().stop(parent)
+        except Exception as error:
+            log.debug("queue %s: its consumer went with the connection: %s", self.queue, error)
+
     def shutdown(self, parent: Any) -> None:
         """Stop consuming and wait for the handlers that run; `Runtime.stop_soon` makes them end in time."""
         super().shutdown(parent)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
 
+from ..integrations.job_store import redis_time
 from ..schemas.jobs import WorkerInfo
 from ..schemas.names import WORKERS
 from .ledger import Lease, Ledger
@@ -17,7 +17,7 @@ from .ledger import Lease, Ledger
 log = logging.getLogger(__name__)
 
 _FORGET_S = 86_400.0
-_BEAT_S = 5.0
+BEAT_S = 5.0
 """Seconds between heartbeats at most: a worker counts as silent after 20."""
 
 
@@ -35,7 +35,7 @@ class LeaseKeeper:
         self._ledger = ledger
         self._redis = client
         self._member = info.model_dump_json(exclude={"beat"})
-        self._every_s = min(lease_s / 3, _BEAT_S)
+        self._every_s = min(lease_s / 3, BEAT_S)
         self._held: dict[Lease, threading.Event] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -90,6 +90,6 @@ class LeaseKeeper:
                 lost.set()
 
     def _beat(self) -> None:
-        now = time.time()
+        now = redis_time(self._redis)
         self._redis.zadd(WORKERS, {self._member: now})
         self._redis.zremrangebyscore(WORKERS, "-inf", now - _FORGET_S)

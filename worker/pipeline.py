@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import redis
 
 from ..integrations.broker import passes
-from ..schemas.errors import ItemError, PrelabelError, ScorerError
+from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientError
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Priority
-from ..schemas.predictions import ItemFailure, Outcome
+from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from .engine import Engine
 from .gate import Gate
 from .image_threads import ImageThreads
 from .job_scorers import JobScorer, JobScorers
 from .leases import LeaseKeeper
-from .ledger import ChunkRef, Lease, Ledger, Refusal, Written
+from .ledger import ChunkRef, Lease, Ledger, Refusal
 from .scorer import Vectors
 from .sweeper import Hint
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _FLUSH_S = 0.25
 _FLUSH_ITEMS = 32
@@ -41,6 +43,9 @@ SPLIT_DEATHS = 2
 
 QUARANTINE_DEATHS = 3
 """Deaths in a row, without an item done, after which an item is quarantined: it is scored no more until retried."""
+
+_FIRST_REST_S = 4.0
+"""Longest rest of an item whose store did not deliver; it doubles with each further one."""
 
 _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
@@ -61,6 +66,7 @@ class Pipeline:
         push: says that a job has predictions to push.
         gate: keeps suspects apart from everything else.
         stopping: set when every running chunk is to write what it has and hand back the rest.
+        item_retries: times a bulk item is tried again later when its images cannot be had for now.
     """
 
     engine: Engine
@@ -73,6 +79,7 @@ class Pipeline:
     push: Callable[[str], None]
     gate: Gate
     stopping: threading.Event
+    item_retries: int = 0
 
     def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
         """Score one chunk, unless somebody else does or it needs no scoring any more.
@@ -138,11 +145,12 @@ class _ChunkRun:
         self._threads = pipeline.urgent if lease.spec.priority is Priority.INTERACTIVE else pipeline.bulk
         self._ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
         self._outcomes: list[tuple[int, Outcome]] = []
+        self._put_off = 0
 
     def run(self) -> bool:
         """Returns whether the chunk needs no handing back: it is complete, or no longer ours."""
         if self._lease.deaths >= QUARANTINE_DEATHS:
-            return self._fail_all("Quarantined", f"it killed its worker {self._lease.deaths} times ({self._lease.why})")
+            return self._fail_all(QUARANTINED, f"it killed its worker {self._lease.deaths} times ({self._lease.why})")
         try:
             scorer = self._pipeline.scorers.get(self._lease.ref.job_id, self._lease.spec)
         except Exception as error:
@@ -194,14 +202,31 @@ class _ChunkRun:
             stopping = self._pipeline.stopping.is_set()
             due = len(self._outcomes) >= _FLUSH_ITEMS or time.monotonic() - flushed >= _FLUSH_S
             if not left or stopping or (self._outcomes and due):
-                if not self._flush(left):
+                if not self._flush(left + self._put_off):
                     return True
                 flushed = time.monotonic()
             if self._lost.is_set():
                 return True
             if left and stopping:
                 return False
+        if self._put_off:
+            self._rest()
         return True
+
+    def _rest(self) -> None:
+        """Let the chunk's remaining items wait: their store gets time to recover."""
+        # Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+        pause_s = random.uniform(0, _FIRST_REST_S * 2**self._lease.rounds)  # noqa: S311  # no secret
+        log.info("job %s chunk %d: %d items tried again in %.0f s", *self._lease.ref, self._put_off, pause_s)
+        self._patiently(lambda: self._pipeline.ledger.release(self._lease, max(0.1, pause_s)))
+
+    def _rests(self, error: Exception) -> bool:
+        """Whether an item that failed is to be tried again later: nobody waits for it and its store may recover."""
+        return (
+            isinstance(error, TransientError)
+            and self._lease.rounds < self._pipeline.item_retries
+            and self._lease.spec.priority is Priority.BULK
+        )
 
     def _drain(self) -> list[_Ready]:
         """Whatever is ready, at least one unless nothing comes for a moment."""
@@ -228,7 +253,10 @@ class _ChunkRun:
             except Exception as error:
                 if isinstance(error, ScorerError) and self._pipeline.engine.broken:
                     raise
-                outcomes.append((one.ordinal, _failure(error)))
+                if self._rests(error):
+                    self._put_off += 1
+                else:
+                    outcomes.append((one.ordinal, _failure(error)))
         return outcomes + list(zip(ordinals, scorer.score(embedded), strict=True))
 
     def _flush(self, left: int) -> bool:
@@ -242,7 +270,7 @@ class _ChunkRun:
             self._pipeline.push(self._lease.ref.job_id)
         return True
 
-    def _patiently(self, write: Callable[[], Written]) -> Written:
+    def _patiently(self, write: Callable[[], _T]) -> _T:
         """Repeat an idempotent write until Redis is back; the lease decides whether it still counts."""
         pause = 0.05
         while True:

@@ -10,13 +10,12 @@ import logging
 import random
 import secrets
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
-from ..integrations.job_store import JobStore
+from ..integrations.job_store import JobStore, redis_time
 from ..schemas.errors import ConfigError, PrelabelError, TransientError
 from ..schemas.jobs import PushTarget
 from ..schemas.names import PUSH_PENDING, JobKeys
@@ -106,7 +105,7 @@ class JobPusher:
     def _released(self, keys: JobKeys) -> bool:
         """Whether the submitter has let go, or has been silent for so long that it must have died."""
         created, ready = self._redis.hmget(keys.meta, "created", "push_ready")
-        return bool(ready) or time.time() - float(created) > _HOLD_S
+        return bool(ready) or redis_time(self._redis) - float(created) > _HOLD_S
 
     def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, token: str) -> bool:
         """Push all there is. Returns False when something that is ready could not be pushed."""

@@ -30,7 +30,7 @@ from .texts import TextVectors
 
 log = logging.getLogger(__name__)
 
-_SWEEP_S = 3.0
+_SWEEP_S = 2.0
 """Seconds between sweeps at most: a lost message is noticed within about three of them."""
 
 
@@ -59,6 +59,7 @@ class Runtime:
             self._sender.push,
             owner=self.name,
             every_s=min(settings.lease_s / 5, _SWEEP_S),
+            lease_s=settings.lease_s,
         )
         self._engine = Engine(encoder, _batch_size(settings, encoder.device), on_broken=_stop_loudly)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
@@ -73,6 +74,7 @@ class Runtime:
             push=self._sender.push,
             gate=Gate(),
             stopping=threading.Event(),
+            item_retries=settings.item_retries,
         )
         self._pusher = JobPusher(store, redis, settings)
         self._deadline: threading.Timer | None = None

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import redis
 
-from ..integrations.job_store import JobStore
+from ..integrations.job_store import JobStore, redis_time
 from ..schemas.errors import PrelabelError
 from ..schemas.names import PUSH_PENDING, SWEEPER
+from .leases import BEAT_S
 from .ledger import ChunkRef, Ledger
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,43 @@ _ABANDONED_S = 3600.0
 _PUSH_EVERY = 10
 """Sweeps between looks at pushes: a platform that is down wants a longer pause."""
 
+_JUMP_S = 1.5
+"""Seconds Redis's clock may drift from ours between two sweeps."""
+
+
+class Calm:
+    """Says when leases may be judged: not right after Redis was silent or its clock jumped.
+
+    Leases run by Redis's clock. When nobody could reach Redis for a while, or its clock leapt ahead, all of them seem
+    to have run out; the workers that live renew theirs within a heartbeat, and only then is the rest dead.
+
+    Args:
+        gap_s: seconds without contact that count as silence.
+        settle_s: seconds within which every live worker renews its leases.
+    """
+
+    def __init__(self, gap_s: float, settle_s: float) -> None:
+        self._gap_s = gap_s
+        self._settle_s = settle_s
+        self._last: tuple[float, float] | None = None
+        self._calm_at = 0.0
+
+    def contact(self, redis_s: float, monotonic_s: float) -> bool:
+        """Note that Redis has answered; whether leases may be judged now.
+
+        Args:
+            redis_s: Redis's clock.
+            monotonic_s: ours, which never jumps.
+        """
+        if self._last is not None:
+            passed_s = monotonic_s - self._last[1]
+            jump_s = redis_s - self._last[0] - passed_s
+            if passed_s > self._gap_s or jump_s > _JUMP_S:
+                log.info("Redis was silent for %.1f s, or its clock jumped: leases get time to be renewed", passed_s)
+                self._calm_at = monotonic_s + self._settle_s
+        self._last = redis_s, monotonic_s
+        return monotonic_s >= self._calm_at
+
 
 class Sweeper:
     """Sends hints for chunks nobody will come back to.
@@ -40,6 +79,7 @@ class Sweeper:
         push: sends the message for a job with predictions to push.
         owner: this worker's name, for the lock.
         every_s: seconds between sweeps.
+        lease_s: seconds a lease lasts.
     """
 
     def __init__(
@@ -52,6 +92,7 @@ class Sweeper:
         *,
         owner: str,
         every_s: float,
+        lease_s: float,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -61,6 +102,7 @@ class Sweeper:
         self._sweeps = 0
         self._owner = owner
         self._every_s = every_s
+        self._calm = Calm(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prelabel-sweeper", daemon=True)
 
@@ -77,44 +119,49 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                if self._redis.set(SWEEPER, self._owner, nx=True, px=int(self._every_s * 900)):
-                    self.sweep()
+                mine = self._redis.set(SWEEPER, self._owner, nx=True, px=int(self._every_s * 900))
+                calm = self._calm.contact(redis_time(self._redis), time.monotonic())
+                if mine:
+                    self.sweep(judge_leases=calm)
             except redis.RedisError as error:
                 log.warning("sweep put off: %s", error)
             except Exception:  # without the sweeper lost chunks stay lost
                 log.exception("sweep failed")
 
-    def sweep(self) -> int:
+    def sweep(self, *, judge_leases: bool = True) -> int:
         """One sweep over all active jobs.
+
+        Args:
+            judge_leases: whether leases that have run out are taken for dead.
 
         Returns:
             Hints for chunks sent.
         """
         sent = 0
+        for job_id, why in self._store.expired(_ABANDONED_S):
+            log.warning("job %s: %s: cancelled", job_id, why)
+            self._store.cancel(job_id, why)
         for job_id in self._ledger.active_jobs():
             try:
-                sent += self._sweep_job(job_id)
+                sent += self._sweep_job(job_id, judge_leases=judge_leases)
             except PrelabelError as error:  # one odd job must not keep the others waiting
                 log.warning("job %s cannot be swept: %s", job_id, error)
-        for job_id in self._store.abandoned(_ABANDONED_S):
-            log.warning("job %s: its submitter fell silent before all items were there: cancelled", job_id)
-            self._store.cancel(job_id, "its submitter fell silent")
         self._sweeps += 1
         if self._sweeps % _PUSH_EVERY == 0:
             for raw in self._redis.smembers(PUSH_PENDING):
                 self._push(raw.decode())
         return sent
 
-    def _sweep_job(self, job_id: str) -> int:
+    def _sweep_job(self, job_id: str, *, judge_leases: bool) -> int:
         queue = self._ledger.queue_of(job_id)
         if queue is None:
             return 0
-        expired = self._ledger.reap(job_id)
+        expired = self._ledger.reap(job_id) if judge_leases else []
         for ref in expired:
             log.warning("lease of job %s chunk %d ran out: giving it out again", ref.job_id, ref.chunk)
             self._hint(ref, queue)
         overdue = self._ledger.overdue(job_id, queue, margin_s=2 * self._every_s)
         for ref in overdue:
-            log.warning("the message for job %s chunk %d was lost: sending it again", ref.job_id, ref.chunk)
+            log.info("job %s chunk %d waits without a message: sending one", ref.job_id, ref.chunk)
             self._hint(ref, queue)
         return len(expired) + len(overdue)

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
+from prelabel.integrations.broker import connect_redis
+from prelabel.worker.ledger import Ledger
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
@@ -196,3 +199,13 @@ def tls_server(certificate, monkeypatch):
     server = Server(context)
     yield server
     server.close()
+
+
+@pytest.fixture
+def ledger(client, settings):
+    """Makes ledgers of workers by name, on a Redis that holds nothing."""
+
+    def make(owner: str = "a", lease_s: float = 30.0) -> Ledger:
+        return Ledger(connect_redis(settings), owner=owner, lease_s=lease_s, ttl_s=100)
+
+    return make

@@ -7,23 +7,13 @@ import time
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.integrations.broker import connect_redis
 from prelabel.schemas import Answer, ConfigError, ItemFailure, JobState, Outcome, PushTarget, Taxonomy
-from prelabel.worker.ledger import ChunkRef, Ledger, Refusal
-from prelabel.worker.sweeper import Sweeper
+from prelabel.worker.ledger import ChunkRef, Refusal
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
 OTHER = Outcome(model_version="late", answers=(Answer(control="label", rule="softmax", confidence=0.1),))
 BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
-
-
-@pytest.fixture
-def ledger(client: Client, settings):
-    def make(owner: str = "a", lease_s: float = 30.0) -> Ledger:
-        return Ledger(connect_redis(settings), owner=owner, lease_s=lease_s, ttl_s=100)
-
-    return make
 
 
 def submit(client: Client, count: int = 3, **options):
@@ -224,84 +214,38 @@ def test_what_is_pushed_after_the_end_expires_with_the_job(client, ledger) -> No
     assert all(redis.ttl(key) > 0 for key in redis.keys(f"prelabel:{{{job.id}}}:*"))
 
 
-class TestSweeper:
-    @pytest.fixture
-    def hints(self) -> list[ChunkRef]:
-        return []
+def test_a_chunk_that_rests_is_leased_by_nobody_until_a_sweep_sends_it_again(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    worker.complete(lease, [(1, GOOD)], close=False)
+    assert worker.release(lease, pause_s=1.0)
+    client.store._redis.delete("bulk")
+    assert worker.claim(ref) is Refusal.BUSY
+    assert worker.overdue(job.id, "bulk", margin_s=0.0) == []
+    time.sleep(1.1)
+    assert worker.overdue(job.id, "bulk", margin_s=0.0) == [ref]
+    again = worker.claim(ref)
+    assert (again.rounds, again.deaths, [ordinal for ordinal, _ in again.pairs]) == (1, 0, [0, 2])
 
-    @pytest.fixture
-    def sweeper(self, client, ledger, settings, hints) -> Sweeper:
-        return Sweeper(
-            ledger("s"),
-            client.store,
-            connect_redis(settings),
-            lambda ref, _: hints.append(ref),
-            lambda _: None,
-            owner="s",
-            every_s=0.5,
-        )
 
-    def test_a_lease_that_ran_out_is_given_out_again(self, client, ledger, sweeper, hints) -> None:
-        _, ref = submit(client)
-        ledger("dead", lease_s=1.0).claim(ref)
-        sweeper.sweep()
-        assert hints == []
-        time.sleep(1.1)
-        sweeper.sweep()
-        assert hints == [ref]
-        assert ledger("next").claim(ref, alone=True).deaths == 1
+def test_a_job_past_its_deadline_gives_out_no_chunk_and_counts_as_cancelled(client, ledger) -> None:
+    job, ref = submit(client)
+    job_id, redis = job.id, client.store._redis
+    redis.hset(f"prelabel:{{{job_id}}}:meta", "deadline", time.time() - 1)
+    assert ledger().claim(ref) is Refusal.GONE
+    progress = job.progress()
+    assert (progress.state, progress.cancelled) == (JobState.CANCELLED, "its deadline passed")
+    assert list(job.results(5)) == []  # although no worker is there to write it down
 
-    def test_a_chunk_whose_message_was_lost_is_sent_again(self, client, sweeper, hints) -> None:
-        _, ref = submit(client)
-        client.store._redis.delete("bulk")
-        sweeper.sweep()
-        assert hints == []  # it may be on its way to a worker this very moment
-        time.sleep(1.1)
-        sweeper.sweep()
-        assert hints == [ref]
-        sweeper.sweep()
-        assert hints == [ref]  # it counts as sent now
 
-    def test_a_lost_message_is_noticed_though_the_queue_never_runs_empty(self, client, ledger, sweeper, hints) -> None:
-        _, lost = submit(client)
-        client.store._redis.delete("bulk")
-        time.sleep(1.2)
-        _, taken = submit(client)
-        submit(client)
-        sweeper.sweep()
-        assert hints == []  # nothing says yet that younger messages overtook it
-        ledger().claim(taken)
-        sweeper.sweep()
-        assert hints == [lost]
-
-    def test_what_is_leased_done_or_cancelled_is_left_alone(self, client, ledger, sweeper, hints) -> None:
-        _, leased = submit(client)
-        _, done = submit(client)
-        cancelled, _ = submit(client)
-        worker = ledger()
-        worker.claim(leased)
-        worker.complete(worker.claim(done), [(i, GOOD) for i in range(3)], close=True)
-        cancelled.cancel()
-        client.store._redis.delete("bulk")
-        time.sleep(1.1)
-        sweeper.sweep()
-        assert hints == []
-
-    def test_a_job_it_cannot_read_does_not_stop_the_sweep(self, client, sweeper, hints) -> None:
-        odd, _ = submit(client)
-        client.store._redis.hset(f"prelabel:{{{odd.id}}}:meta", "spec", '{"wire_version": 2}')
-        _, ref = submit(client)
-        client.store._redis.delete("bulk")
-        time.sleep(1.1)
-        sweeper.sweep()
-        assert ref in hints
-
-    def test_a_submission_its_submitter_left_unfinished_is_cancelled(self, client, sweeper) -> None:
-        job, _ = submit(client)
-        redis = client.store._redis
-        redis.hdel(f"prelabel:{{{job.id}}}:meta", "sealed")
-        sweeper.sweep()
-        assert job.progress().state is not JobState.CANCELLED
-        redis.hset(f"prelabel:{{{job.id}}}:meta", "touched", time.time() - 4000)
-        sweeper.sweep()
-        assert job.progress().state is JobState.CANCELLED
+def test_quarantined_items_are_counted_until_they_are_retried(client, ledger) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    killer = Outcome(error=ItemFailure(kind="Quarantined", message="it killed its worker 3 times"))
+    worker.complete(worker.claim(ref), [(0, GOOD), (1, killer), (2, BAD)], close=True)
+    progress = job.progress()
+    assert (progress.done, progress.failed, progress.quarantined) == (1, 2, 1)
+    assert job.retry_failed() == 2
+    progress = job.progress()
+    assert (progress.failed, progress.quarantined) == (0, 0)

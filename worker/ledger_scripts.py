@@ -1,0 +1,202 @@
+"""The worker's half of the ledger as Lua: each script is one step that cannot be torn apart.
+
+A chunk's score in `open` says how it stands: above zero it is leased until that Unix ms; below zero it waits, and
+minus the score is when its message was sent or, for a chunk put off, when it is to be sent. Every script reads
+Redis's own clock, so no two hosts disagree, and none takes for granted that this clock never jumps.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..integrations.job_store import NOW_MS
+
+LONGEST_PAUSE_MS: Final = 600_000
+"""A chunk is never put off for longer; a time to send that is further away comes from a clock that jumped back."""
+
+# KEYS: meta chunks open leases held watermarks. ARGV: chunk, owner, lease ms, held member, alone (0/1).
+CLAIM = (
+    NOW_MS
+    + """
+if redis.call('HEXISTS', KEYS[1], 'cancelled') == 1 then return {'gone'} end
+local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline') or 'inf')
+if deadline <= now / 1000 then return {'gone'} end
+local score = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 'nan')
+if score ~= score then return {'gone'} end
+if score > now then return {'busy'} end
+local rounds = tonumber(redis.call('HGET', KEYS[4], 'rounds:' .. ARGV[1]) or 0)
+if rounds > 0 and -score > now then return {'busy'} end
+if score > 0 then redis.call('HINCRBY', KEYS[4], 'deaths:' .. ARGV[1], 1) end
+local deaths = tonumber(redis.call('HGET', KEYS[4], 'deaths:' .. ARGV[1]) or 0)
+if deaths > 0 and ARGV[5] == '0' then
+  if score > 0 then redis.call('ZADD', KEYS[3], -now, ARGV[1]) end
+  return {'suspect'}
+end
+if score < 0 and -score <= now then
+  local queue = redis.call('HGET', KEYS[1], 'queue')
+  local mark = redis.call('HGET', KEYS[6], queue)
+  if not mark or tonumber(mark) < -score then redis.call('HSET', KEYS[6], queue, -score) end
+end
+local token = redis.call('HINCRBY', KEYS[4], 'token:' .. ARGV[1], 1)
+redis.call('HSET', KEYS[4], 'owner:' .. ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
+redis.call('SADD', KEYS[5], ARGV[4])
+redis.call('HSETNX', KEYS[1], 'started', now / 1000)
+redis.call('HINCRBY', KEYS[1], 'leased', 1)
+return {'claimed', token, deaths, rounds, redis.call('HGET', KEYS[4], 'why:' .. ARGV[1]),
+  redis.call('HGET', KEYS[1], 'spec'), redis.call('HGET', KEYS[2], ARGV[1])}
+"""
+)
+
+# KEYS: open leases. ARGV: chunk, token, lease ms. Returns 1, or 0 when the lease is no longer ours.
+RENEW = (
+    NOW_MS
+    + """
+if redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+return 1
+"""
+)
+
+_FORGET_CHUNK = """
+local function forget(open, leases, chunk)
+  redis.call('ZREM', open, chunk)
+  redis.call('HDEL', leases, 'token:' .. chunk, 'deaths:' .. chunk, 'owner:' .. chunk, 'why:' .. chunk,
+    'rounds:' .. chunk)
+end
+"""
+
+# KEYS: meta open leases finished failed quarantined results held active, then all keys.
+# ARGV: chunk, token, close (0/1), job id, ttl, held member, then (ordinal, 0 answered / 1 failed / 2 quarantined,
+# outcome JSON)... Returns {written or -1 when fenced off, push_ready 0/1}. Progress clears the chunk of suspicion.
+COMPLETE = (
+    NOW_MS
+    + _FORGET_CHUNK
+    + """
+if redis.call('HGET', KEYS[3], 'token:' .. ARGV[1]) ~= ARGV[2] then
+  redis.call('SREM', KEYS[8], ARGV[6])
+  return {-1, 0}
+end
+local written = 0
+for i = 7, #ARGV, 3 do
+  if redis.call('SETBIT', KEYS[4], ARGV[i], 1) == 0 then
+    local id = redis.call('XADD', KEYS[7], '*', 'o', ARGV[i], 'c', ARGV[1], 'r', ARGV[i + 2])
+    if ARGV[i + 1] ~= '0' then redis.call('HSET', KEYS[5], ARGV[i], id) end
+    if ARGV[i + 1] == '2' then redis.call('SADD', KEYS[6], ARGV[i]) end
+    written = written + 1
+  end
+end
+redis.call('HSET', KEYS[1], 'updated', now / 1000)
+if written > 0 then redis.call('HDEL', KEYS[3], 'deaths:' .. ARGV[1]) end
+if ARGV[3] == '1' then
+  forget(KEYS[2], KEYS[3], ARGV[1])
+  redis.call('SREM', KEYS[8], ARGV[6])
+  if redis.call('HEXISTS', KEYS[1], 'sealed') == 1 and redis.call('ZCARD', KEYS[2]) == 0 then
+    redis.call('SREM', KEYS[9], ARGV[4])
+    for i = 10, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+  end
+end
+return {written, redis.call('HEXISTS', KEYS[1], 'push_ready')}
+"""
+)
+
+# KEYS: meta chunks open leases held. ARGV: chunk, token, held member, deaths, why, chunk JSONs...
+# Replaces a chunk by others, each as suspect as it was; returns their indices, or nothing when fenced off.
+SPLIT = (
+    NOW_MS
+    + _FORGET_CHUNK
+    + """
+redis.call('SREM', KEYS[5], ARGV[3])
+if redis.call('HGET', KEYS[4], 'token:' .. ARGV[1]) ~= ARGV[2] then return {} end
+forget(KEYS[3], KEYS[4], ARGV[1])
+local made = {}
+for i = 6, #ARGV do
+  local chunk = redis.call('HINCRBY', KEYS[1], 'next_chunk', 1) - 1
+  redis.call('HSET', KEYS[2], chunk, ARGV[i])
+  redis.call('ZADD', KEYS[3], -now, chunk)
+  redis.call('HSET', KEYS[4], 'deaths:' .. chunk, ARGV[4], 'why:' .. chunk, ARGV[5])
+  made[#made + 1] = chunk
+end
+return made
+"""
+)
+
+# KEYS: open leases held. ARGV: chunk, token, held member, pause ms. Returns 1 when the chunk is free again. With a
+# pause its message is to be sent that much later, by a sweep.
+RELEASE = (
+    NOW_MS
+    + """
+redis.call('SREM', KEYS[3], ARGV[3])
+if redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
+redis.call('ZADD', KEYS[1], -(now + ARGV[4]), ARGV[1])
+if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'rounds:' .. ARGV[1], 1) end
+return 1
+"""
+)
+
+# KEYS: open leases. ARGV: chunk, owner, why. Frees the lease of a dead owner; returns 1 when it was that owner's.
+FREE = (
+    NOW_MS
+    + """
+if redis.call('HGET', KEYS[2], 'owner:' .. ARGV[1]) ~= ARGV[2] then return 0 end
+local deadline = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not deadline or tonumber(deadline) <= 0 then return 0 end
+redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
+redis.call('HINCRBY', KEYS[2], 'deaths:' .. ARGV[1], 1)
+redis.call('HSET', KEYS[2], 'why:' .. ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[1], -now, ARGV[1])
+return 1
+"""
+)
+
+# KEYS: open leases. ARGV: asked at (Unix ms), longest lease (ms). Frees every lease whose deadline has passed; returns
+# the chunks. Does nothing when Redis was silent since it was asked: the holders could not renew either. A
+# deadline further away than any lease lasts comes from a clock that jumped back: it is brought near.
+REAP = (
+    NOW_MS
+    + """
+if now - ARGV[1] > 2000 then return {} end
+for _, chunk in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. (now + ARGV[2]), '+inf', 'LIMIT', 0, 1000)) do
+  redis.call('ZADD', KEYS[1], now + ARGV[2], chunk)
+end
+local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '(0', now, 'LIMIT', 0, 1000)
+for _, chunk in ipairs(expired) do
+  redis.call('HINCRBY', KEYS[2], 'token:' .. chunk, 1)
+  redis.call('HINCRBY', KEYS[2], 'deaths:' .. chunk, 1)
+  redis.call('HSET', KEYS[2], 'why:' .. chunk, 'its worker fell silent')
+  redis.call('ZADD', KEYS[1], -now, chunk)
+end
+return expired
+"""
+)
+
+# KEYS: open watermarks queue. ARGV: queue name, margin (ms), longest pause (ms). Chunks that wait without a message
+# count as sent now; returns them. A queue is first in, first out: while there are messages on it, lost is what was
+# sent before the newest one taken from it; when it is empty, lost is whatever was sent. Where the clock jumped
+# back, times lie in the future: a watermark there is dropped, a time to send there becomes now.
+OVERDUE = (
+    NOW_MS
+    + """
+local future = '(-' .. (now + ARGV[3])
+for _, chunk in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', future, 'LIMIT', 0, 1000)) do
+  redis.call('ZADD', KEYS[1], -now, chunk)
+end
+local newest = now
+if redis.call('LLEN', KEYS[3]) > 0 then
+  newest = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
+  if newest > now then
+    redis.call('HDEL', KEYS[2], ARGV[1])
+    newest = 0
+  end
+end
+local before = math.floor(newest - ARGV[2])
+if before <= 0 then return {} end
+-- Scores are negative: sent earlier than `before` is between -before and 0.
+local overdue = redis.call('ZRANGEBYSCORE', KEYS[1], '(-' .. before, '(0', 'LIMIT', 0, 1000)
+for _, chunk in ipairs(overdue) do redis.call('ZADD', KEYS[1], -now, chunk) end
+return overdue
+"""
+)
