@@ -7,8 +7,11 @@ odds up to one constant, the posterior over labels is their softmax.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from ..schemas.predictions import Answer, LabelScore, Rule
 from ..schemas.taxonomy import LabelPath, Taxonomy
@@ -74,6 +77,10 @@ def leaf_probabilities(logits: NDArray[np.floating], taxonomy: Taxonomy) -> NDAr
     if taxonomy.choice == "multiple":
         return sigmoid((wide + taxonomy.logit_shift) / taxonomy.temperature)
     return softmax(wide / taxonomy.temperature)
+
+
+_SCORES = TypeAdapter(tuple[LabelScore, ...])
+"""Makes all of an answer's scores in one call: a call for each took half of a fast worker's CPU time."""
 
 
 class Answerer:
@@ -155,11 +162,12 @@ class Answerer:
             best = sorted(nodes, key=lambda path: -nodes[path])[: self._top_k]
         else:
             best = [self._paths[i] for i in np.argsort(-leaves, kind="stable")[: self._top_k]]
-        scores = []
+        scores: list[dict[str, Any]] = []
         for path in dict.fromkeys([*best, *chosen]):
             i = self._leaf.get(path)
             if i is None:
-                scores.append(LabelScore(path=path, probability=nodes[path]))
+                scores.append({"path": path, "probability": nodes[path]})
             else:
-                scores.append(LabelScore(path=path, logit=float(logits[i]), probability=float(leaves[i])))
-        return tuple(sorted(scores, key=lambda score: -score.probability))
+                scores.append({"path": path, "logit": logits[i].item(), "probability": leaves[i].item()})
+        scores.sort(key=lambda score: -score["probability"])
+        return _SCORES.validate_python(scores)
