@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     interactive_chunks: int = Field(8, ge=1, le=64, description="Interactive chunks a worker has in flight")
     fetch_threads: int = Field(16, ge=1, le=256, description="Threads that fetch images")
     decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per CPU core")
+    preprocessing: Literal["fast", "exact"] = Field(
+        "fast", description="fast is within 2 of 255 of the model's own image processor, exact equals it to the bit"
+    )
     text_cache: int = Field(20_000, ge=1, description="Labels whose text vectors a worker keeps in memory")
 
     image_roots: Annotated[tuple[Path, ...], NoDecode] | None = Field(

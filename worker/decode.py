@@ -35,6 +35,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 OUTSIDE = (127, 127, 127)
 """Colour of what a rotated region covers beyond the image: the model's zero after normalisation."""
 
+MAX_SCANS = 500
+"""Each scan of a progressive JPEG goes over all pixels; cameras write about ten. libjpeg-turbo advises such a bound
+against small files that take minutes (its ChangeLog, 1.5.90 and 2.1)."""
+
+_JPEG_SCAN = b"\xff\xda"
+
 # On broken files Pillow warns in the file's own words, a different text each time. What matters becomes an error here,
 # and sizes are checked here too (`DecompressionBombWarning`).
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -69,13 +75,12 @@ def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Ima
     """
     if not data:
         raise ItemError("empty file")
-    image = _open(data, max_pixels)
+    image = open_checked(data, max_pixels)
     try:
         with image:
             image.load()
-            orientation = _orientation(image)
+            turn = _UPRIGHT.get(orientation(image))
             picture = _to_rgb(image)
-        turn = _UPRIGHT.get(orientation)
         if turn is not None:
             picture = picture.transpose(turn)
         return picture if region is None else _crop(picture, region)
@@ -92,8 +97,12 @@ def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Ima
         raise ItemError(f"truncated or damaged {image.format} ({_first_line(error)})") from None
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """The image with its header read and its size checked, its pixels still packed."""
+def open_checked(data: bytes, max_pixels: int) -> Image.Image:
+    """The image with its header read and its size checked, its pixels still packed.
+
+    Raises:
+        ItemError: not an image, of another format, or too large.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -107,6 +116,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ItemError(f"an image of {width}x{height} pixels")
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels, f"{width}x{height}: ")
+    if image.format in ("JPEG", "MPO") and data.count(_JPEG_SCAN) > MAX_SCANS:
+        raise ItemError(f"a JPEG of more than {MAX_SCANS} scans: built to keep a decoder busy")
     return image
 
 
@@ -117,7 +128,7 @@ def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:
     return ItemError(f"{size}more than {max_pixels:,} pixels (PRELABEL_MAX_IMAGE_PIXELS)")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1..8. Pillow has already turned TIFFs while loading and then says 1."""
     try:
         return int(image.getexif().get(0x0112, 1))

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
-from .decode import decode
+from .decode_fast import decode_pixels
 from .engine import Engine
 from .scorer import Vectors
 
@@ -29,6 +29,7 @@ class ImageThreads:
         max_pixels: largest image decoded.
         fetches: threads.
         decodes: threads that may decode at once.
+        exact: see `decode_pixels`.
         urgent: whether images go to the front of the engine's queue.
     """
 
@@ -40,11 +41,13 @@ class ImageThreads:
         max_pixels: int,
         fetches: int,
         decodes: int,
+        exact: bool,
         urgent: bool,
     ) -> None:
         self._engine = engine
         self._fetch = fetch
         self._max_pixels = max_pixels
+        self._exact = exact
         self._urgent = urgent
         self._decoding = threading.BoundedSemaphore(decodes)
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
@@ -62,7 +65,8 @@ class ImageThreads:
         """
         data = self._fetch(image)
         with self._decoding:
-            pixels = self._engine.encoder.prepare(decode(data, max_pixels=self._max_pixels, region=image.region))
+            decoded = decode_pixels(data, max_pixels=self._max_pixels, region=image.region, exact=self._exact)
+            pixels = self._engine.encoder.prepare(decoded)
         return self._engine.submit(pixels, urgent=self._urgent)
 
     def close(self) -> None:
@@ -78,6 +82,7 @@ def bulk_threads(engine: Engine, fetch: Callable[[ImageRef], bytes], settings: S
         max_pixels=settings.max_image_pixels,
         fetches=settings.fetch_threads,
         decodes=settings.decode_threads or os.cpu_count() or 1,
+        exact=settings.preprocessing == "exact",
         urgent=False,
     )
 
@@ -90,5 +95,6 @@ def urgent_threads(engine: Engine, fetch: Callable[[ImageRef], bytes], settings:
         max_pixels=settings.max_image_pixels,
         fetches=_URGENT_FETCHES,
         decodes=_URGENT_DECODES,
+        exact=settings.preprocessing == "exact",
         urgent=True,
     )

@@ -13,7 +13,7 @@ from ..schemas.predictions import ItemFailure, Prediction
 from ..schemas.settings import Settings
 from ..schemas.taxonomy import Taxonomy
 from ..schemas.versions import model_version
-from .decode import decode
+from .decode_fast import decode_pixels
 from .scorer import Encoder
 from .scoring import Answerer, pair_logits
 from .texts import TextVectors
@@ -44,7 +44,12 @@ def score_images(
     for ordinal, item in enumerate(items):
         image = item.images[0]
         try:
-            decoded = decode(fetch(image), max_pixels=settings.max_image_pixels, region=image.region)
+            decoded = decode_pixels(
+                fetch(image),
+                max_pixels=settings.max_image_pixels,
+                region=image.region,
+                exact=settings.preprocessing == "exact",
+            )
             vectors = encoder.encode_images(np.expand_dims(encoder.prepare(decoded), 0))
         except PrelabelError as error:
             failure = ItemFailure(kind=type(error).__name__, message=str(error))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8]
-"""One prepared image: `(height, width, 3)`, RGB, at the model's input size."""
+"""An image: `(height, width, 3)`, RGB; once prepared, at the model's input size."""
 
 Vectors = NDArray[np.float32]
 """Embeddings, un-normalised: `(n, dim)`."""
@@ -39,8 +39,8 @@ class Encoder(Protocol):
     logit_scale: float
     logit_bias: float
 
-    def prepare(self, image: Image.Image) -> Pixels:
-        """Resize an upright RGB image as the checkpoint's own processor does. Called from many threads."""
+    def prepare(self, image: Pixels) -> Pixels:
+        """Resize an upright `(h, w, 3)` RGB image as the checkpoint's own processor does. Called from many threads."""
         ...
 
     def encode_images(self, batch: Pixels) -> Vectors:
@@ -73,9 +73,9 @@ class ColourEncoder:
         self.logit_bias = -5.0
         self._size = size
 
-    def prepare(self, image: Image.Image) -> Pixels:
+    def prepare(self, image: Pixels) -> Pixels:
         """Resize to `size` x `size`."""
-        return np.asarray(image.resize((self._size, self._size)), dtype=np.uint8)
+        return np.asarray(Image.fromarray(image).resize((self._size, self._size)), dtype=np.uint8)
 
     def encode_images(self, batch: Pixels) -> Vectors:
         """Mean colour of each image, and a constant."""

@@ -30,6 +30,9 @@ way silently changes the scores."""
 
 _TEXT_BATCH = 64
 
+_TORCH_MODES = {Image.Resampling.BICUBIC: "bicubic", Image.Resampling.BILINEAR: "bilinear"}
+"""Filters torch has an antialiased uint8 kernel for; the one torchvision calls."""
+
 
 class SiglipEncoder:
     """A SigLIP checkpoint, ready to encode. See `prelabel.worker.scorer.Encoder` for the meaning of the members.
@@ -40,14 +43,24 @@ class SiglipEncoder:
         model_id: `<model>@<revision8>` put on predictions.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: "auto", "float32", "bfloat16" or "float16".
+        exact: resize with Pillow, to the bit as the processor does; else with torch's kernel, several times faster and
+            within 2 of 255 of it.
 
     Raises:
         ModelLoadError: the checkpoint cannot be found or is not a fixed-resolution SigLIP, or the device is missing.
     """
 
     def __init__(
-        self, model: str, *, revision: str | None = None, model_id: str, device: str = "auto", dtype: str = "auto"
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        model_id: str,
+        device: str = "auto",
+        dtype: str = "auto",
+        exact: bool = False,
     ) -> None:
+        self._exact = exact
         self.model_id = model_id
         self._device = pick_device(device)
         self._dtype = _pick_dtype(dtype, self._device)
@@ -82,19 +95,26 @@ class SiglipEncoder:
             model_id=model_id,
             device=settings.device,
             dtype=settings.dtype,
+            exact=settings.preprocessing == "exact",
         )
 
-    def prepare(self, image: Image.Image) -> Pixels:
+    def prepare(self, image: Pixels) -> Pixels:
         """Squash to the input size with the processor's own filter.
 
         Args:
-            image: upright, RGB.
+            image: `(h, w, 3)` uint8, upright, RGB.
 
         Returns:
             `(height, width, 3)` uint8. Rescaling and normalising happen on the device, on a quarter of the bytes.
         """
         height, width = self._size
-        return np.asarray(image.resize((width, height), resample=self._resample), dtype=np.uint8)
+        mode = None if self._exact else _TORCH_MODES.get(self._resample)
+        if mode is None:
+            return np.array(Image.fromarray(image).resize((width, height), resample=self._resample))
+        planes = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
+        squashed = torch.nn.functional.interpolate(planes, (height, width), mode=mode, antialias=True)
+        prepared: Pixels = squashed[0].permute(1, 2, 0).contiguous().numpy()
+        return prepared
 
     def encode_images(self, batch: Pixels) -> Vectors:
         """`(n, height, width, 3)` uint8 -> `(n, dim)` float32, un-normalised.

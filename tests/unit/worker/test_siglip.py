@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import transformers
 from PIL import Image
 
 from prelabel.schemas import ModelLoadError, Taxonomy
+from prelabel.worker.decode_fast import decode_pixels
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.scoring import Answerer, pair_logits
@@ -82,8 +84,8 @@ def reference_logits(checkpoint: Path, images: list[Image.Image], texts: list[st
 
 
 def our_logits(checkpoint: Path, images: list[Image.Image], taxonomy: Taxonomy) -> np.ndarray:
-    encoder = SiglipEncoder(str(checkpoint), model_id="m@1", device="cpu", dtype="float32")
-    vectors = encoder.encode_images(np.stack([encoder.prepare(image) for image in images]))
+    encoder = SiglipEncoder(str(checkpoint), model_id="m@1", device="cpu", dtype="float32", exact=True)
+    vectors = encoder.encode_images(np.stack([encoder.prepare(np.array(image)) for image in images]))
     texts = TextVectors(encoder, 100).matrix(taxonomy)
     return pair_logits(vectors, texts, encoder.logit_scale, encoder.logit_bias)
 
@@ -121,9 +123,31 @@ def test_sigmoids_equal_transformers_zero_shot_pipeline(pictures, capsys) -> Non
     assert worst < 1e-5
 
 
+@pytest.mark.parametrize("which", ["demo", pytest.param("random base-patch16-512", marks=pytest.mark.slow)])
+def test_fast_preprocessing_is_within_2_of_255_and_moves_no_embedding(which, pictures, request, capsys) -> None:
+    checkpoint = CHECKPOINT if which == "demo" else request.getfixturevalue("full_size_checkpoint")
+    exact, fast = (
+        SiglipEncoder(str(checkpoint), model_id="m@1", device="cpu", dtype="float32", exact=exact)
+        for exact in (True, False)
+    )
+    pixels, cosines = 0, []
+    for picture in pictures if which == "demo" else pictures[:1]:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=90)
+        one = exact.prepare(decode_pixels(buffer.getvalue(), max_pixels=10**7, exact=True))
+        other = fast.prepare(decode_pixels(buffer.getvalue(), max_pixels=10**7))
+        pixels = max(pixels, int(np.abs(one.astype(int) - other).max()))
+        (a,), (b,) = exact.encode_images(one[None]), fast.encode_images(other[None])
+        cosines.append(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
+    with capsys.disabled():
+        print(f"\nfast preprocessing, {which}: {pixels} of 255, cosine {min(cosines):.6f}")
+    assert pixels <= 2
+    assert min(cosines) > 0.9999
+
+
 def test_an_image_scores_the_same_alone_and_in_any_batch(pictures) -> None:
     encoder = SiglipEncoder(str(CHECKPOINT), model_id="m@1", device="cpu")
-    prepared = np.stack([encoder.prepare(image) for image in pictures])
+    prepared = np.stack([encoder.prepare(np.array(image)) for image in pictures])
     together = encoder.encode_images(prepared)
     alone = np.concatenate([encoder.encode_images(one[None]) for one in prepared])
     assert np.abs(together - alone).max() < 1e-4
