@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto is bfloat16 on cuda, float32 elsewhere"
     )
-    batch_size: int = Field(0, ge=0, le=4096, description="Images per forward pass; 0 is 64 on cuda or mps, 4 on cpu")
+    batch_size: int = Field(0, ge=0, le=4096, description="Images per forward pass; 0 finds the fastest at start")
     bulk_chunks: int = Field(4, ge=1, le=64, description="Bulk chunks a worker has in flight")
     interactive_chunks: int = Field(8, ge=1, le=64, description="Interactive chunks a worker has in flight")
     fetch_threads: int = Field(16, ge=1, le=256, description="Threads that fetch images")

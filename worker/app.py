@@ -15,7 +15,7 @@ from celery import Celery, signals
 from kombu import Queue
 
 from ..integrations.broker import celery_config
-from ..schemas.errors import PrelabelError
+from ..schemas.errors import ModelLoadError, PrelabelError, ScorerError
 from ..schemas.names import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
 from ..schemas.settings import get_settings
 from .lanes import LaneStep
@@ -98,9 +98,15 @@ def _on_worker_init(**_: Any) -> None:
     global _runtime
     try:
         _runtime = load_runtime(get_settings())
+    except ScorerError as error:
+        log.critical("%s", error)
+        sys.exit(EXIT_CONFIG if isinstance(error, ModelLoadError) else EXIT_BROKEN)
     except PrelabelError as error:
         log.critical("%s", error)
         sys.exit(EXIT_CONFIG)
+    except Exception as error:  # Celery would only log it and go on with a worker that can do nothing
+        log.critical("the first forward passes failed: %r", error)
+        sys.exit(EXIT_BROKEN)
 
 
 @signals.worker_ready.connect

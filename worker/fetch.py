@@ -10,7 +10,7 @@ from ..schemas.errors import ItemError, TransientError
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
 from .deadline import Deadline
-from .fetch_base import Reader
+from .fetch_base import Known, Reader, unknown
 from .fetch_local import FileReader, InlineReader
 from .fetch_s3 import S3Reader
 from .fetch_web import Authorize, WebReader
@@ -53,7 +53,13 @@ class Fetcher:
         }
 
     def fetch(self, ref: ImageRef) -> bytes:
-        """The encoded image, as stored.
+        """The encoded image, as stored. See `fetch_unless`."""
+        data = self.fetch_unless(ref, unknown)
+        assert data is not None  # noqa: S101  # nothing is known
+        return data
+
+    def fetch_unless(self, ref: ImageRef, known: Known) -> bytes | None:
+        """The encoded image, as stored; None when the store's mark for its present content is `known`.
 
         Passing trouble is tried again up to `fetch_attempts` times within `fetch_timeout_s`, after a random part of
         a doubling delay, or after what the server's Retry-After asks when that still fits.
@@ -68,7 +74,7 @@ class Fetcher:
         wait_s = 0.0
         while not self._closed.wait(wait_s):
             try:
-                return reader(ref.uri, deadline)
+                return reader(ref.uri, deadline, known)
             except ItemError as error:
                 raise ItemError(f"{ref.display}: {error}") from None
             except TransientError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ..schemas.errors import ItemError, TransientError
@@ -12,11 +13,21 @@ READ_TIMEOUT_S = 10.0
 CHUNK = 64 * 1024
 
 
+Known = Callable[[str], bool]
+"""Told the store's mark for an object's present content (ETag and size, a file's size and times), before the content is
+read; says whether that content is known, so that it need not be."""
+
+
+def unknown(_: str) -> bool:
+    """Every content is to be read."""
+    return False
+
+
 class Reader(Protocol):
     """Reads one kind of reference."""
 
-    def __call__(self, uri: str, deadline: Deadline) -> bytes:
-        """The bytes behind `uri`.
+    def __call__(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
+        """The bytes behind `uri`; None when their mark is `known`.
 
         Raises:
             ItemError: they can never be had.

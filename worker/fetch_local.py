@@ -14,7 +14,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from ..schemas.errors import ItemError
 from ..schemas.settings import Settings
 from .deadline import Deadline
-from .fetch_base import StoreUnavailable, too_large
+from .fetch_base import Known, StoreUnavailable, too_large, unknown
 
 _FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>.*)", re.IGNORECASE | re.DOTALL)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
@@ -36,15 +36,20 @@ class FileReader:
         self._roots = tuple(root.resolve() for root in roots)
         self._limit = settings.max_image_bytes
 
-    def read(self, uri: str, deadline: Deadline) -> bytes:  # noqa: ARG002 - a regular file does not make us wait
-        """The file's bytes.
+    def read(
+        self,
+        uri: str,
+        deadline: Deadline,  # noqa: ARG002 - a regular file does not make us wait
+        known: Known = unknown,
+    ) -> bytes | None:
+        """The file's bytes; None when its inode, size and time of change are `known`.
 
         Raises:
             ItemError: outside the roots, missing, not a regular file, unreadable, or too large.
             TransientError: the file system is in trouble.
         """
         try:
-            return self._read(self._locate(_local_path(uri)))
+            return self._read(self._locate(_local_path(uri)), known)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if error.errno in _PASSING:
@@ -63,7 +68,7 @@ class FileReader:
             raise ItemError("lies outside the folders images may be read from (PRELABEL_IMAGE_ROOTS)")
         return next((place for place in inside if place.exists()), inside[0])
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, path: Path, known: Known) -> bytes | None:
         # Looked at before it is opened: opening a device can already do something.
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ItemError("not a regular file")
@@ -75,6 +80,8 @@ class FileReader:
                 raise ItemError("not a regular file")
             if found.st_size > self._limit:
                 raise too_large(self._limit)
+            if known(f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"):
+                return None
             data = file.read(self._limit + 1)
         if len(data) > self._limit:
             raise too_large(self._limit)
@@ -105,7 +112,7 @@ class InlineReader:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.max_image_bytes
 
-    def read(self, uri: str, deadline: Deadline) -> bytes:  # noqa: ARG002 - nothing to wait for
+    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes:  # noqa: ARG002 - all is here
         """The payload.
 
         Raises:

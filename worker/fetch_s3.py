@@ -13,7 +13,16 @@ from botocore.config import Config
 from ..schemas.errors import ItemError
 from ..schemas.settings import Settings
 from .deadline import Deadline
-from .fetch_base import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, StoreUnavailable, too_large, too_slow
+from .fetch_base import (
+    CHUNK,
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    Known,
+    StoreUnavailable,
+    too_large,
+    too_slow,
+    unknown,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,8 +61,8 @@ class S3Reader:
         self._lock = threading.Lock()
         self._client: S3Client | None = None
 
-    def read(self, uri: str, deadline: Deadline) -> bytes:
-        """The object's bytes.
+    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
+        """The object's bytes; None when its ETag and size are `known`.
 
         Raises:
             ItemError: malformed, missing, forbidden, or too large.
@@ -63,7 +72,7 @@ class S3Reader:
         if match is None:
             raise ItemError("not an S3 reference: write s3://bucket/key")
         try:
-            return self._read(match["bucket"], match["key"], deadline)
+            return self._read(match["bucket"], match["key"], deadline, known)
         except aws.ClientError as error:
             raise _explain(error) from None
         except (aws.NoCredentialsError, aws.PartialCredentialsError):
@@ -90,12 +99,14 @@ class S3Reader:
                 self._client.close()
                 self._client = None
 
-    def _read(self, bucket: str, key: str, deadline: Deadline) -> bytes:
+    def _read(self, bucket: str, key: str, deadline: Deadline, known: Known) -> bytes | None:
         answer = self._connected().get_object(Bucket=bucket, Key=key)
         body = answer["Body"]
         try:
             if answer.get("ContentLength", 0) > self._limit:
                 raise too_large(self._limit)
+            if answer.get("ETag") and known(f"{answer['ETag']}:{answer.get('ContentLength')}"):
+                return None
             data = bytearray()
             for chunk in body.iter_chunks(CHUNK):
                 data += chunk

@@ -16,7 +16,7 @@ from ..schemas.errors import ConfigError, ItemError
 from ..schemas.settings import Settings
 from .addresses import AddressPolicy
 from .deadline import Deadline
-from .fetch_base import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, StoreUnavailable, too_large, too_slow
+from .fetch_base import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, StoreUnavailable, too_large, too_slow, unknown
 from .guard import GuardedTransport
 
 Authorize = Callable[[str], Mapping[str, str]]
@@ -68,8 +68,8 @@ class WebReader:
             allow.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         self._transport = GuardedTransport(AddressPolicy(allow), keepalive=settings.fetch_threads)
 
-    def read(self, uri: str, deadline: Deadline) -> bytes:
-        """The body behind `uri`, redirects followed.
+    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
+        """The body behind `uri`, redirects followed; None when its ETag (or time of change) and size are `known`.
 
         Raises:
             ItemError: malformed, forbidden, missing, too large, or too many redirects.
@@ -92,6 +92,9 @@ class WebReader:
                             url = _redirected(url, response)
                             continue
                         _check_status(response, url)
+                        mark = _mark(response)
+                        if mark and known(mark):
+                            return None
                         return self._body(response)
                 except httpx.TransportError as error:
                     raise _explain(error, url, deadline) from None
@@ -129,6 +132,13 @@ class WebReader:
             if sent > self._limit:
                 raise too_large(self._limit)
             yield chunk
+
+
+def _mark(response: httpx.Response) -> str | None:
+    """What changes when the content does, as far as the server says: ETag, else time of change, with the size."""
+    size = response.headers.get("content-length", "")
+    version = response.headers.get("etag") or (size and response.headers.get("last-modified"))
+    return f"{version}:{size}" if version else None
 
 
 def _unpacked(chunks: Iterator[bytes], response: httpx.Response, limit: int) -> Iterator[bytes]:

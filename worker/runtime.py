@@ -27,6 +27,7 @@ from .pushing import JobPusher
 from .scorer import Encoder
 from .sweeper import Sweeper
 from .texts import TextVectors
+from .warmup import find_batch_size
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Runtime:
             every_s=min(settings.lease_s / 5, _SWEEP_S),
             lease_s=settings.lease_s,
         )
-        self._engine = Engine(encoder, _batch_size(settings, encoder.device), on_broken=_stop_loudly)
+        batch_size = settings.batch_size or find_batch_size(encoder)
+        self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
         self._pipeline = Pipeline(
             engine=self._engine,
@@ -135,13 +137,6 @@ def load_runtime(settings: Settings) -> Runtime:
     from .siglip import SiglipEncoder  # torch: the moment it is needed
 
     return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
-
-
-def _batch_size(settings: Settings, device: str) -> int:
-    if settings.batch_size:
-        return settings.batch_size
-    # A CPU is busy with one image (batches gain nothing); a few at once only save calls on a small model.
-    return 4 if device == "cpu" else 64
 
 
 def _stop_loudly(error: ScorerError) -> None:

@@ -759,3 +759,44 @@ def test_closing_wakes_whoever_waits_for_another_try(fetcher, server):
     with pytest.raises(TransientError, match="stopping"):
         fetch(one, server.url("/"))
     assert time.monotonic() - began < 5
+
+
+# --- marks -----------------------------------------------------------------------------------------------------------
+
+
+def marks(fetcher, uri):
+    """The marks offered while an object is read in full."""
+    seen = []
+    assert fetcher.fetch_unless(ImageRef(uri=uri), lambda mark: bool(seen.append(mark))) is not None
+    return seen
+
+
+def test_a_file_has_the_same_mark_until_it_is_written_again(fetcher, tmp_path):
+    reader = fetcher()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+    first = marks(reader, str(path))
+    assert first == marks(reader, str(path))
+    assert reader.fetch_unless(ImageRef(uri=str(path)), lambda mark: mark == first[0]) is None
+    path.write_bytes(b"two")
+    assert first != marks(reader, str(path))
+
+
+def test_an_etag_is_the_mark_and_a_known_body_is_not_read(fetcher, server):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("etag", '"abc"')
+        handler.send_header("content-length", "5")
+        handler.end_headers()
+        handler.wfile.write(b"image")
+
+    server.serve("/a.jpg", answer)
+    reader, uri = fetcher(), server.url("/a.jpg")
+    assert marks(reader, uri) == ['"abc":5']
+    assert reader.fetch_unless(ImageRef(uri=uri), lambda mark: mark == '"abc":5') is None
+    assert fetch(reader, uri) == b"image"  # the connection left half-read is not used again
+
+
+def test_without_etag_or_time_of_change_there_is_no_mark(fetcher, server):
+    server.serve("/a.jpg", b"image")
+    assert marks(fetcher(), server.url("/a.jpg")) == []

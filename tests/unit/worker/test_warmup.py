@@ -1,0 +1,52 @@
+"""The batch size is found by what the device can do."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from prelabel.schemas import OutOfMemory
+from prelabel.worker.scorer import ColourEncoder
+from prelabel.worker.warmup import find_batch_size
+
+
+class Device(ColourEncoder):
+    """Takes a fixed time a batch and some a picture, and has memory for so many."""
+
+    def __init__(self, *, batch_s: float, image_s: float, fits: int = 10_000) -> None:
+        super().__init__()
+        self._batch_s, self._image_s, self._fits = batch_s, image_s, fits
+
+    def encode_images(self, batch):
+        if len(batch) > self._fits:
+            raise OutOfMemory("no memory")
+        time.sleep(self._batch_s + len(batch) * self._image_s)
+        return np.zeros((len(batch), self.dim), dtype=np.float32)
+
+
+def test_a_device_that_gains_nothing_from_batches_gets_single_images() -> None:
+    assert find_batch_size(Device(batch_s=0.0, image_s=0.02)) == 1
+
+
+def test_a_device_with_a_cost_per_call_gets_large_batches() -> None:
+    assert find_batch_size(Device(batch_s=0.05, image_s=0.0), largest=32) == 32
+
+
+def test_memory_bounds_it() -> None:
+    assert find_batch_size(Device(batch_s=0.05, image_s=0.0, fits=11)) == 8
+
+
+def test_a_slow_device_does_not_hold_up_the_start() -> None:
+    slow = Device(batch_s=0.1, image_s=0.0)
+    assert find_batch_size(slow, budget_s=0.5) <= 4
+
+
+def test_not_even_one_fitting_is_left_for_the_engine_to_report() -> None:
+    assert find_batch_size(Device(batch_s=0.0, image_s=0.0, fits=0)) == 1
+
+
+@pytest.mark.parametrize("largest", [1, 3])
+def test_never_beyond_the_largest(largest) -> None:
+    assert find_batch_size(Device(batch_s=0.02, image_s=0.0), largest=largest) <= largest
