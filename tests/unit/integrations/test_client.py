@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import kombu.exceptions
 import pytest
+import redis.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prelabel.integrations import Client
+from prelabel.integrations.broker import Patience, celery_config, connect_redis
 from prelabel.integrations.client import make_chunks
-from prelabel.schemas import BrokerUnavailable, ConfigError, ImageRef, Item, JobState, Taxonomy
+from prelabel.schemas import BrokerUnavailable, ConfigError, ImageRef, Item, JobState, Outcome, Taxonomy
+from prelabel.schemas.predictions import ItemFailure
 from prelabel.schemas.settings import load_settings
+from prelabel.worker.ledger import ChunkRef, Ledger
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 
@@ -143,6 +149,138 @@ def test_a_full_redis_is_a_clear_error(client) -> None:
         redis.config_set("min-replicas-to-write", 0)
 
 
+PENDING_BYTES = 200
+"""What a pending reference of 62 characters may take in Redis, queue and ledger together."""
+
+
+def test_memory_stays_flat_while_a_long_stream_is_submitted(client) -> None:
+    count = 30_000
+    references = (f"s3://company-photos/2026/incoming/batch-0042/img-{i:09d}.jpg" for i in range(count))
+    client.submit(["s3://b/1.jpg"], TAXONOMY)  # connections and caches
+    redis_before = client.store._redis.info("memory")["used_memory"]
+    tracemalloc.start()
+    try:
+        client.submit(references, TAXONOMY)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 2**20  # one trip of 16 chunks; all items would be 30 MiB
+    assert (client.store._redis.info("memory")["used_memory"] - redis_before) / count < PENDING_BYTES
+
+
+def test_every_key_of_a_finished_job_expires(client, settings) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(100)], TAXONOMY)
+    ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
+    failed = Outcome(error=ItemFailure(kind="ItemError", message="no such file"))
+    for chunk in (0, 1):
+        lease = ledger.claim(ChunkRef(job.id, chunk))
+        ledger.complete(lease, [(ordinal, failed) for ordinal, _ in lease.pairs], close=True)
+    keys = client.store._redis.keys(f"prelabel:{{{job.id}}}:*")
+    assert len(keys) >= 4
+    assert {key: client.store._redis.ttl(key) for key in keys if client.store._redis.ttl(key) < 1} == {}
+
+
+def fails(*errors: BaseException):
+    """Raises these in turn, then returns how often it was called."""
+    calls = 0
+
+    def call() -> int:
+        nonlocal calls
+        calls += 1
+        if calls <= len(errors):
+            raise errors[calls - 1]
+        return calls
+
+    return call
+
+
+def wrapped(error: kombu.exceptions.KombuError, cause: Exception) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+PASSING = (
+    redis.exceptions.ConnectionError("Connection refused"),
+    redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+    redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
+    redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    kombu.exceptions.OperationalError("Connection refused"),
+    wrapped(kombu.exceptions.OperationalError("x"), redis.exceptions.TimeoutError("Timeout reading from socket")),
+    wrapped(kombu.exceptions.BatchPublishError("x"), redis.exceptions.OutOfMemoryError("used memory > 'maxmemory'.")),
+)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_what_passes_is_an_error_at_once_or_waited_for_as_the_setting_says(error: BaseException) -> None:
+    with pytest.raises(BrokerUnavailable, match="PRELABEL_BROKER_WAIT_S"):
+        Patience(load_settings())(fails(error))
+    patient = Patience(load_settings(broker_wait_s=60))
+    assert patient(fails(error, error)) == 3
+    with pytest.raises(BrokerUnavailable):
+        patient(fails(error), wait_s=0)
+
+
+REFUSED = (
+    redis.exceptions.AuthenticationError("invalid username-password pair or user is disabled."),
+    redis.exceptions.NoPermissionError("User clerk has no permissions to run the 'hset' command"),
+    redis.exceptions.ConnectionError("Error 1 connecting to h:1. [SSL: CERTIFICATE_VERIFY_FAILED] certificate …"),
+    wrapped(kombu.exceptions.OperationalError("x"), redis.exceptions.AuthenticationError("invalid …")),
+    wrapped(kombu.exceptions.BatchPublishError("x"), redis.exceptions.NoPermissionError("no permissions …")),
+)
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=repr)
+def test_a_refusal_is_never_waited_for(error: BaseException) -> None:
+    with pytest.raises(ConfigError):
+        Patience(load_settings(broker_wait_s=3600))(fails(error))
+
+
+def test_an_error_that_is_no_trouble_with_redis_is_left_as_it_is() -> None:
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        Patience(load_settings(broker_wait_s=3600))(fails(redis.exceptions.ResponseError("WRONGTYPE …")))
+
+
+def test_waiting_can_last_for_days() -> None:
+    patient = Patience(load_settings(broker_wait_s=86_400))
+    assert max(patient._retry._backoff.compute(failures) for failures in (1, 10, 100_000)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("url", "broker", "tls"),
+    [
+        ("redis://h", "redis://h/0", None),
+        ("redis://u:p%40w@h:7/3?socket_timeout=5&max_connections=9", "redis://u:p%40w@h:7/3", None),
+        ("redis://h/1?db=4", "redis://h/4", None),
+        ("rediss://h:7", "rediss://h:7/0", {"ssl_cert_reqs": "required"}),
+        (
+            "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&socket_timeout=5",
+            "rediss://h/0",
+            {"ssl_cert_reqs": "none", "ssl_check_hostname": False},
+        ),
+    ],
+)
+def test_celery_gets_the_url_as_redis_py_reads_it(url: str, broker: str, tls) -> None:
+    settings = load_settings(redis_url=url)
+    connect_redis(settings)
+    config = celery_config(settings)
+    assert (config["broker_url"], config.get("broker_use_ssl")) == (broker, tls)
+
+
+def test_the_broker_of_another_celery_application_is_left_alone(client, settings, monkeypatch) -> None:
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL"):
+        monkeypatch.setenv(name, "redis://127.0.0.1:1/0")
+    Client(settings).submit(["s3://b/1.jpg"], TAXONOMY)
+    assert client.queues()["bulk"] == 1
+
+
+@pytest.mark.parametrize("url", ["redis://h?ssl_ca_certs=ca.pem", "redis://h?colour=red", "rediss://h?ssl_cert_reqs=x"])
+def test_a_parameter_that_redis_py_does_not_take_is_a_config_error(url: str, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ca.pem").touch()
+    with pytest.raises(ConfigError, match="has a parameter that redis-py does not take"):
+        Client(load_settings(redis_url=url))
+
+
 @pytest.mark.parametrize(
     "url", ["redis://:12/s3cret@127.0.0.1:1/0", "redis://:s3cret#x@127.0.0.1:1/0", "redis://:s3?cret@h"]
 )
@@ -160,6 +298,7 @@ def test_no_redis_is_one_line_that_names_address_and_fix_and_hides_the_password(
     message = str(unavailable.value)
     assert "127.0.0.1:1" in message
     assert "prelabel up" in message
+    assert "PRELABEL_BROKER_WAIT_S" in message
     assert "\n" not in message
     assert "s3cret" not in message
 

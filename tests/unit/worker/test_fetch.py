@@ -800,3 +800,13 @@ def test_an_etag_is_the_mark_and_a_known_body_is_not_read(fetcher, server):
 def test_without_etag_or_time_of_change_there_is_no_mark(fetcher, server):
     server.serve("/a.jpg", b"image")
     assert marks(fetcher(), server.url("/a.jpg")) == []
+
+
+def test_an_object_has_the_same_mark_until_it_is_put_again(fetcher, bucket):
+    reader, uri = fetcher(), "s3://photos/a.jpg"
+    bucket.put_object(Bucket="photos", Key="a.jpg", Body=b"one")
+    first = marks(reader, uri)
+    assert first == marks(reader, uri)
+    assert reader.fetch_unless(ImageRef(uri=uri), lambda mark: mark == first[0]) is None
+    bucket.put_object(Bucket="photos", Key="a.jpg", Body=b"two")
+    assert first != marks(reader, uri)

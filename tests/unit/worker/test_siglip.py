@@ -12,6 +12,7 @@ import torch
 import transformers
 from PIL import Image
 
+from benchmarks.checkpoint import make_base_checkpoint
 from prelabel.schemas import ModelLoadError, Taxonomy
 from prelabel.worker.decode_fast import decode_pixels
 from prelabel.worker.demo.shapes import draw, sample_scene
@@ -39,36 +40,7 @@ def full_size_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The real weights cannot be had without the hub; the real shapes, sizes and code path can.
     """
-    directory = tmp_path_factory.mktemp("base-patch16-512")
-    torch.manual_seed(0)
-    tower = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
-    config = transformers.SiglipConfig(
-        text_config={
-            **tower,
-            "vocab_size": 32000,
-            "max_position_embeddings": 64,
-            "bos_token_id": None,
-            "eos_token_id": 1,
-            "pad_token_id": 1,
-        },
-        vision_config={**tower, "image_size": 512, "patch_size": 16},
-    )
-    model = transformers.SiglipModel(config)
-    with torch.no_grad():
-        model.logit_scale.fill_(4.7)
-        model.logit_bias.fill_(-13.0)
-    model.save_pretrained(directory)
-    for name in ("spiece.model", "tokenizer_config.json"):
-        (directory / name).write_bytes((CHECKPOINT / name).read_bytes())
-    preprocessor = (CHECKPOINT / "preprocessor_config.json").read_text()
-    size = transformers.SiglipImageProcessor.from_pretrained(CHECKPOINT).size
-    (directory / "preprocessor_config.json").write_text(
-        preprocessor.replace(f'"height": {size["height"]}', '"height": 512').replace(
-            f'"width": {size["width"]}', '"width": 512'
-        )
-    )
-    del model
-    return directory
+    return make_base_checkpoint(tmp_path_factory.mktemp("base-patch16-512"))
 
 
 def reference_logits(checkpoint: Path, images: list[Image.Image], texts: list[str]) -> np.ndarray:
