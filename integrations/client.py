@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from ..schemas.errors import ConfigError
+from ..schemas.errors import ConfigError, PrelabelError
 from ..schemas.items import Chunk, ImageRef, Item
 from ..schemas.jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from ..schemas.names import CHUNK_BYTES, CHUNK_ITEMS
@@ -20,7 +22,7 @@ from ..schemas.predictions import Prediction
 from ..schemas.settings import Settings, get_settings
 from ..schemas.taxonomy import Taxonomy
 from ..schemas.wire import first_problem
-from .broker import Sender, broker_errors, connect_redis
+from .broker import Patience, Sender, connect_redis
 from .job_store import JobStore
 
 _BLOCK_MS = 500
@@ -35,13 +37,16 @@ class Client:
     Args:
         settings: where Redis is; from the environment (`PRELABEL_REDIS_URL`) when left out.
 
-    Every method raises `BrokerUnavailable` when Redis does not answer.
+    Every method, and every one of a `Job`, waits `PRELABEL_BROKER_WAIT_S` (default 0) for a Redis that is away,
+    starting up, read-only or at its memory limit, and raises `BrokerUnavailable` then. It raises `ConfigError` at
+    once when Redis refuses the credentials or the certificate.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or get_settings()
-        self.store = JobStore(connect_redis(self.settings), self.settings.job_ttl_s)
+        self.store = JobStore(connect_redis(self.settings, stubborn=False), self.settings.job_ttl_s)
         self.sender = Sender(self.settings)
+        self.patiently = Patience(self.settings)
 
     def submit(
         self,
@@ -73,7 +78,8 @@ class Client:
 
         Raises:
             ConfigError: something that is no image reference among the items; the job is cancelled.
-            BrokerUnavailable: Redis does not answer.
+            BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
+                item, if Redis cannot be told now.
         """
         controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
         try:
@@ -87,14 +93,14 @@ class Client:
         if isinstance(items, str):
             items = [items]
         job = Job(self, uuid.uuid4().hex[:12])
-        with broker_errors(self.settings):
-            self.store.create(job.id, spec)
-            try:
-                self._send_items(job.id, items, chosen.value, on_submitted)
-            except (Exception, KeyboardInterrupt):
-                self.store.cancel(job.id)
-                raise
-            self.store.seal(job.id)
+        try:
+            self.patiently(lambda: self.store.create(job.id, spec))
+            self._send_items(job.id, items, chosen.value, on_submitted)
+            self.patiently(lambda: self.store.seal(job.id))
+        except (Exception, KeyboardInterrupt):
+            with contextlib.suppress(PrelabelError):  # what went wrong is the news, not that this does too
+                self.patiently(lambda: self.store.cancel(job.id, "its submission failed"), wait_s=0)
+            raise
         return job
 
     def _send_items(
@@ -107,10 +113,10 @@ class Client:
         chunks = make_chunks(absolute_item(Item.of(item)) for item in items)
         sent_chunks = sent_items = 0
         while batch := list(islice(chunks, _CHUNKS_PER_TRIP)):
-            if not self.store.add_chunks(job_id, sent_chunks, batch):
+            if not self.patiently(partial(self.store.add_chunks, job_id, sent_chunks, batch)):
                 return  # cancelled from elsewhere
-            for index in range(sent_chunks, sent_chunks + len(batch)):
-                self.sender.score_chunk(job_id, index, queue)
+            indices = range(sent_chunks, sent_chunks + len(batch))
+            self.patiently(partial(self.sender.score_chunks, job_id, indices, queue))
             sent_chunks += len(batch)
             sent_items += sum(len(chunk.items) for chunk in batch)
             if on_submitted:
@@ -122,24 +128,20 @@ class Client:
         Raises:
             ConfigError: no such job.
         """
-        with broker_errors(self.settings):
-            self.store.spec(job_id)
+        self.patiently(lambda: self.store.spec(job_id))
         return Job(self, job_id)
 
     def jobs(self, limit: int = 50) -> list[Progress]:
         """The newest jobs' progress, newest first."""
-        with broker_errors(self.settings):
-            return self.store.jobs(limit)
+        return self.patiently(lambda: self.store.jobs(limit))
 
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""
-        with broker_errors(self.settings):
-            return self.store.queues()
+        return self.patiently(lambda: self.store.queues())
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""
-        with broker_errors(self.settings):
-            return self.store.workers()
+        return self.patiently(lambda: self.store.workers())
 
     def ping(self) -> None:
         """Check that Redis answers.
@@ -147,8 +149,7 @@ class Client:
         Raises:
             BrokerUnavailable: it does not.
         """
-        with broker_errors(self.settings):
-            self.store.queues()
+        self.patiently(self.store.queues)
 
 
 class Job:
@@ -158,24 +159,24 @@ class Job:
         self.id = job_id
         self._client = client
         self._store = client.store
+        self._patiently = client.patiently
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
 
     def spec(self) -> JobSpec:
         """What the job asks."""
-        with broker_errors(self._client.settings):
-            return self._store.spec(self.id)
+        return self._patiently(lambda: self._store.spec(self.id))
 
     def progress(self) -> Progress:
         """Counts, state, images per second and time left, now."""
-        with broker_errors(self._client.settings):
-            return self._store.progress(self.id)
+        return self._patiently(lambda: self._store.progress(self.id))
 
     def results(self, timeout: float | None = None) -> Iterator[Prediction]:
         """Predictions as they come, each item once, until the job has ended.
 
-        A failed item is yielded too, with `.error` set. Items a cancelled job never reached are not.
+        A failed item is yielded too, with `.error` set; when it is sent again meanwhile (`retry_failed`), its answer
+        follows. Items a cancelled job never reached are not.
 
         Args:
             timeout: seconds to wait in all; None waits as long as the job takes.
@@ -185,34 +186,53 @@ class Job:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         after = "0"
+        seen = _Seen()
         while True:
-            with broker_errors(self._client.settings):
-                ended = self._store.progress(self.id).state.ended
-                left = _BLOCK_MS if deadline is None else int((deadline - time.monotonic()) * 1000)
-                wait_ms = None if ended or left <= 0 else min(_BLOCK_MS, left)
-                after, predictions = self._store.results(self.id, after, wait_ms)
-            yield from predictions
+            left_s = None if deadline is None else deadline - time.monotonic()
+            ended, after, predictions = self._patiently(
+                partial(self._next_results, after, left_s), wait_s=None if left_s is None else max(0.0, left_s)
+            )
+            yield from filter(seen.is_news, predictions)
             if predictions:
                 continue
             if ended:
                 return
-            if left <= 0:
+            if left_s is not None and left_s <= 0:
                 raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s")
+
+    def _next_results(self, after: str, left_s: float | None) -> tuple[bool, str, list[Prediction]]:
+        """Whether the job had ended, and what has come after a stream id; waits a moment when nothing has."""
+        ended = self._store.progress(self.id).state.ended
+        wait_ms = _BLOCK_MS if left_s is None else min(_BLOCK_MS, int(left_s * 1000))
+        return ended, *self._store.results(self.id, after, None if ended or wait_ms <= 0 else wait_ms)
 
     def results_so_far(self) -> Iterator[Prediction]:
         """The predictions there are now, without waiting for more."""
         after = "0"
+        seen = _Seen()
         while True:
-            with broker_errors(self._client.settings):
-                after, predictions = self._store.results(self.id, after, None)
+            after, predictions = self._patiently(partial(self._store.results, self.id, after, None))
             if not predictions:
                 return
-            yield from predictions
+            yield from filter(seen.is_news, predictions)
 
     def failures(self) -> Iterator[Prediction]:
         """The predictions of failed items, in no order."""
-        with broker_errors(self._client.settings):
-            yield from self._store.failures(self.id)
+        seen = _Seen()
+        stream: Iterator[Prediction] | None = None
+
+        def following() -> Prediction | None:
+            nonlocal stream
+            stream = stream or self._store.failures(self.id)
+            try:
+                return next(stream, None)
+            except Exception:
+                stream = None  # a generator that has raised is at its end: the next one starts anew
+                raise
+
+        while prediction := self._patiently(following):
+            if seen.is_news(prediction):
+                yield prediction
 
     def wait(self, timeout: float | None = None) -> Progress:
         """Block until the job has ended.
@@ -226,8 +246,7 @@ class Job:
 
     def cancel(self) -> bool:
         """Stop the job; what is done stays. Returns False when it had ended already."""
-        with broker_errors(self._client.settings):
-            return self._store.cancel(self.id)
+        return self._patiently(lambda: self._store.cancel(self.id))
 
     def retry_failed(self) -> int:
         """Send the failed items again.
@@ -239,26 +258,47 @@ class Job:
             ConfigError: the job was cancelled, or is still being submitted.
         """
         retried = 0
-        with broker_errors(self._client.settings):
-            progress = self._store.progress(self.id)
-            if progress.state is JobState.CANCELLED:
-                raise ConfigError(f"job {self.id} was cancelled; submit its items again")
-            if progress.state is JobState.SUBMITTING or not self._store.sealed(self.id):
-                raise ConfigError(f"job {self.id} is still being submitted; retry when that has ended")
-            # Read first: what fails again meanwhile is left for the next time.
-            failures = {prediction.ordinal: prediction for prediction in self._store.failures(self.id)}
-            for batch in _batches(failures.values()):
-                reopened = self._store.reopen(self.id, batch)
-                if reopened is not None:
-                    self._client.sender.score_chunk(self.id, reopened[0], progress.priority.value)
-                    retried += reopened[1]
+        progress = self.progress()
+        if progress.state is JobState.CANCELLED:
+            raise ConfigError(f"job {self.id} was cancelled; submit its items again")
+        if progress.state is JobState.SUBMITTING or not self._patiently(lambda: self._store.sealed(self.id)):
+            raise ConfigError(f"job {self.id} is still being submitted; retry when that has ended")
+        # Read first: what fails again meanwhile is left for the next time.
+        failures = {prediction.ordinal: prediction for prediction in self.failures()}
+        for batch in _batches(failures.values()):
+            reopened = self._patiently(partial(self._store.reopen, self.id, batch))
+            if reopened is not None:
+                chunk, count = reopened
+                self._patiently(partial(self._client.sender.score_chunk, self.id, chunk, progress.priority.value))
+                retried += count
         return retried
 
     def release_push(self, delivered: Iterable[int]) -> None:
         """Let a job submitted with `PushTarget(hold=True)` push, except the ordinals delivered already."""
-        with broker_errors(self._client.settings):
-            if self._store.release_push(self.id, delivered):
-                self._client.sender.push(self.id)
+        ordinals = list(delivered)
+        if self._patiently(lambda: self._store.release_push(self.id, ordinals)):
+            self._patiently(lambda: self._client.sender.push(self.id))
+
+
+class _Seen:
+    """Which items have been yielded, in two bits each.
+
+    A Redis that comes back without its last second (`appendfsync everysec`) has outcomes written again, which a
+    reader may have had already.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def is_news(self, prediction: Prediction) -> bool:
+        """Whether this is the item's first outcome, or its first answer after failures."""
+        byte, shift = divmod(2 * prediction.ordinal, 8)
+        if byte >= len(self._bits):
+            self._bits.extend(bytes(byte + 1024 - len(self._bits)))
+        known = self._bits[byte] >> shift & 3
+        outcome = 1 if prediction.error else 2
+        self._bits[byte] |= outcome << shift
+        return outcome > known
 
 
 def make_chunks(items: Iterable[Item]) -> Iterator[Chunk]:

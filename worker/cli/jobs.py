@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from .console import bar, duration, err, job_detail, out, plain, predictions_tab
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
 _SHOWN = 20
+_STDIN = "-"
 
 
 def submit(
@@ -43,14 +45,8 @@ def submit(
     with user_errors():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         client = Client()
-        with err.status("submitting") as status:
-            job = client.submit(
-                _references(images),
-                chosen,
-                priority=priority,
-                name=name,
-                on_submitted=lambda count: status.update(f"submitting: {count:,} images"),
-            )
+        with _submitting(None if _STDIN in images else len(images)) as shown:
+            job = client.submit(_references(images), chosen, priority=priority, name=name, on_submitted=shown)
         if not as_json:
             out.print(job.id)
         if not client.workers():
@@ -62,6 +58,22 @@ def submit(
         print_json(_progress_json(progress))
     elif wait:
         out.print(_jobs_table([progress]))
+
+
+@contextmanager
+def _submitting(total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar of the submission, to be told how many images are there; none where nobody looks."""
+    shown = bar()
+    shown.disable = not err.is_terminal
+    with shown:
+        task = shown.add_task("submitting", total=total, detail="")
+
+        def told(count: int) -> None:
+            shown.update(task, completed=count)
+            speed = shown.tasks[task].speed
+            shown.update(task, detail=f"{speed:,.0f} images/s" if speed else "")
+
+        yield told
 
 
 def follow(job: Job, description: str | None = None) -> None:
@@ -168,7 +180,7 @@ def results(
 
 def _references(images: list[str]) -> Iterator[str]:
     for image in images:
-        if image == "-":
+        if image == _STDIN:
             yield from (line.strip() for line in sys.stdin if line.strip())
         else:
             yield image
