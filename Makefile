@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test faults lint format bench clean
 
 setup: $(VENV)/.installed
 
@@ -22,6 +22,12 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# Items in a job. Larger jobs meet more faults, and longer ones.
+N ?= 20000
+
+faults: setup
+	$(BIN)/python -m pytest tests/faults --fault-items $(N) --timeout 3600
 
 lint: setup
 	$(BIN)/ruff check .

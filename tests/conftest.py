@@ -23,6 +23,12 @@ from prelabel.worker.stack import Stack, local_stack
 FOREIGN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "LOG_LEVEL", "AWS_")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make faults N=20000` runs the fault suite for long."""
+    parser.addoption("--fault-items", type=int, default=400, help="items in a job of the fault suite")
+    parser.addoption("--fault-seed", type=int, default=None, help="repeat a run's random fault points")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
     """No variable of the person who runs the tests reaches them, and no hub is asked for a model."""

@@ -1,0 +1,688 @@
+"""The vector stores on real files, a real server and real processes: a vector is right or it is a miss."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from prelabel.schemas import ConfigError, Region
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.embeddings import (
+    NoStore,
+    content_key,
+    open_store,
+    stamp_key,
+    text_key,
+    vector_directory,
+    vector_space,
+)
+from prelabel.worker.embeddings_base import BackgroundWriter
+from prelabel.worker.embeddings_disk import DiskStore
+from prelabel.worker.embeddings_redis import RedisStore
+
+SPACE = vector_space("m@12345678", 8, "fast")
+BOX = Region(x=10, y=20, width=30, height=40)
+HUGE = 2**40
+
+
+def key(number: int) -> bytes:
+    return content_key(SPACE, str(number).encode(), None)
+
+
+def vector(number: int, dim: int = 8) -> np.ndarray:
+    """The one vector that may ever be found under `key(number)`."""
+    return np.random.default_rng(number).standard_normal(dim).astype(np.float32) * 10
+
+
+def filled(numbers, dim: int = 8) -> dict[bytes, np.ndarray]:
+    return {key(number): vector(number, dim) for number in numbers}
+
+
+def store_numbers(store, numbers, dim: int = 8) -> None:
+    store.put(filled(numbers, dim))
+    store.flush()
+
+
+def right_numbers(store, numbers, dim: int = 8) -> list[int]:
+    """Which numbers are found; fails when one is found with another vector than its own."""
+    numbers = list(numbers)
+    found = store.get([key(number) for number in numbers])
+    there = [number for number in numbers if key(number) in found]
+    assert len(there) == len(found)
+    for number in there:
+        assert found[key(number)].dtype == np.float32
+        np.testing.assert_allclose(found[key(number)], vector(number, dim), rtol=2**-10, atol=2**-14)
+    return there
+
+
+def streamed_numbers(store, numbers, rows: int = 4096) -> list[int]:
+    numbers = list(numbers)
+    there = []
+    for positions, vectors in store.blocks([key(number) for number in numbers], rows):
+        assert vectors.dtype == np.float16
+        assert len(positions) == len(vectors) <= rows
+        for position, row in zip(positions, vectors, strict=True):
+            np.testing.assert_allclose(row, vector(numbers[position]), rtol=2**-10, atol=2**-14)
+            there.append(numbers[position])
+    return there
+
+
+def index_file(root: Path) -> Path:
+    return root / (root / "current").readlink() / "index.sqlite"
+
+
+def shard_files(root: Path) -> list[Path]:
+    return sorted(root.glob("v*/*.f16"))
+
+
+def warnings(caplog) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "vectors"
+
+
+@pytest.fixture
+def disk(root):
+    """Makes disk stores in one folder."""
+    made = []
+
+    def make(max_bytes: int = HUGE, **options) -> DiskStore:
+        made.append(DiskStore(root, max_bytes, **{"pause_s": 0.2, **options}))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture(params=["disk", "redis"])
+def store(request, disk):
+    if request.param == "disk":
+        yield disk()
+        return
+    made = RedisStore(request.getfixturevalue("broker_url"))
+    made._redis.flushall()
+    yield made
+    made._redis.flushall()
+    made.close()
+
+
+# Keys
+
+
+def test_a_key_depends_on_everything_a_vector_depends_on() -> None:
+    spaces = [
+        SPACE,
+        vector_space("n@12345678", 8, "fast"),
+        vector_space("m@12345679", 8, "fast"),
+        vector_space("m@12345678", 9, "fast"),
+        vector_space("m@12345678", 8, "exact"),
+    ]
+    boxes = [None, BOX, Region(x=10, y=20, width=30, height=40.5), Region(x=10, y=20, width=30, height=40, rotation=1)]
+    contents = [b"", b"a", b"ab"]
+    keys = [content_key(space, content, box) for space in spaces for content in contents for box in boxes]
+    keys += [text_key(space, prompt) for space in spaces for prompt in ("", "a", "ab")]
+    keys += [
+        stamp_key(s, uri, mark, box) for s in spaces for uri in ("a", "ab") for mark in ("b", "bb") for box in boxes
+    ]
+    assert len(set(keys)) == len(keys)
+    assert {len(one) for one in keys} == {16}
+
+
+def test_a_key_is_the_same_tomorrow() -> None:
+    assert content_key(SPACE, b"image", BOX).hex() == content_key(SPACE, b"image", BOX.model_copy()).hex()
+    code = "from prelabel.worker.embeddings import *; print(text_key(vector_space('m', 8, 'fast'), 'a cat').hex())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == text_key(vector_space("m", 8, "fast"), "a cat").hex()
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=2, max_size=2, unique=True))
+def test_no_two_lists_of_parts_make_one_key(parts) -> None:
+    assert len({stamp_key(*part, None) for part in parts}) == 2
+
+
+# Every store
+
+
+def test_what_was_put_is_found_as_fp16_gives_it_back(store) -> None:
+    store_numbers(store, range(100))
+    assert right_numbers(store, range(-5, 105)) == list(range(100))
+    assert sorted(streamed_numbers(store, range(-5, 105), rows=7)) == list(range(100))
+    exact = vector(3).astype(np.float16)
+    assert (store.get([key(3)])[key(3)] == exact).all()
+    assert store.get([]) == store.lookup([]) == {}
+
+
+def test_a_key_asked_for_twice_is_streamed_twice(store) -> None:
+    store_numbers(store, range(5))
+    assert sorted(streamed_numbers(store, [1, 4, 1, 1, 9], rows=2)) == [1, 1, 1, 4]
+    assert right_numbers(store, {1, 4}) == [1, 4]
+    assert len(store.get([key(1), key(1)])) == 1
+
+
+def test_vectors_of_other_lengths_live_beside_each_other(store) -> None:
+    store.put({b"long": vector(1, 768), b"short": vector(2, 3)})
+    store.flush()
+    assert {name: row.shape for name, row in store.get([b"long", b"short"]).items()} == {
+        b"long": (768,),
+        b"short": (3,),
+    }
+
+
+def test_an_objects_stamp_tells_its_content(store) -> None:
+    stamps = {stamp_key(SPACE, f"s3://b/{n}.jpg", "etag:1", None): key(n) for n in range(10)}
+    store.put(filled(range(10)))
+    store.remember(stamps)
+    store.flush()
+    assert store.lookup([*stamps, stamp_key(SPACE, "s3://b/1.jpg", "etag:2", None)]) == stamps
+    changed = {next(iter(stamps)): key(9)}
+    store.remember(changed)
+    store.flush()
+    assert store.lookup(list(changed)) == changed
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 70000.0, -66000.0])
+def test_what_fp16_cannot_hold_is_not_stored_and_harms_no_neighbour(store, bad) -> None:
+    damaged = vector(1)
+    damaged[3] = bad
+    store.put(
+        {key(0): vector(0), key(1): damaged, key(2): np.full(8, 1e-6, np.float32), key(3): np.zeros(8, np.float32)}
+    )
+    store.flush()
+    assert right_numbers(store, range(4)) == [0]
+
+
+def test_a_vector_of_another_shape_is_an_error(store) -> None:
+    with pytest.raises(ValueError, match=r"\(dim,\), got \(1, 8\)"):
+        store.put({key(1): vector(1)[None]})
+
+
+def test_what_was_put_does_not_change_with_the_callers_array(store) -> None:
+    mine = vector(1)
+    store.put({key(1): mine})
+    mine[:] = 7
+    store.flush()
+    assert right_numbers(store, [1]) == [1]
+
+
+def test_a_closed_store_takes_no_more_and_has_kept_what_it_took(root) -> None:
+    store = DiskStore(root, HUGE)
+    store.put(filled(range(10)))
+    store.close()
+    store.put(filled(range(10, 20)))
+    store.flush()
+    again = DiskStore(root, HUGE)
+    assert right_numbers(again, range(20)) == list(range(10))
+    again.close()
+
+
+def test_whoever_comes_next_goes_on_with_the_shard_that_has_room(root) -> None:
+    for number in range(20):
+        store = DiskStore(root, HUGE)
+        store_numbers(store, [number])
+        assert right_numbers(store, range(20)) == list(range(number + 1))
+        store.close()
+    assert [path.stat().st_size for path in shard_files(root)] == [20 * 16]
+
+
+def test_closing_lets_go_of_every_file(root) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    store = DiskStore(root, HUGE)
+    store_numbers(store, range(10))
+    right_numbers(store, range(10))
+    store.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# Writing in the background
+
+
+def test_putting_waits_for_nothing_and_a_full_queue_drops() -> None:
+    gate, wrote = threading.Event(), []
+
+    def write(batch) -> None:
+        assert gate.wait(10)
+        wrote.append((dict(batch.vectors), dict(batch.stamps)))
+
+    writer = BackgroundWriter(write, capacity=3)
+    writer.add({b"first": b"1"}, {})
+    while writer._waiting.vectors:  # until the thread has taken it and stands at the gate
+        time.sleep(0.001)
+    for number in range(10):
+        writer.add({b"%d" % number: b""}, {b"stamp %d" % number: b""})
+    assert not writer.flush(0.01)
+    gate.set()
+    assert writer.flush(10)
+    writer.close(10)
+    assert [len(vectors) for vectors, _ in wrote] == [1, 3]
+    assert list(wrote[1][1]) == [b"stamp 0", b"stamp 1", b"stamp 2"]
+
+
+def test_a_batch_that_fails_does_not_end_the_writer(caplog) -> None:
+    wrote = []
+
+    def write(batch) -> None:
+        if b"bad" in batch.vectors:
+            raise RuntimeError("a bug")
+        wrote.extend(batch.vectors)
+
+    writer = BackgroundWriter(write, capacity=3)
+    writer.add({b"bad": b""}, {})
+    assert writer.flush(10)
+    writer.add({b"good": b""}, {})
+    writer.close(10)
+    assert wrote == [b"good"]
+
+
+def test_a_locked_disk_makes_no_caller_wait(disk, root) -> None:
+    store = disk()
+    store_numbers(store, range(3))
+    other = sqlite3.connect(index_file(root), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store.put(filled(range(3, 6)))
+    assert right_numbers(store, range(6)) == [0, 1, 2]  # and nobody's reading either
+    other.execute("COMMIT")
+    other.close()
+    store.flush()
+    assert right_numbers(store, range(6)) == list(range(6))
+
+
+# Several processes
+
+
+def child(code: str, *arguments: object, **options) -> subprocess.Popen:
+    """A Python process with this module's names."""
+    head = textwrap.dedent(
+        f"""
+        import importlib.util, os, random, resource, sys, time
+        from pathlib import Path
+        spec = importlib.util.spec_from_file_location("shared", {__file__!r})
+        shared = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(shared)
+        globals().update(vars(shared))
+        """
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def test_processes_write_and_read_at_once_and_nobody_reads_a_wrong_vector(root, disk) -> None:
+    code = """
+    store = DiskStore(Path(sys.argv[1]), HUGE, shard_bytes=16 * 100)
+    dice = random.Random(int(sys.argv[2]))
+    for _ in range(60):
+        store.put(filled(dice.sample(range(1000), 20)))
+        if dice.random() < 0.2:
+            store.flush()
+        right_numbers(store, dice.sample(range(1000), 50))
+    store.close()
+    print("fine")
+    """
+    children = [child(code, root, seed) for seed in range(3)]
+    assert [one.communicate(timeout=60)[0] for one in children] == ["fine\n"] * 3
+    there = right_numbers(disk(), range(1000))
+    assert len(there) > 900
+    assert sorted(streamed_numbers(disk(), range(1000))) == there
+
+
+def test_a_writer_killed_at_any_moment_leaves_only_right_vectors(root, disk) -> None:
+    code = """
+    store = DiskStore(Path(sys.argv[1]), 40_000, shard_bytes=4_000)
+    print("up", flush=True)
+    for start in range(0, 10**9, 10):
+        store.put(filled(range(start, start + 10)))
+    """
+    for seed in range(3):
+        process = child(code, root)
+        assert process.stdout.readline() == "up\n"
+        time.sleep(random.Random(seed).uniform(0.05, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    store = disk()
+    right_numbers(store, range(20_000))
+    store_numbers(store, range(10**6, 10**6 + 50))
+    assert right_numbers(store, range(10**6, 10**6 + 50)) == list(range(10**6, 10**6 + 50))
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def sound_store(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("sound") / "vectors"
+    store = DiskStore(root, HUGE, shard_bytes=16 * 16)
+    store.put(filled(range(40)))
+    store.remember({key(-number): key(number) for number in range(40)})
+    store.close()
+    return root
+
+
+def after_damage(sound: Path, damage) -> int:
+    """How many of 40 are found in a damaged copy, all of them right; and the copy stores again."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "vectors"
+        shutil.copytree(sound, root, symlinks=True)
+        damage(root)
+        store = DiskStore(root, HUGE, shard_bytes=16 * 16)
+        try:
+            there = right_numbers(store, range(40))
+            assert set(streamed_numbers(store, range(40))) <= set(there)
+            for stamp, found in store.lookup([key(-number) for number in range(40)]).items():
+                assert stamp == next(key(-number) for number in range(40) if key(number) == found)
+            store_numbers(store, range(40))
+            missing = set(range(40)) - set(right_numbers(store, range(40)))
+            assert not missing, (missing, there)
+        finally:
+            store.close()
+    return len(there)
+
+
+def test_an_unharmed_copy_has_everything(sound_store) -> None:
+    assert after_damage(sound_store, lambda root: None) == 40
+
+
+def flip(path: Path, bits: list[int]) -> None:
+    data = bytearray(path.read_bytes())
+    for bit in bits:
+        data[bit // 8 % len(data)] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+@given(bits=st.lists(st.integers(0, 16 * 16 * 8 - 1), min_size=1, max_size=5, unique=True), which=st.integers(0, 2))
+@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flipped_bits_in_a_shard_cost_their_rows_alone(sound_store, bits, which) -> None:
+    rows = {bit // 8 // 16 for bit in bits}
+    left = after_damage(sound_store, lambda root: flip(shard_files(root)[which], bits))
+    assert 40 - len(rows) <= left < 40 or which == 2
+
+
+@given(bits=st.lists(st.integers(0, 8 * 65536), min_size=1, max_size=40))
+@examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flipped_bits_in_the_index_never_give_a_wrong_vector(sound_store, bits) -> None:
+    after_damage(sound_store, lambda root: flip(index_file(root), bits))
+
+
+@pytest.mark.parametrize(
+    ("left", "damage"),
+    [
+        (0, lambda root: index_file(root).write_bytes(b"")),
+        (0, lambda root: index_file(root).write_bytes(random.Random(1).randbytes(20_000))),
+        (0, lambda root: index_file(root).write_text("not a database at all")),
+        (0, lambda root: index_file(root).unlink()),
+        (None, lambda root: os.truncate(index_file(root), 5000)),
+        (None, lambda root: os.truncate(index_file(root), 8192)),
+        (0, lambda root: (root / "current").unlink()),
+        (0, lambda root: ((root / "current").unlink(), (root / "current").symlink_to("v0-0123456789abcdef"))),
+        (0, lambda root: shutil.rmtree(root)),
+        (0, lambda root: [path.unlink() for path in shard_files(root)]),
+        (24, lambda root: shard_files(root)[0].unlink()),
+        (0, lambda root: [os.truncate(path, 0) for path in shard_files(root)]),
+        (40 - 13, lambda root: os.truncate(shard_files(root)[0], 16 * 3 + 5)),
+        (None, lambda root: shutil.copy(shard_files(root)[0], shard_files(root)[1])),
+    ],
+)
+def test_lost_and_garbled_files_are_misses_and_the_store_goes_on(sound_store, left, damage) -> None:
+    found = after_damage(sound_store, damage)
+    assert left is None or found == left
+
+
+def test_a_running_store_survives_all_of_it_too(disk, root, caplog) -> None:
+    store, other = disk(), disk()
+    store_numbers(store, range(20))
+    assert right_numbers(other, range(20)) == list(range(20))
+    index_file(root).write_bytes(b"garbage" * 3000)
+    for one in (store, other):
+        right_numbers(one, range(20))
+    store_numbers(store, range(20, 40))
+    store_numbers(other, range(40, 60))
+    assert set(range(40, 60)) <= set(right_numbers(store, range(60))) == set(right_numbers(other, range(60)))
+    assert len([text for text in warnings(caplog) if "is damaged" in text]) <= 1
+    shutil.rmtree(root)
+    assert right_numbers(store, range(60)) == []
+    store_numbers(other, range(10))
+    assert right_numbers(store, range(60)) == list(range(10))
+
+
+def test_a_newer_prelabels_store_is_left_alone(disk, root, caplog) -> None:
+    root.mkdir()
+    (root / "v99-0123456789abcdef").mkdir()
+    (root / "current").symlink_to("v99-0123456789abcdef")
+    store = disk()
+    store_numbers(store, range(3))
+    assert right_numbers(store, range(3)) == []
+    assert (root / "v99-0123456789abcdef").is_dir()
+    assert any("newer prelabel" in text for text in warnings(caplog))
+
+
+# The bound
+
+
+def taken(root: Path) -> int:
+    return index_file(root).stat().st_size + sum(path.stat().st_size for path in shard_files(root))
+
+
+def test_the_longest_unused_go_first_and_the_bound_is_kept(disk, root) -> None:
+    bound = 200_000
+    store = disk(bound)
+    dim = 256
+    for start in range(0, 1000, 10):
+        store_numbers(store, range(start, start + 10), dim)
+        store.remember({key(-start): key(start)})
+        assert taken(root) <= bound + 20_000
+    there = right_numbers(store, range(1000), dim)
+    assert there[-50:] == list(range(950, 1000))
+    assert there == list(range(there[0], 1000))
+    assert len(store.lookup([key(-number) for number in range(0, 1000, 10)])) <= len(there) // 10 + 1
+
+
+def test_what_is_read_stays(disk, monkeypatch) -> None:
+    store = disk(200_000)
+    store_numbers(store, range(10), 256)
+    now = time.time()
+    for start in range(10, 1000, 10):
+        now += 1
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        store._touched.clear()
+        assert right_numbers(store, range(10), 256) == list(range(10))
+        store.flush()
+        store_numbers(store, range(start, start + 10), 256)
+
+
+def test_stamps_alone_do_not_outgrow_the_bound(disk, root) -> None:
+    store = disk(100_000)
+    store_numbers(store, [1])
+    for start in range(0, 5000, 500):
+        store.remember({key(-number): key(1) for number in range(start + 1, start + 500)})
+        store.flush()
+    assert taken(root) < 250_000
+    assert right_numbers(store, [1]) == [1]
+
+
+def test_a_stream_that_others_evict_from_goes_on(disk) -> None:
+    store = disk(100_000, shard_bytes=1600)
+    store_numbers(store, range(1000))
+    stream = store.blocks([key(number) for number in range(1000)], 10)
+    assert len(next(stream).positions)
+    store_numbers(disk(60_000, shard_bytes=1600), range(1000, 1500))
+    for positions, vectors in stream:
+        for position, row in zip(positions, vectors, strict=True):
+            np.testing.assert_allclose(row, vector(position), rtol=2**-10, atol=2**-14)
+
+
+# A disk that does not work
+
+
+def test_a_full_disk_stops_writing_alone_and_only_for_a_while(root) -> None:
+    code = """
+    import logging
+    logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
+    store = DiskStore(Path(sys.argv[1]), HUGE, pause_s=0.3)
+    store_numbers(store, range(10), 768)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, resource.RLIM_INFINITY))
+    for start in range(10, 400, 10):
+        store_numbers(store, range(start, start + 10), 768)
+        assert right_numbers(store, range(10), 768) == list(range(10))
+    left = right_numbers(store, range(400), 768)
+    assert len(left) < 100, left
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    time.sleep(0.4)
+    store_numbers(store, range(400, 500), 768)
+    assert right_numbers(store, range(500), 768) == left + list(range(400, 500))
+    store.close()
+    """
+    output = child(code, root).communicate(timeout=60)[0]
+    assert output.count("WARNING") == 1, output
+    assert output.startswith("WARNING cannot write to the vector store")
+    assert "Traceback" not in output
+
+
+READ_ONLY = """
+import logging
+logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+store = DiskStore(Path(sys.argv[1]), HUGE)
+print(right_numbers(store, range(20)))
+store_numbers(store, range(10, 20))
+store_numbers(store, range(10, 20))
+print(right_numbers(store, range(20)))
+store.close()
+"""
+
+
+@pytest.mark.parametrize("before", [[], list(range(10))])
+def test_a_read_only_folder_is_read_and_a_warning(before) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's are closed to other users
+        root = Path(folder) / "vectors"
+        if before:
+            store = DiskStore(root, HUGE)
+            store_numbers(store, before)
+            store.close()
+        else:
+            root.mkdir()
+        everything = [Path(folder), *root.rglob("*"), root]
+        for path in everything:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        output = child(READ_ONLY, root).communicate(timeout=60)[0].splitlines()
+        for path in everything:
+            path.chmod(0o755)
+    assert [line for line in output if line.startswith("[")] == [str(before)] * 2, output
+    assert sum("cannot write to the vector store" in line for line in output) == 1
+    assert not any("Traceback" in line for line in output)
+
+
+def test_a_folder_that_cannot_be_is_a_warning(tmp_path, caplog) -> None:
+    (tmp_path / "file").write_text("")
+    store = DiskStore(tmp_path / "file" / "vectors", HUGE)
+    for _ in range(3):
+        store_numbers(store, range(3))
+        assert right_numbers(store, range(3)) == []
+        assert streamed_numbers(store, range(3)) == []
+        assert store.lookup([key(1)]) == {}
+    store.close()
+    assert sorted(text.partition(" the vector store")[0] for text in warnings(caplog)) == [
+        "cannot read",
+        "cannot write to",
+    ]
+
+
+# Redis
+
+
+def test_a_damaged_value_in_redis_is_a_miss(broker_url) -> None:
+    store = RedisStore(broker_url)
+    store._redis.flushall()
+    store_numbers(store, range(6))
+    names = [f"prelabel:vec:{key(number).hex()}" for number in range(6)]
+    assert all(0 < store._redis.ttl(name) <= 30 * 86400 for name in names)
+    value = store._redis.get(names[0])
+    store._redis.set(names[0], value[:-1])
+    store._redis.set(names[1], value)  # another key's
+    store._redis.set(names[2], b"")
+    store._redis.set(names[3], value[:9] + bytes([value[9] ^ 4]) + value[10:])
+    store._redis.delete(names[4])
+    store._redis.lpush(names[4], b"a list")
+    assert right_numbers(store, range(6)) == [5]
+    store._redis.flushall()
+    store.close()
+
+
+def test_a_redis_that_is_away_is_a_warning_and_misses(free_port, caplog) -> None:
+    store = RedisStore(f"redis://user:s3cret@127.0.0.1:{free_port}/0", pause_s=0.05)
+    for _ in range(3):
+        store_numbers(store, range(3))
+        assert right_numbers(store, range(3)) == []
+        assert store.lookup([key(1)]) == {}
+        time.sleep(0.06)
+    store.close()
+    assert len(warnings(caplog)) == 1
+    assert "images are embedded anew" in warnings(caplog)[0]
+    assert "s3cret" not in caplog.text
+
+
+# Settings
+
+
+def test_the_settings_choose_the_store(tmp_path, broker_url) -> None:
+    assert isinstance(open_store(load_settings(vector_store="OFF")), NoStore)
+    disk = open_store(load_settings(state_dir=tmp_path))
+    store_numbers(disk, [1])
+    disk.close()
+    assert shard_files(tmp_path / "vectors")
+    shared = open_store(load_settings(vector_store=broker_url, redis_url="redis://localhost:1/0"))
+    assert isinstance(shared, RedisStore)
+    shared.close()
+    assert vector_directory(load_settings(vector_store_dir="~/v")) == Path.home() / "v"
+
+
+def test_the_store_that_is_off_holds_nothing() -> None:
+    store = NoStore()
+    store.put(filled([1]))
+    store.remember({key(2): key(1)})
+    store.flush()
+    assert right_numbers(store, [1]) == streamed_numbers(store, [1]) == []
+    assert store.lookup([key(2)]) == {}
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fix"),
+    [
+        ({"vector_store": "memcached://s3cret"}, "use disk, off, or the redis://"),
+        ({"vector_store": ""}, "use disk, off"),
+        ({"vector_store_bytes": 1000}, "vector_store_bytes"),
+        ({"vector_store": "redis://:s3cret@h:port/0"}, "PRELABEL_VECTOR_STORE is no redis URL"),
+        ({"vector_store": "redis://h/0?s3cret=1"}, "PRELABEL_VECTOR_STORE is no redis URL"),
+        ({"vector_store": "redis://:s3cret@h/1", "redis_url": "redis://h:6379/0"}, "one of their own"),
+    ],
+)
+def test_a_store_that_cannot_be_is_named_with_its_fix(wrong, fix) -> None:
+    with pytest.raises(ConfigError, match=fix) as refused:
+        open_store(load_settings(**wrong))
+    assert "s3cret" not in str(refused.value)
