@@ -58,6 +58,7 @@ class Client:
         model: str | None = None,
         top_k: int | None = 20,
         push: PushTarget | None = None,
+        deadline_s: float | None = None,
         on_submitted: Callable[[int], None] | None = None,
     ) -> Job:
         """Queue images to be scored. `items` is consumed as a stream: memory does not grow with it.
@@ -71,6 +72,7 @@ class Client:
             model: `<model>@<revision8>` the answers must come from; None takes what the worker serves.
             top_k: scores kept per control; None keeps all.
             push: platform the predictions go to as they are ready.
+            deadline_s: seconds from now at which the job is cancelled; what is done by then stays.
             on_submitted: called with the number of items submitted so far, for a progress bar.
 
         Returns:
@@ -87,7 +89,15 @@ class Client:
         except ValueError:
             raise ConfigError(f'priority must be "bulk" or "interactive", not {priority!r}') from None
         try:
-            spec = JobSpec(controls=controls, priority=chosen, name=name, model=model, top_k=top_k, push=push)
+            spec = JobSpec(
+                controls=controls,
+                priority=chosen,
+                name=name,
+                model=model,
+                top_k=top_k,
+                push=push,
+                deadline_s=deadline_s,
+            )
         except ValidationError as error:
             raise ConfigError(f"job: {first_problem(error)}") from None
         if isinstance(items, str):

@@ -16,7 +16,8 @@ from ..schemas.errors import ConfigError
 from ..schemas.items import Chunk
 from ..schemas.jobs import JobSpec, JobState, Progress, WorkerInfo
 from ..schemas.names import ACTIVE, JOBS, PUSH_PENDING, QUEUES, WORKERS, JobKeys
-from ..schemas.predictions import Outcome, Prediction
+from ..schemas.packing import unpack
+from ..schemas.predictions import Prediction
 
 PAST_DEADLINE = "its deadline passed"
 
@@ -39,6 +40,11 @@ redis.call('SADD', KEYS[3], ARGV[1])
 if ARGV[4] == '1' then redis.call('SADD', KEYS[4], ARGV[1]) end
 """
 )
+
+NEW_CHUNK = """
+local function new_chunk(meta) return 999999999 + redis.call('HINCRBY', meta, 'more_chunks', 1) end
+"""
+"""Indices for chunks made of other chunks' items: apart from the submitter's, which may still be counting up."""
 
 # KEYS: meta chunks open. ARGV: submitted in all, first chunk index, chunk JSONs... Returns 0 when the job was
 # cancelled. Says the same thing however often it is sent: a client repeats what it got no reply to.
@@ -66,11 +72,12 @@ end
 """
 
 # KEYS: meta open leases active, then all keys. ARGV: job id, ttl, why. Returns 0 if the job had ended already.
+# Deletes before it writes: at its memory limit Redis refuses a script whose first write needs memory.
 _CANCEL = """
 if redis.call('HEXISTS', KEYS[1], 'spec') == 0 or redis.call('HEXISTS', KEYS[1], 'cancelled') == 1 then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'sealed') == 1 and redis.call('ZCARD', KEYS[2]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'cancelled', ARGV[3])
 redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('HSET', KEYS[1], 'cancelled', ARGV[3])
 redis.call('SREM', KEYS[4], ARGV[1])
 for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 return 1
@@ -81,6 +88,7 @@ return 1
 # with them, whether or not some are there already; returns its index, or -1 when none is failed any more.
 _REOPEN = (
     NOW_MS
+    + NEW_CHUNK
     + """
 local reopened = 0
 for i = 4, #ARGV do
@@ -94,7 +102,7 @@ for i = 4, #ARGV do
   end
 end
 if reopened == 0 then return {-1, 0} end
-local chunk = redis.call('HINCRBY', KEYS[1], 'next_chunk', 1) - 1
+local chunk = new_chunk(KEYS[1])
 redis.call('HDEL', KEYS[1], 'started', 'updated')
 redis.call('HSET', KEYS[1], 'base', redis.call('BITCOUNT', KEYS[4]))
 redis.call('HSET', KEYS[2], chunk, ARGV[3])
@@ -156,7 +164,7 @@ class JobStore:
         """
         keys = JobKeys(job_id)
         submitted = chunks[-1].first + len(chunks[-1].items)
-        payloads = [chunk.model_dump_json(exclude_defaults=True) for chunk in chunks]
+        payloads = [chunk.to_json() for chunk in chunks]
         return bool(self._add_chunks(keys=[keys.meta, keys.chunks, keys.open], args=[submitted, first, *payloads]))
 
     def seal(self, job_id: str) -> None:
@@ -256,14 +264,16 @@ class JobStore:
         entries = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]
         wanted = list({fields[b"c"] for _, fields in entries})
         chunks = dict(zip(wanted, self._redis.hmget(keys.chunks, wanted), strict=True))
-        return entries[-1][0].decode(), [_join(fields, chunks[fields[b"c"]]) for _, fields in entries]
+        raw = self._redis.hget(keys.meta, "spec")
+        return entries[-1][0].decode(), [_join(fields, chunks[fields[b"c"]], raw) for _, fields in entries]
 
     def failures(self, job_id: str) -> Iterator[Prediction]:
         """The predictions of failed items."""
         keys = JobKeys(job_id)
+        raw = self._redis.hget(keys.meta, "spec")
         for _, entry_id in self._redis.hscan_iter(keys.failed):
             for _, fields in self._redis.xrange(keys.results, entry_id, entry_id):
-                yield _join(fields, self._redis.hget(keys.chunks, fields[b"c"]))
+                yield _join(fields, self._redis.hget(keys.chunks, fields[b"c"]), raw)
 
     def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
         """Take failed items back to pending, as one chunk.
@@ -290,7 +300,7 @@ class JobStore:
             args=[
                 job_id,
                 int(self.spec(job_id).push is not None),
-                chunk.model_dump_json(exclude_defaults=True),
+                chunk.to_json(),
                 *ordinals,
             ],
         )
@@ -335,9 +345,9 @@ def _parse_chunk(raw: bytes) -> Chunk:
     return Chunk.model_validate_json(raw)
 
 
-def _join(fields: dict[bytes, bytes], chunk: bytes) -> Prediction:
+def _join(fields: dict[bytes, bytes], chunk: bytes, spec: bytes) -> Prediction:
     ordinal = int(fields[b"o"])
-    outcome = Outcome.from_json(fields[b"r"])
+    outcome = unpack(fields[b"r"], spec)
     return Prediction(
         item=_parse_chunk(chunk).item(ordinal),
         ordinal=ordinal,

@@ -31,12 +31,14 @@ class Region(Model):
 class ImageRef(Model):
     """Where an image is: a local path or `file:`, `http(s):`, `s3:` or `data:` URI.
 
-    `name` tells the images of one item apart (in Label Studio the `<Image>` tag's name).
+    `name` tells the images of one item apart (in Label Studio the `<Image>` tag's name). `vector` is the key of the
+    image's stored vector (hexadecimal), where it is known: a worker that has it does not fetch the image.
     """
 
     uri: Annotated[str, Field(min_length=1)]
     region: Region | None = None
     name: str | None = None
+    vector: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
 
     @property
     def display(self) -> str:
@@ -102,6 +104,14 @@ class Chunk(Model):
     ordinals: tuple[int, ...] | None = None
     items: tuple[Item, ...]
 
+    def to_json(self) -> str:
+        """Compact JSON; an id that is its image's displayed reference is left out, and made again when it is read."""
+        bare = tuple(
+            Item.model_construct(images=item.images) if item.id == item.images[0].display else item
+            for item in self.items
+        )
+        return self.model_copy(update={"items": bare}).model_dump_json(exclude_defaults=True)
+
     def pairs(self) -> list[tuple[int, Item]]:
         """Each item with its ordinal."""
         ordinals = self.ordinals or range(self.first, self.first + len(self.items))
@@ -113,6 +123,9 @@ class Chunk(Model):
 
 
 _WITH_PASSWORDS = ("redis", "rediss")
+_PLAIN = re.compile(r"(?:https?|s3|file)://[^@?#;\s\[\]]*")
+"""Nothing to hide; most references of a large job."""
+
 _DATA_URI = re.compile(r"data:[^,]{0,100}", re.IGNORECASE)
 
 
@@ -121,7 +134,7 @@ def display_uri(uri: str) -> str:
     if uri[:5].lower() == "data:":
         head = _DATA_URI.match(uri)
         return f"{head.group(0) if head else 'data:'},… ({len(uri)} characters)"
-    if "://" not in uri:
+    if "://" not in uri or _PLAIN.fullmatch(uri):
         return uri
     scheme, _, rest = uri.partition("://")
     if scheme.lower() in _WITH_PASSWORDS:

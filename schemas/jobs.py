@@ -50,6 +50,7 @@ class JobSpec(WireModel):
         priority: the queue.
         model: `<model>@<revision8>` the answers must come from; None takes whatever the worker serves.
         top_k: how many scores a prediction keeps per control; None keeps all.
+        stored_only: score from stored vectors alone; no image is fetched, and one without a vector fails.
         deadline_s: seconds after submission began at which the job is cancelled; what is done stays. None is never.
         push: where predictions go as they are ready; None leaves them in the ledger.
         name: for people, in `prelabel jobs`.
@@ -59,6 +60,7 @@ class JobSpec(WireModel):
     priority: Priority = Priority.BULK
     model: str | None = None
     top_k: Annotated[int, Field(ge=1)] | None = 20
+    stored_only: bool = False
     deadline_s: Annotated[float, Field(gt=0)] | None = None
     push: PushTarget | None = None
     name: str = ""

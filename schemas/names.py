@@ -52,8 +52,9 @@ class JobKeys:
 
     Attributes:
         meta: hash: `spec`, `queue`, `created`, `touched` (by the submitter), `deadline`, `started`, `updated` (Unix
-            seconds), `submitted` (items), `next_chunk`, `sealed`, `cancelled` (why), `leased` (leases given in
-            all), `base` (items finished before a retry), `push_ready`, `push_cursor`, `push_error`.
+            seconds), `submitted` (items), `next_chunk`, `more_chunks` (made by splits and retries, with indices from
+            10^9), `sealed`, `cancelled` (why), `leased` (leases given in all), `base` (items finished before a
+            retry), `push_ready`, `push_cursor`, `push_error`.
         chunks: hash: chunk index -> JSON of `Chunk`.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
             minus the Unix ms its message was sent at; while it is put off, is to be sent at.
@@ -62,7 +63,8 @@ class JobKeys:
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.
         quarantined: set: ordinals among `failed` that killed their worker again and again.
-        results: stream of outcomes in the order they came: `o` ordinal, `c` chunk index, `r` Outcome JSON.
+        results: stream of outcomes in the order they came: `o` ordinal, `c` chunk index, `r` the outcome as
+            `prelabel.schemas.packing` packs it.
         pushed: bitmap by item ordinal: the answer is on the platform.
         push_failed: hash: ordinal -> why the platform refused the answer.
         push_lock: string with an expiry: who pushes at present.

@@ -77,9 +77,14 @@ class ItemFailure(Model):
 
 
 class Outcome(WireModel):
-    """What a worker writes for one item: answers, or the failure. The ledger joins it with the item."""
+    """What a worker writes for one item: answers, or the failure. The ledger joins it with the item.
+
+    Attributes:
+        vectors: image name ("" for an item's first image) -> key of its stored vector, hexadecimal.
+    """
 
     model_version: str = ""
+    vectors: dict[str, str] = Field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
     error: ItemFailure | None = None
 

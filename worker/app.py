@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
+import redis
 from celery import Celery, signals
 from kombu import Queue
 
-from ..integrations.broker import celery_config
+from ..integrations.broker import BrokerApp, celery_config
 from ..schemas.errors import ModelLoadError, PrelabelError, ScorerError
 from ..schemas.names import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
 from ..schemas.settings import get_settings
@@ -39,17 +42,29 @@ def runtime() -> Runtime:
 
 def score_chunk(job_id: str, chunk: int) -> None:
     """Score one chunk of a job (`prelabel.score_chunk`)."""
-    runtime().score_chunk(job_id, chunk)
+    with _redis_may_fail(job_id):
+        runtime().score_chunk(job_id, chunk)
 
 
 def score_urgent_chunk(job_id: str, chunk: int) -> None:
     """Score one chunk of an interactive job (`prelabel.score_chunk` on the interactive queue)."""
-    runtime().score_chunk(job_id, chunk, urgent=True)
+    with _redis_may_fail(job_id):
+        runtime().score_chunk(job_id, chunk, urgent=True)
 
 
 def push(job_id: str) -> None:
     """Push a job's finished predictions (`prelabel.push`)."""
-    runtime().push(job_id)
+    with _redis_may_fail(job_id):
+        runtime().push(job_id)
+
+
+@contextmanager
+def _redis_may_fail(job_id: str) -> Iterator[None]:
+    """One line instead of a traceback: the message was only a hint, a sweep sends another when Redis is right again."""
+    try:
+        yield
+    except redis.RedisError as error:
+        log.warning("job %s goes on later: %s", job_id, error)
 
 
 class InteractiveLane(LaneStep):
@@ -73,7 +88,7 @@ class PushLane(LaneStep):
 def make_app() -> Celery:
     """The worker's Celery app, from the process's settings."""
     settings = get_settings()
-    made = Celery("prelabel", set_as_current=True)
+    made = BrokerApp("prelabel", set_as_current=True)
     made.conf.update(celery_config(settings))
     made.conf.update(
         broker_transport="prelabel.worker.transport:Transport",

@@ -20,6 +20,7 @@ from ..schemas.errors import ConfigError
 from ..schemas.items import Chunk, Item
 from ..schemas.jobs import JobSpec
 from ..schemas.names import ACTIVE, WATERMARKS, JobKeys, held_key
+from ..schemas.packing import pack
 from ..schemas.predictions import QUARANTINED, Outcome
 from . import ledger_scripts as scripts
 
@@ -62,6 +63,7 @@ class Lease:
         rounds: times the chunk was put off because its images could not be had for now.
         why: how the last one died, as far as known.
         spec: what the job asks.
+        spec_json: the same as it stands in the ledger; outcomes are packed against it.
         pairs: the items without an outcome yet, each with its ordinal.
     """
 
@@ -71,6 +73,7 @@ class Lease:
     rounds: int
     why: str
     spec: JobSpec
+    spec_json: bytes
     pairs: Sequence[tuple[int, Item]]
 
 
@@ -148,15 +151,14 @@ class Ledger:
             rounds=rounds,
             why=(why or b"").decode(),
             spec=parsed,
+            spec_json=spec,
             pairs=pairs,
         )
 
     def split(self, lease: Lease) -> list[ChunkRef]:
         """Replace a suspect chunk by one chunk per item without an outcome; each needs a hint on its queue."""
         keys = JobKeys(lease.ref.job_id)
-        alone = [
-            Chunk(first=ordinal, items=(item,)).model_dump_json(exclude_defaults=True) for ordinal, item in lease.pairs
-        ]
+        alone = [Chunk(first=ordinal, items=(item,)).to_json() for ordinal, item in lease.pairs]
         made: Any = self._split(
             keys=[keys.meta, keys.chunks, keys.open, keys.leases, held_key(self._owner)],
             args=[lease.ref.chunk, lease.token, lease.ref.member, lease.deaths, lease.why, *alone],
@@ -179,7 +181,7 @@ class Ledger:
         keys = JobKeys(lease.ref.job_id)
         flat: list[Any] = []
         for ordinal, outcome in outcomes:
-            flat += [ordinal, _verdict(outcome), outcome.to_json()]
+            flat += [ordinal, _verdict(outcome), pack(outcome, lease.spec_json)]
         written, push_ready = self._complete(
             keys=[
                 keys.meta,

@@ -2,14 +2,15 @@
 
 A chunk's score in `open` says how it stands: above zero it is leased until that Unix ms; below zero it waits, and
 minus the score is when its message was sent or, for a chunk put off, when it is to be sent. Every script reads
-Redis's own clock, so no two hosts disagree, and none takes for granted that this clock never jumps.
+Redis's own clock, so no two hosts disagree, and none takes for granted that this clock never jumps. What keeps or ends
+a lease removes something first: at its memory limit Redis refuses a script whose first write needs memory.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ..integrations.job_store import NOW_MS
+from ..integrations.job_store import NEW_CHUNK, NOW_MS
 
 LONGEST_PAUSE_MS: Final = 600_000
 """A chunk is never put off for longer; a time to send that is further away comes from a clock that jumped back."""
@@ -53,7 +54,7 @@ RENEW = (
     NOW_MS
     + """
 if redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 return 1
 """
@@ -105,6 +106,7 @@ return {written, redis.call('HEXISTS', KEYS[1], 'push_ready')}
 # Replaces a chunk by others, each as suspect as it was; returns their indices, or nothing when fenced off.
 SPLIT = (
     NOW_MS
+    + NEW_CHUNK
     + _FORGET_CHUNK
     + """
 redis.call('SREM', KEYS[5], ARGV[3])
@@ -112,7 +114,7 @@ if redis.call('HGET', KEYS[4], 'token:' .. ARGV[1]) ~= ARGV[2] then return {} en
 forget(KEYS[3], KEYS[4], ARGV[1])
 local made = {}
 for i = 6, #ARGV do
-  local chunk = redis.call('HINCRBY', KEYS[1], 'next_chunk', 1) - 1
+  local chunk = new_chunk(KEYS[1])
   redis.call('HSET', KEYS[2], chunk, ARGV[i])
   redis.call('ZADD', KEYS[3], -now, chunk)
   redis.call('HSET', KEYS[4], 'deaths:' .. chunk, ARGV[4], 'why:' .. chunk, ARGV[5])
@@ -129,9 +131,9 @@ RELEASE = (
     + """
 redis.call('SREM', KEYS[3], ARGV[3])
 if redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
-redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('ZADD', KEYS[1], -(now + ARGV[4]), ARGV[1])
+redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
 if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'rounds:' .. ARGV[1], 1) end
 return 1
 """
@@ -144,6 +146,7 @@ FREE = (
 if redis.call('HGET', KEYS[2], 'owner:' .. ARGV[1]) ~= ARGV[2] then return 0 end
 local deadline = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not deadline or tonumber(deadline) <= 0 then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
 redis.call('HINCRBY', KEYS[2], 'deaths:' .. ARGV[1], 1)
 redis.call('HSET', KEYS[2], 'why:' .. ARGV[1], ARGV[3])
@@ -164,6 +167,7 @@ for _, chunk in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. (now + ARGV[2
 end
 local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '(0', now, 'LIMIT', 0, 1000)
 for _, chunk in ipairs(expired) do
+  redis.call('ZREM', KEYS[1], chunk)
   redis.call('HINCRBY', KEYS[2], 'token:' .. chunk, 1)
   redis.call('HINCRBY', KEYS[2], 'deaths:' .. chunk, 1)
   redis.call('HSET', KEYS[2], 'why:' .. chunk, 'its worker fell silent')

@@ -86,7 +86,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
 
 
 def _workers(settings: Settings) -> Iterator[Check]:
-    client = Client(settings)
+    client = Client(settings.model_copy(update={"broker_wait_s": 0}))  # it is here to say what is wrong
     workers = client.workers()
     if not workers:
         yield Check("workers", "warn", "none is running", "prelabel worker, or prelabel up")

@@ -34,6 +34,10 @@ def submit(
     template: options.Template = None,
     priority: Annotated[Priority, typer.Option(help="interactive overtakes any bulk backlog")] = Priority.BULK,
     name: Annotated[str, typer.Option(help="A name for `prelabel jobs`")] = "",
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Hours after which the job is cancelled; what is done stays", show_default=False),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay and show progress until the job has ended")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -46,7 +50,14 @@ def submit(
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         client = Client()
         with _submitting(None if _STDIN in images else len(images)) as shown:
-            job = client.submit(_references(images), chosen, priority=priority, name=name, on_submitted=shown)
+            job = client.submit(
+                _references(images),
+                chosen,
+                priority=priority,
+                name=name,
+                deadline_s=deadline and deadline * 3600,
+                on_submitted=shown,
+            )
         if not as_json:
             out.print(job.id)
         if not client.workers():
@@ -131,6 +142,12 @@ def status(
             print_json(_progress_json(progress))
             return
         out.print(_jobs_table([progress]))
+        if progress.cancelled:
+            out.print(f"cancelled: {plain(progress.cancelled)}")
+        if progress.quarantined:
+            out.print(
+                f"{progress.quarantined} quarantined: they killed their worker and are scored no more until retried"
+            )
         failed = [prediction for prediction, _ in zip(job.failures(), range(_SHOWN), strict=False)]
         if failed:
             out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
@@ -198,12 +215,18 @@ def _progress_row(progress: Progress) -> list[str]:
         plain(progress.name),
         f"[{colour}]{progress.state.value}[/]",
         str(progress.done),
-        f"[red]{progress.failed}[/]" if progress.failed else "0",
+        _failed_cell(progress),
         str(progress.total),
         f"{progress.rate:.1f}" if progress.rate else "",
         duration(progress.eta_s) if progress.eta_s else "",
         duration(max(0.0, time.time() - progress.created_at)),
     ]
+
+
+def _failed_cell(progress: Progress) -> str:
+    if not progress.failed:
+        return "0"
+    return f"[red]{progress.failed}[/]" + (f" ({progress.quarantined} quarantined)" if progress.quarantined else "")
 
 
 def _jobs_table(found: Iterable[Progress]) -> Table:

@@ -92,7 +92,9 @@ def serve(
         from ..logs import configure_logging
 
         configure_logging(settings.log_level)
-        app = create_app(settings, Client(settings), model=settings_model_id(settings))
+        # A request must not hang until Redis is back: Label Studio would give up on it long before.
+        client = Client(settings.model_copy(update={"broker_wait_s": 0}))
+        app = create_app(settings, client, model=settings_model_id(settings))
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from prelabel.integrations import Client
 from prelabel.schemas import Answer, ConfigError, ItemFailure, JobState, Outcome, PushTarget, Taxonomy
@@ -169,7 +170,8 @@ def test_failed_items_are_retried_once_each_and_their_new_outcome_replaces_the_o
     assert job.retry_failed() == 2
     assert job.retry_failed() == 0
     assert (job.progress().state, job.progress().pending) == (JobState.QUEUED, 2)
-    lease = worker.claim(ChunkRef(job.id, 1))
+    (chunk,) = client.store._redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1)
+    lease = worker.claim(ChunkRef(job.id, int(chunk)))
     assert [(ordinal, item.id) for ordinal, item in lease.pairs] == [(0, "s3://b/0.jpg"), (2, "s3://b/2.jpg")]
     worker.complete(lease, [(0, GOOD), (2, BAD)], close=True)
     assert {p.ordinal: p.ok for p in job.results(5)} == {0: True, 1: True, 2: False}
@@ -249,3 +251,44 @@ def test_quarantined_items_are_counted_until_they_are_retried(client, ledger) ->
     assert job.retry_failed() == 2
     progress = job.progress()
     assert (progress.failed, progress.quarantined) == (0, 0)
+
+
+def test_a_chunk_split_while_its_job_is_still_being_submitted_takes_no_index_of_the_submitters(client, ledger) -> None:
+    worker = ledger()
+    found: list[ChunkRef] = []
+
+    def references():
+        for index in range(2048):
+            if index == 1500:  # the first trip of 1,024 is there, the second is not
+                (job,) = client.jobs()
+                lease = worker.claim(ChunkRef(job.job_id, 0))
+                found.extend(worker.split(lease))
+            yield f"s3://b/{index}.jpg"
+
+    job = client.submit(references(), TAXONOMY)
+    assert len(found) == 64
+    redis = client.store._redis
+    ordinals = []
+    for chunk in redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1):
+        ordinals += [ordinal for ordinal, _ in worker.claim(ChunkRef(job.id, int(chunk))).pairs]
+    assert sorted(ordinals) == list(range(2048))
+
+
+def test_at_the_memory_limit_leases_are_kept_given_back_and_cancelled_but_not_begun(client, ledger) -> None:
+    job, ref = submit(client)
+    _, other = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    redis = client.store._redis
+    redis.config_set("maxmemory", 1)
+    try:
+        assert worker.renew(lease)
+        with pytest.raises(OutOfMemoryError):
+            worker.complete(lease, [(0, GOOD)], close=False)
+        with pytest.raises(OutOfMemoryError):
+            worker.claim(other)
+        assert worker.release(lease)
+        assert job.cancel()
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert job.progress().state is JobState.CANCELLED

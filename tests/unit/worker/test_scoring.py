@@ -63,8 +63,9 @@ def test_single_choice_is_a_distribution_over_labels(logits) -> None:
 def test_multiple_choice_is_each_labels_own_sigmoid(logits) -> None:
     answer = Answerer(flat(len(logits), "multiple", threshold=0.3), top_k=None)(logits)
     for score in answer.scores:
-        assert score.probability == pytest.approx(score.sigmoid, rel=1e-9)
-        assert (score.path in answer.paths) == (score.probability >= 0.3)
+        assert score.probability == pytest.approx(score.sigmoid, rel=1e-7)
+        if abs(score.probability - 0.3) > 1e-8:
+            assert (score.path in answer.paths) == (score.probability >= 0.3)
 
 
 @given(logit_rows, st.data())
@@ -82,8 +83,8 @@ def test_temperature_never_changes_which_label_is_best(logits, temperature) -> N
     best = max(logits)
     if sum(logit == best for logit in logits) == 1:
         assert soft.scores[0].probability >= soft.scores[-1].probability
-        assert {plain.scores[0].logit, soft.scores[0].logit} == {float(best)} or soft.confidence == pytest.approx(
-            soft.scores[1].probability
+        assert [plain.scores[0].logit, soft.scores[0].logit] == pytest.approx([best, best]) or (
+            soft.confidence == pytest.approx(soft.scores[1].probability)
         )
 
 
