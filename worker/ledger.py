@@ -24,7 +24,7 @@ from ..schemas.packing import pack
 from ..schemas.predictions import QUARANTINED, Outcome
 from . import ledger_scripts as scripts
 
-_LONGEST_BEAT_MS = 15_000
+_LONGEST_BEAT_MS = 8_000
 """No worker renews its leases less often, whatever its settings."""
 
 

@@ -94,6 +94,8 @@ class JobPusher:
         token = secrets.token_hex(8)
         self._redis.set(keys.push_wanted, 1, ex=self._settings.job_ttl_s)
         # The loop closes the gap between "nothing left" and unlocking: who asks in between finds the lock taken.
+        if self._redis.ttl(keys.push_lock) > _LOCK_S:  # from before Redis's clock jumped back
+            self._redis.delete(keys.push_lock)
         while self._redis.exists(keys.push_wanted) and self._redis.set(keys.push_lock, token, nx=True, ex=_LOCK_S):
             try:
                 self._redis.delete(keys.push_wanted)

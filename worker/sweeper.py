@@ -30,6 +30,13 @@ _ABANDONED_S = 3600.0
 _PUSH_EVERY = 10
 """Sweeps between looks at pushes: a platform that is down wants a longer pause."""
 
+# KEYS: lock. ARGV: who, ms. Takes the lock for that long; returns 1 when it is ours. One that would last for longer is
+# from before Redis's clock jumped back.
+_LOCK = """
+if redis.call('PTTL', KEYS[1]) > 2 * tonumber(ARGV[2]) + 5000 then redis.call('DEL', KEYS[1]) end
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+"""
+
 _JUMP_S = 1.5
 """Seconds Redis's clock may drift from ours between two sweeps."""
 
@@ -103,6 +110,7 @@ class Sweeper:
         self._owner = owner
         self._every_s = every_s
         self._calm = Calm(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
+        self._lock = client.register_script(_LOCK)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prelabel-sweeper", daemon=True)
 
@@ -119,7 +127,7 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                mine = self._redis.set(SWEEPER, self._owner, nx=True, px=int(self._every_s * 900))
+                mine = self._lock(keys=[SWEEPER], args=[self._owner, int(self._every_s * 900)])
                 calm = self._calm.contact(redis_time(self._redis), time.monotonic())
                 if mine:
                     self.sweep(judge_leases=calm)
