@@ -32,6 +32,7 @@ from prelabel.schemas.items import Chunk, Item
 from prelabel.schemas.jobs import Control, JobSpec, WorkerInfo
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.embedded import embedded_broker
+from prelabel.worker.embeddings import NoStore
 from prelabel.worker.engine import Engine
 from prelabel.worker.fetch import Fetcher
 from prelabel.worker.gate import Gate
@@ -107,8 +108,8 @@ def run(settings: Settings, ledger: Ledger, rate: float, chunks: int) -> float:
     info = WorkerInfo(name="benchmark", model=encoder.model_id, device="none", dtype="none")
     keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
     threads: list[ImageThreads] = [
-        bulk_threads(engine, fetcher.fetch, settings),
-        urgent_threads(engine, fetcher.fetch, settings),
+        bulk_threads(engine, fetcher.fetch_unless, NoStore(), settings),
+        urgent_threads(engine, fetcher.fetch_unless, NoStore(), settings),
     ]
     pipeline = Pipeline(
         engine=engine,

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,9 +24,11 @@ from ..schemas.taxonomy import Taxonomy
 from ..schemas.wire import first_problem
 from .broker import Patience, Sender, connect_redis
 from .job_store import JobStore
+from .rescore import model_of, stored_items
 
 _BLOCK_MS = 500
 _CHUNKS_PER_TRIP = 16
+_ALL_JOBS = 10_000
 _T = TypeVar("_T")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -100,12 +102,71 @@ class Client:
             )
         except ValidationError as error:
             raise ConfigError(f"job: {first_problem(error)}") from None
-        if isinstance(items, str):
-            items = [items]
+        return self._submit([items] if isinstance(items, str) else items, spec, on_submitted)
+
+    def rescore(
+        self,
+        job: Job | str | int,
+        taxonomy: Taxonomy | Sequence[Control],
+        *,
+        name: str = "",
+        top_k: int | None = 20,
+        push: PushTarget | None = None,
+        on_submitted: Callable[[int], None] | None = None,
+    ) -> Job:
+        """Score what was answered before against another taxonomy, from stored vectors: no image is fetched.
+
+        An image whose vector is not stored any more fails; submit it again.
+
+        Args:
+            job: a job or its id; or the number of a Label Studio project: every item any job answered for it, the
+                newest job first.
+            taxonomy: what to answer with now; see `submit`.
+            name: for people, in `prelabel jobs`.
+            top_k: scores kept per control; None keeps all.
+            push: platform the predictions go to as they are ready.
+            on_submitted: called with the number of items submitted so far.
+
+        Returns:
+            A new job.
+
+        Raises:
+            ConfigError: no such job, or nothing in it has an answer.
+            BrokerUnavailable: see `submit`.
+        """
+        predictions = (
+            prediction for source in self._sources(job) for prediction in source.results_so_far() if prediction.ok
+        )
+        first = next(predictions, None)
+        if first is None:
+            raise ConfigError(f"nothing to score again: {job!r} has no answers yet")
+        model = model_of(first)
+        controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
+        try:
+            spec = JobSpec(controls=controls, name=name, model=model, top_k=top_k, push=push, stored_only=True)
+        except ValidationError as error:
+            raise ConfigError(f"job: {first_problem(error)}") from None
+        return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
+
+    def _sources(self, job: Job | str | int) -> Iterator[Job]:
+        if isinstance(job, Job):
+            yield job
+        elif isinstance(job, str):
+            yield self.job(job)
+        else:
+            for progress in self.jobs(_ALL_JOBS):
+                source = self.job(progress.job_id)
+                target = source.spec().push
+                if target is not None and target.project == job:
+                    yield source
+
+    def _submit(
+        self, items: Iterable[str | ImageRef | Item], spec: JobSpec, on_submitted: Callable[[int], None] | None
+    ) -> Job:
         job = Job(self, uuid.uuid4().hex[:12])
         try:
             self.patiently(lambda: self.store.create(job.id, spec))
-            self._send_items(job.id, items, chosen.value, on_submitted)
+            self._send_items(job.id, items, spec.priority.value, on_submitted)
             self.patiently(lambda: self.store.seal(job.id))
         except (Exception, KeyboardInterrupt):
             with contextlib.suppress(PrelabelError):  # what went wrong is the news, not that this does too

@@ -352,6 +352,7 @@ def _join(fields: dict[bytes, bytes], chunk: bytes, spec: bytes) -> Prediction:
         item=_parse_chunk(chunk).item(ordinal),
         ordinal=ordinal,
         model_version=outcome.model_version,
+        vectors=outcome.vectors,
         answers=outcome.answers,
         error=outcome.error,
     )

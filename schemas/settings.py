@@ -52,6 +52,17 @@ class Settings(BaseSettings):
         "fast", description="fast is within 2 of 255 of the model's own image processor, exact equals it to the bit"
     )
     text_cache: int = Field(20_000, ge=1, description="Labels whose text vectors a worker keeps in memory")
+    vector_store: SecretStr = Field(
+        SecretStr("disk"),
+        description="Where image vectors are kept: disk, off, or redis://… for a Redis of its own that machines share",
+    )
+    vector_store_dir: Path | None = Field(
+        None,
+        description="Folder of the vectors on disk, not on a network share; default is vectors in the state folder",
+    )
+    vector_store_bytes: int = Field(
+        4 * 2**30, ge=2**26, description="Bytes the vectors on disk may take; the longest unused go first"
+    )
 
     image_roots: Annotated[tuple[Path, ...], NoDecode] | None = Field(
         None,
@@ -126,6 +137,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("vector_store")
+    @classmethod
+    def _known_store(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value().strip()
+        if text.lower() in ("disk", "off"):
+            return SecretStr(text.lower())
+        if not text.startswith(("redis://", "rediss://")):
+            raise ValueError("use disk, off, or the redis:// (rediss:// for TLS) URL of a Redis for vectors alone")
+        return SecretStr(text)
 
     @field_validator("label_studio_url")
     @classmethod

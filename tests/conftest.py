@@ -79,6 +79,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Itera
         fetch_timeout_s=3,
         fetch_attempts=2,
         item_retries=0,
+        vector_store_dir=tmp_path_factory.mktemp("vectors"),
     )
     with local_stack(settings, tmp_path_factory.mktemp("stack"), adapter=True, embedded=True, broker_port=0) as running:
         running.wait_until_ready(timeout_s=120)

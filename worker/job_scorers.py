@@ -13,6 +13,7 @@ from ..schemas.errors import ConfigError
 from ..schemas.jobs import JobSpec
 from ..schemas.predictions import Outcome
 from ..schemas.versions import model_version
+from .image_threads import Embedded
 from .scorer import Encoder, Vectors
 from .scoring import Answerer, pair_logits
 from .texts import TextVectors
@@ -40,21 +41,24 @@ class JobScorer:
     logit_scale: float
     logit_bias: float
 
-    def score(self, embedded: Sequence[Sequence[Vectors]]) -> list[Outcome]:
+    def score(self, embedded: Sequence[Sequence[Embedded]]) -> list[Outcome]:
         """Outcomes of items, with one matrix product per control over all of them.
 
         Args:
-            embedded: per item, per control, the `(dim,)` embedding of the image it asks about.
+            embedded: per item, per control, the embedding of the image it asks about; all of them done.
         """
         if not embedded:
             return []
         logits = [
-            pair_logits(np.stack([vectors[i] for vectors in embedded]), texts, self.logit_scale, self.logit_bias)
+            pair_logits(
+                np.stack([images[i].vector.result() for images in embedded]), texts, self.logit_scale, self.logit_bias
+            )
             for i, texts in enumerate(self.texts)
         ]
         return [
             Outcome(
                 model_version=self.version,
+                vectors={name or "": image.key.hex() for name, image in zip(self.images, embedded[row], strict=True)},
                 answers=tuple(answer(rows[row]) for answer, rows in zip(self.answerers, logits, strict=True)),
             )
             for row in range(len(embedded))

@@ -26,7 +26,7 @@ from ..schemas.jobs import Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from .engine import Engine
 from .gate import Gate
-from .image_threads import ImageThreads
+from .image_threads import Embedded, ImageThreads
 from .job_scorers import JobScorer, JobScorers
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Lease, Ledger, Refusal
@@ -131,7 +131,7 @@ class _Ready(NamedTuple):
 
     ordinal: int
     item: Item
-    embeddings: dict[ImageRef, Future[Vectors]]
+    embeddings: dict[ImageRef, Embedded]
     error: Exception | None = None
 
 
@@ -174,7 +174,7 @@ class _ChunkRun:
 
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
-        embeddings: dict[ImageRef, Future[Vectors]] = {}
+        embeddings: dict[ImageRef, Embedded] = {}
         try:
             for name in scorer.images:
                 if self._lost.is_set() or self._pipeline.stopping.is_set():
@@ -183,13 +183,15 @@ class _ChunkRun:
                 if image is None:
                     raise ItemError(f"the item has no image named {name!r}")
                 if image not in embeddings:
-                    embeddings[image] = self._threads.embed(image)
+                    embeddings[image] = self._threads.embed(image, stored_only=self._lease.spec.stored_only)
         except Exception as error:
             if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
                 log.exception("item %s failed unexpectedly", item.id)
             self._ready.put(_Ready(ordinal, item, {}, error))
         else:
-            _when_all(list(embeddings.values()), lambda: self._ready.put(_Ready(ordinal, item, embeddings)))
+            _when_all(
+                [one.vector for one in embeddings.values()], lambda: self._ready.put(_Ready(ordinal, item, embeddings))
+            )
 
     def _collect(self, scorer: JobScorer, left: int) -> bool:
         if left == 0:
@@ -242,13 +244,16 @@ class _ChunkRun:
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
         outcomes: list[tuple[int, Outcome]] = []
         ordinals: list[int] = []
-        embedded: list[list[Vectors]] = []
+        embedded: list[list[Embedded]] = []
         for one in ready:
             try:
                 if one.error:
                     raise one.error
                 images = [one.item.image(name) for name in scorer.images]
-                embedded.append([one.embeddings[image].result() for image in images if image])
+                found = [one.embeddings[image] for image in images if image]
+                for image in found:
+                    image.vector.result()  # raises what went wrong
+                embedded.append(found)
                 ordinals.append(one.ordinal)
             except Exception as error:
                 if isinstance(error, ScorerError) and self._pipeline.engine.broken:

@@ -13,6 +13,7 @@ from ..integrations.model_identity import settings_model_id
 from ..schemas.errors import ScorerError
 from ..schemas.jobs import WorkerInfo
 from ..schemas.settings import Settings
+from .embeddings import open_store
 from .engine import Engine
 from .fetch import Fetcher
 from .fetch_web import Authorize
@@ -64,12 +65,13 @@ class Runtime:
         )
         batch_size = settings.batch_size or find_batch_size(encoder)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
+        self._store = open_store(settings)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
         self._pipeline = Pipeline(
             engine=self._engine,
-            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache)),
-            bulk=bulk_threads(self._engine, self._fetcher.fetch, settings),
-            urgent=urgent_threads(self._engine, self._fetcher.fetch, settings),
+            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, self._store)),
+            bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, self._store, settings),
+            urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, self._store, settings),
             ledger=self._ledger,
             keeper=self._keeper,
             hint=self._hint,
@@ -122,6 +124,7 @@ class Runtime:
         self._engine.close()
         self._keeper.stop()
         self._fetcher.close()
+        self._store.close()
         self._sender.close()
 
     def _hint(self, ref: ChunkRef, queue: str) -> None:

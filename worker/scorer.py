@@ -27,6 +27,7 @@ class Encoder(Protocol):
         model_id: `<model>@<revision8>`.
         device: "cpu", "cuda:0", …, for people.
         dtype: the compute type, for people.
+        preprocessing: names what `prepare` and the decoder before it do to pixels; another name, another vector.
         dim: length of an embedding.
         logit_scale: exp(t) in `logit = logit_scale * cos(image, text) + logit_bias`.
         logit_bias: b in the same formula (SigLIP, https://arxiv.org/abs/2303.15343, section 3.2).
@@ -35,6 +36,7 @@ class Encoder(Protocol):
     model_id: str
     device: str
     dtype: str
+    preprocessing: str
     dim: int
     logit_scale: float
     logit_bias: float
@@ -68,6 +70,7 @@ class ColourEncoder:
         self.model_id = "colour@00000000"
         self.device = "cpu"
         self.dtype = "float32"
+        self.preprocessing = f"{size}"
         self.dim = 4
         self.logit_scale = 10.0
         self.logit_bias = -5.0

@@ -74,6 +74,7 @@ class SiglipEncoder:
         image_processor = processor.image_processor
         self._size = _input_size(image_processor, model)
         self._resample = Image.Resampling(int(image_processor.resample))
+        self.preprocessing = f"{self._size[0]}x{self._size[1]} {self._resample.name} {'exact' if exact else 'fast'}"
         mean = torch.tensor(image_processor.image_mean, dtype=torch.float32, device=self._device)
         std = torch.tensor(image_processor.image_std, dtype=torch.float32, device=self._device)
         self._rescale = float(image_processor.rescale_factor)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..schemas.errors import OutOfMemory
 from ..schemas.taxonomy import Taxonomy
+from .embeddings import EmbeddingStore, NoStore, text_key, vector_space
 from .scorer import Encoder, Vectors
 from .scoring import average_prompts
 
@@ -25,10 +26,13 @@ class TextVectors:
     Args:
         encoder: encodes the prompts.
         capacity: labels kept; the least recently used go first.
+        store: prompts encoded by earlier workers.
     """
 
-    def __init__(self, encoder: Encoder, capacity: int) -> None:
+    def __init__(self, encoder: Encoder, capacity: int, store: EmbeddingStore | None = None) -> None:
         self._encoder = encoder
+        self._store = store or NoStore()
+        self._space = vector_space(encoder.model_id, encoder.dim, "text")
         self._capacity = capacity
         self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
         self._lock = threading.Lock()
@@ -59,13 +63,24 @@ class TextVectors:
     def _encode(self, labels: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
         if not labels:
             return {}
-        encoded = encode_halving(self._encoder, [text for prompts in labels for text in prompts])
+        encoded = self._embed([text for prompts in labels for text in prompts])
         fresh = dict(zip(labels, average_prompts(encoded, [len(prompts) for prompts in labels]), strict=True))
         with self._lock:
             self._vectors.update(fresh)
             while len(self._vectors) > self._capacity:
                 self._vectors.popitem(last=False)
         return fresh
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        """`(n, dim)` vectors of `n` texts, from the store where they are there."""
+        keys = [text_key(self._space, text) for text in texts]
+        known = self._store.get(keys)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        if missing:
+            fresh = dict(zip(missing, encode_halving(self._encoder, list(missing.values())), strict=True))
+            self._store.put(fresh)
+            known |= fresh
+        return np.stack([known[key] for key in keys])
 
 
 def encode_halving(encoder: Encoder, texts: Sequence[str]) -> Vectors:

@@ -92,7 +92,12 @@ class World:
         return Site(
             settings=behind,
             client=Client(past),
-            redis=redis.Redis.from_url(self.server.url(database), decode_responses=True, socket_timeout=5),
+            redis=redis.Redis.from_url(
+                self.server.url(database),
+                decode_responses=True,
+                encoding_errors="surrogateescape",  # outcomes are bytes
+                socket_timeout=5,
+            ),
             switches=switches,
             truth=self.truth,
             rng=random.Random(self.seed),
@@ -129,6 +134,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             fetch_attempts=5,
             item_retries=1 if items < LONG_RUN else 5,
             max_image_bytes=2**20,
+            vector_store="off",  # an image is fetched and scored each time, so that a fault meets it
         )
         yield World(server, proxy, web, label_studio, settings, directory, seed, items)
 

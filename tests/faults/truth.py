@@ -15,6 +15,7 @@ import numpy as np
 from prelabel.schemas import ImageRef, Item, Outcome, Prediction, Settings
 from prelabel.schemas.label_config import LabelConfig
 from prelabel.schemas.names import JobKeys
+from prelabel.schemas.packing import unpack
 from prelabel.worker.demo.shapes import COLOURS, draw, sample_scene
 from prelabel.worker.local import score_images
 from tests.faults.report import Report
@@ -112,10 +113,10 @@ class Truth:
 
 def outcomes(redis: Any, job_id: str) -> Iterable[tuple[int, Outcome]]:
     """Everything in a job's results stream, ordinal and outcome, as it lies there."""
-    after = "-"
+    after, spec = "-", redis.hget(JobKeys(job_id).meta, "spec").encode()
     while page := redis.xrange(JobKeys(job_id).results, after, "+", count=2000):
         for _, fields in page:
-            yield int(fields["o"]), Outcome.from_json(fields["r"])
+            yield int(fields["o"]), unpack(fields["r"].encode(errors="surrogateescape"), spec)
         after = f"({page[-1][0]}"
 
 
@@ -144,8 +145,8 @@ def compare(redis: Any, job_id: str, right: Sequence[Right], report: Report, *, 
         report.doubled += sum(doubled.values()) - len(doubled)
         report.note(f"several outcomes for items {dict(list(doubled.items())[:20])}")
     report.items += len(seen) if partial else len(right)
-    leased, chunks = redis.hmget(JobKeys(job_id).meta, "leased", "next_chunk")
-    report.redelivered += max(0, int(leased or 0) - int(chunks or 0))
+    leased, submitted, more = redis.hmget(JobKeys(job_id).meta, "leased", "next_chunk", "more_chunks")
+    report.redelivered += max(0, int(leased or 0) - int(submitted or 0) - int(more or 0))
 
 
 def _is_right(outcome: Outcome, right: Right) -> bool:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from prelabel.integrations import Client
-from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Taxonomy
+from prelabel.schemas import ConfigError, Control, ImageRef, Item, JobState, Label, Taxonomy
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import TEMPLATE, Picture, accuracies, chapters
 from prelabel.worker.stack import Stack
+from tests.conftest import eventually
 
 
 def test_the_demos_three_jobs_come_back_right_more_often_than_not(live: Client, pictures: list[Picture]) -> None:
@@ -136,3 +138,53 @@ def test_a_killed_worker_is_started_again_and_its_chunks_finish_without_a_double
     assert sorted(ordinals) == list(range(len(pictures) * 20))
     (again,) = supervisor.children()
     assert again.pid != worker.pid
+
+
+def test_a_job_is_scored_again_from_stored_vectors_though_its_images_are_gone(live, pictures_dir) -> None:
+    paths = []
+    for index, colour in enumerate([(220, 30, 30), (30, 30, 220)]):
+        paths.append(pictures_dir / f"gone-{index}.png")
+        Image.new("RGB", (64, 64), colour).save(paths[-1])
+    first = live.submit([str(path) for path in paths], Taxonomy.flat(["circle", "star"]))
+    first.wait(30)
+    for path in paths:
+        path.unlink()
+    eventually(lambda: live.rescore(first, Taxonomy.flat(["red", "blue"])).wait(30).done == 2)  # stored soon
+    again = live.rescore(first.id, Taxonomy.flat(["red", "blue"]))
+    found = {prediction.item.id: prediction for prediction in again.results(30)}
+    assert set(found) == {str(path) for path in paths}
+    assert [found[str(path)].label for path in paths] == ["red", "blue"]
+    assert again.spec().stored_only
+
+
+def test_what_is_not_stored_fails_alone_when_scored_again(live, photo) -> None:
+    first = live.submit([str(photo)], Taxonomy.flat(["circle", "star"]))
+    (prediction,) = first.results(30)
+    lost = prediction.item.model_copy(
+        update={"images": (prediction.item.images[0].model_copy(update={"vector": "0" * 32}),)}
+    )
+    job = live._submit([lost], first.spec().model_copy(update={"stored_only": True}), None)
+    (again,) = job.results(30)
+    assert again.error.kind == "ItemError"
+    assert "not stored" in again.error.message
+
+
+def test_nothing_answered_is_nothing_to_score_again(live) -> None:
+    job = live.submit(["no-such-file.jpg"], Taxonomy.flat(["circle", "star"]))
+    job.wait(30)
+    with pytest.raises(ConfigError, match="has no answers"):
+        live.rescore(job, Taxonomy.flat(["red", "blue"]))
+
+
+def test_an_unchanged_image_is_not_embedded_again_and_scores_the_same(live, pictures_dir) -> None:
+    path = pictures_dir / "twice.png"
+    Image.new("RGB", (64, 64), (30, 200, 30)).save(path)
+    taxonomy = Taxonomy.flat(["red", "green"])
+    (first,) = live.submit([str(path)], taxonomy).results(30)
+    (second,) = live.submit([str(path)], taxonomy).results(30)
+    assert second.vectors == first.vectors
+    assert second.scores[0].logit == pytest.approx(first.scores[0].logit, abs=0.05)
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(path)
+    (third,) = live.submit([str(path)], taxonomy).results(30)
+    assert third.vectors != first.vectors
+    assert (first.label, third.label) == ("green", "red")

@@ -32,6 +32,7 @@ app.command(rich_help_panel="Jobs")(jobs.status)
 app.command(rich_help_panel="Jobs")(jobs.cancel)
 app.command(rich_help_panel="Jobs")(jobs.retry)
 app.command(rich_help_panel="Jobs")(jobs.results)
+app.command(rich_help_panel="Jobs")(jobs.rescore)
 
 
 def main() -> None:

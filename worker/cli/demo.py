@@ -39,7 +39,13 @@ def demo(
 
         root = Path(directory)
         settings = load_settings(
-            **{**get_settings().model_dump(), "model": str(story.CHECKPOINT), "revision": None, "image_roots": (root,)}
+            **{
+                **get_settings().model_dump(),
+                "model": str(story.CHECKPOINT),
+                "revision": None,
+                "image_roots": (root,),
+                "vector_store_dir": root / "vectors",
+            }
         )
         with err.status("drawing pictures"):
             pictures = story.draw_pictures(root, seed=seed)

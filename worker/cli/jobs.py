@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -166,6 +167,38 @@ def retry(job_id: JobId) -> None:
     with user_errors():
         count = Client().job(job_id).retry_failed()
     out.print(f"{count} items sent again" if count else "nothing failed")
+
+
+def rescore(
+    source: Annotated[str, typer.Argument(help="Job id; or project:7 for all that was answered for a project")],
+    labels: options.Labels = None,
+    taxonomy: options.TaxonomyFile = None,
+    multiple: options.Multiple = False,
+    threshold: options.Threshold = None,
+    template: options.Template = None,
+    name: Annotated[str, typer.Option(help="A name for `prelabel jobs`")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay and show progress until the job has ended")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score a job's images against other labels, from stored vectors: no image is fetched, no model runs over one.
+
+    prelabel rescore 1a2b3c4d5e6f --labels cat,dog,fox --wait
+    """
+    with user_errors():
+        chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
+        client = Client()
+        project = re.fullmatch(r"project:(\d+)", source)
+        with _submitting(None) as shown:
+            job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
+        if not as_json:
+            out.print(job.id)
+        if wait:
+            follow(job)
+        progress = job.progress()
+    if as_json:
+        print_json(_progress_json(progress))
+    elif wait:
+        out.print(_jobs_table([progress]))
 
 
 def results(

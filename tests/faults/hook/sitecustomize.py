@@ -42,7 +42,7 @@ def _worker() -> None:
     from prelabel.worker.ledger import Ledger
     from prelabel.worker.siglip import SiglipEncoder
 
-    encode, fetch, push = SiglipEncoder.encode_images, Fetcher.fetch, Pusher.push
+    encode, fetch, push = SiglipEncoder.encode_images, Fetcher.fetch_unless, Pusher.push
     init, renew, reap, overdue = Ledger.__init__, Ledger.renew, Ledger.reap, Ledger.overdue
 
     def encode_images(self: Any, batch: Any) -> Any:
@@ -52,14 +52,14 @@ def _worker() -> None:
         time.sleep(len(batch) * _pace_s())
         return encode(self, batch)
 
-    def fetch_image(self: Any, ref: Any) -> bytes:
+    def fetch_image(self: Any, ref: Any, known: Any) -> Any:
         if "poison" in ref.uri and _on("poison"):
             os.abort()  # as a decoder may that is given this
         if not _on("no-retries"):
-            return fetch(self, ref)
+            return fetch(self, ref, known)
         self._attempts = 1
         try:
-            return fetch(self, ref)
+            return fetch(self, ref, known)
         except TransientError as error:
             raise ItemError(str(error)) from None
 
@@ -81,7 +81,7 @@ def _worker() -> None:
         self._claim = lambda **call: (yielding if _on("no-refusal") else refusing)(**call)
 
     SiglipEncoder.encode_images = encode_images  # type: ignore[method-assign]
-    Fetcher.fetch = fetch_image  # type: ignore[method-assign]
+    Fetcher.fetch_unless = fetch_image  # type: ignore[method-assign]
     Pusher.push = push_once  # type: ignore[method-assign]
     Ledger.__init__ = make  # type: ignore[assignment,method-assign]
     Ledger.renew = lambda self, lease: renew(self, lease) or _on("no-fence")  # type: ignore[method-assign]

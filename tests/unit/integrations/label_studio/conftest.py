@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.label_studio import LEGACY, running
 
 from prelabel.schemas.settings import load_settings
+from tests.label_studio import LEGACY, running
 
 DATA = Path(__file__).parents[3] / "data" / "label_studio"
 VARIABLES = (

@@ -1,0 +1,41 @@
+"""Scoring again from stored vectors: a new taxonomy for images that were embedded before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..schemas.items import ImageRef, Item
+from ..schemas.predictions import Prediction
+
+
+def model_of(prediction: Prediction) -> str:
+    """`<model>@<revision8>` of the model that answered."""
+    return prediction.model_version.partition("+")[0]
+
+
+def stored_items(predictions: Iterable[Prediction], model: str) -> Iterator[Item]:
+    """The items that have an answer, each image with the key of its stored vector; each item id once.
+
+    Args:
+        predictions: of any jobs; of several with one item id the first counts.
+        model: the model the vectors must come from; another one's images go without a vector.
+    """
+    seen: set[str] = set()
+    for prediction in predictions:
+        if not prediction.ok or prediction.item.id in seen:
+            continue
+        seen.add(prediction.item.id)
+        yield prediction.item if model_of(prediction) != model else _with_vectors(prediction)
+
+
+def _with_vectors(prediction: Prediction) -> Item:
+    item, vectors = prediction.item, dict(prediction.vectors)
+
+    def key(image: ImageRef) -> str | None:
+        if image.name is not None and image.name in vectors:
+            return vectors[image.name]
+        return vectors.get("") if image is item.images[0] else None
+
+    return item.model_copy(
+        update={"images": tuple(image.model_copy(update={"vector": key(image)}) for image in item.images)}
+    )
