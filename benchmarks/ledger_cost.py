@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prelabel.integrations.broker import connect_redis
-from prelabel.integrations.client import make_chunks
+from prelabel.integrations.chunks import make_chunks
 from prelabel.integrations.job_store import JobStore
 from prelabel.schemas import Outcome, Settings, Taxonomy
 from prelabel.schemas.items import Chunk, Item

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
 from ..schemas.errors import ConfigError, PrelabelError
-from ..schemas.items import Chunk, ImageRef, Item
+from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
-from ..schemas.names import CHUNK_BYTES, CHUNK_ITEMS
 from ..schemas.predictions import Prediction
 from ..schemas.settings import Settings, get_settings
 from ..schemas.taxonomy import Taxonomy
 from ..schemas.wire import first_problem
 from .broker import Patience, Sender, connect_redis
+from .chunks import absolute_item, make_chunks, retry_batches
 from .job_store import JobStore
 from .rescore import model_of, stored_items
 
@@ -30,7 +28,6 @@ _BLOCK_MS = 500
 _CHUNKS_PER_TRIP = 16
 _ALL_JOBS = 10_000
 _T = TypeVar("_T")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class Client:
@@ -336,7 +333,7 @@ class Job:
             raise ConfigError(f"job {self.id} is still being submitted; retry when that has ended")
         # Read first: what fails again meanwhile is left for the next time.
         failures = {prediction.ordinal: prediction for prediction in self.failures()}
-        for batch in _batches(failures.values()):
+        for batch in retry_batches(failures.values()):
             reopened = self._patiently(partial(self._store.reopen, self.id, batch))
             if reopened is not None:
                 chunk, count = reopened
@@ -370,48 +367,3 @@ class _Seen:
         outcome = 1 if prediction.error else 2
         self._bits[byte] |= outcome << shift
         return outcome > known
-
-
-def make_chunks(items: Iterable[Item]) -> Iterator[Chunk]:
-    """Cut a stream of items into chunks of at most 64 items and 64 KiB of JSON (a larger item goes alone)."""
-    first = 0
-    for batch in _cut(items, _json_size):
-        yield Chunk(first=first, items=tuple(batch))
-        first += len(batch)
-
-
-def _batches(failed: Iterable[Prediction]) -> Iterator[list[Prediction]]:
-    """Cut failed predictions as `make_chunks` cuts items."""
-    return _cut(failed, lambda prediction: _json_size(prediction.item))
-
-
-def _cut(things: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
-    held: list[_T] = []
-    held_bytes = 0
-    for thing in things:
-        size = size_of(thing)
-        if held and (len(held) >= CHUNK_ITEMS or held_bytes + size > CHUNK_BYTES):
-            yield held
-            held, held_bytes = [], 0
-        held.append(thing)
-        held_bytes += size
-    if held:
-        yield held
-
-
-def _json_size(item: Item) -> int:
-    """About the bytes of its JSON."""
-    return sum(len(image.uri) for image in item.images) + len(item.id) + 80
-
-
-def absolute_item(item: Item) -> Item:
-    """The item with local paths made absolute: the worker's current folder is another one."""
-    if all(_SCHEME.match(image.uri) for image in item.images):
-        return item
-    images = tuple(
-        image
-        if _SCHEME.match(image.uri)
-        else image.model_copy(update={"uri": str(Path(image.uri).expanduser().absolute())})
-        for image in item.images
-    )
-    return item.model_copy(update={"images": images})

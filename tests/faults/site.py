@@ -13,8 +13,7 @@ from unittest import mock
 
 import redis
 
-from prelabel.integrations import Client, Job
-from prelabel.integrations import client as client_module
+from prelabel.integrations import Client, Job, chunks
 from prelabel.schemas import PrelabelError, PushTarget, Settings
 from prelabel.schemas.names import QUEUES, SWEEPER, WATERMARKS, JobKeys, held_key
 from tests.faults.report import Report
@@ -85,7 +84,7 @@ class Site:
         work = work or self.truth.work(self.items, self.rng)
         count = len(work.items)
         (self.switches / "pace").write_text(str(lasts_s * len(self.workers) / count))
-        with mock.patch.object(client_module, "CHUNK_ITEMS", max(4, min(64, count // 25))):
+        with mock.patch.object(chunks, "CHUNK_ITEMS", max(4, min(64, count // 25))):
             return self.client.submit(work.items, CONTROLS, push=push, top_k=3), work
 
     def switch(self, *names: str, on: bool = True) -> None:

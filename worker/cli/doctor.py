@@ -14,7 +14,8 @@ import typer
 from rich.table import Table
 
 from ...integrations.broker import broker_errors, connect_redis, shown_url
-from ...integrations.client import Client, absolute_item
+from ...integrations.chunks import absolute_item
+from ...integrations.client import Client
 from ...schemas.errors import PrelabelError
 from ...schemas.items import Item
 from ...schemas.settings import Settings, get_settings

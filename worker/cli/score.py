@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...integrations.client import absolute_item
+from ...integrations.chunks import absolute_item
 from ...integrations.model_identity import settings_model_id
 from ...schemas.items import Item
 from ...schemas.predictions import Prediction

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prelabel.integrations import Client
 from prelabel.integrations.broker import Patience, celery_config, connect_redis
-from prelabel.integrations.client import make_chunks
+from prelabel.integrations.chunks import make_chunks
 from prelabel.schemas import BrokerUnavailable, ConfigError, ImageRef, Item, JobState, Outcome, Taxonomy
 from prelabel.schemas.predictions import ItemFailure
 from prelabel.schemas.settings import load_settings
