@@ -328,3 +328,16 @@ def test_importing_the_client_side_loads_nothing_heavy(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path("/"))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_job_ends_at_its_deadline_though_no_worker_is_there(client) -> None:
+    job = client.submit(["s3://b/1.jpg"], TAXONOMY, deadline_s=0.5)
+    assert not job.progress().state.ended
+    assert list(job.results(10)) == []
+    progress = job.progress()
+    assert (progress.state, progress.cancelled) == (JobState.CANCELLED, "its deadline passed")
+
+
+def test_a_deadline_in_the_past_is_refused(client) -> None:
+    with pytest.raises(ConfigError, match="deadline_s"):
+        client.submit(["s3://b/1.jpg"], TAXONOMY, deadline_s=-1)
