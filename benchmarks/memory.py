@@ -28,6 +28,7 @@ from prelabel.schemas import Taxonomy
 from prelabel.schemas.names import QUEUE_BULK, JobKeys
 from prelabel.schemas.settings import Settings, load_settings
 from prelabel.worker.embedded import embedded_broker
+from prelabel.worker.image_threads import Embedded
 from prelabel.worker.job_scorers import JobScorers
 from prelabel.worker.ledger import ChunkRef, Ledger, Refusal
 from prelabel.worker.scorer import ColourEncoder
@@ -123,8 +124,8 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
         lease = ledger.claim(ChunkRef(job.id, chunk))
         if isinstance(lease, Refusal):
             raise SystemExit(f"chunk {chunk} was not leased: {lease}")
-        embedded = random.normal(size=(len(lease.pairs), 1, encoder.dim)).astype(np.float32)
-        outcomes = scorer.score(list(embedded))
+        vectors = random.normal(size=(len(lease.pairs), encoder.dim)).astype(np.float32)
+        outcomes = scorer.score([[Embedded.at_hand(random.bytes(16), vector)] for vector in vectors])
         chars += sum(len(outcome.to_json()) for outcome in outcomes)
         ordinals = [ordinal for ordinal, _ in lease.pairs]
         ledger.complete(lease, list(zip(ordinals, outcomes, strict=True)), close=True)

@@ -35,6 +35,13 @@ class Embedded(NamedTuple):
     key: bytes
     vector: Future[Vectors]
 
+    @classmethod
+    def at_hand(cls, key: bytes, vector: Vectors) -> Embedded:
+        """One that nobody has to wait for."""
+        done: Future[Vectors] = Future()
+        done.set_result(vector)
+        return cls(key, done)
+
 
 class ImageThreads:
     """One set of threads that fetch, decode, resize and hand images to the engine.
@@ -128,11 +135,7 @@ class ImageThreads:
 
     def _stored(self, key: bytes) -> Embedded | None:
         vector = self._store.get([key]).get(key)
-        if vector is None:
-            return None
-        done: Future[Vectors] = Future()
-        done.set_result(vector)
-        return Embedded(key, done)
+        return None if vector is None else Embedded.at_hand(key, vector)
 
     def _keep(self, key: bytes, done: Future[Vectors]) -> None:
         if not done.cancelled() and done.exception() is None:
