@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def settings_model_id(settings: Settings) -> str:
     if settings.revision is None and directory.is_dir():
         return model_id(str(directory.resolve()), _digest(directory.resolve()))
     return model_id(settings.model, settings.pinned_revision)
+
+
+def names_one_model(settings: Settings) -> bool:
+    """Whether the settings' model id always means the same weights; a hub model without a commit may change."""
+    if Path(settings.model).expanduser().is_dir():
+        return True
+    return bool(re.fullmatch(r"[0-9a-f]{7,40}", settings.pinned_revision or ""))
 
 
 @lru_cache(maxsize=8)

@@ -76,7 +76,7 @@ class ImageThreads:
         self._fetch = fetch
         self._store = store
         encoder = engine.encoder
-        self._space = vector_space(encoder.model_id, encoder.dim, encoder.preprocessing)
+        self._space = vector_space(encoder.model_id, encoder.dim, f"{encoder.preprocessing} {encoder.dtype}")
         self._max_pixels = max_pixels
         self._exact = exact
         self._urgent = urgent

@@ -9,11 +9,11 @@ import threading
 
 from ..integrations.broker import Sender, connect_redis
 from ..integrations.job_store import JobStore
-from ..integrations.model_identity import settings_model_id
+from ..integrations.model_identity import names_one_model, settings_model_id
 from ..schemas.errors import ScorerError
 from ..schemas.jobs import WorkerInfo
 from ..schemas.settings import Settings
-from .embeddings import open_store
+from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
 from .fetch_web import Authorize
@@ -65,7 +65,7 @@ class Runtime:
         )
         batch_size = settings.batch_size or find_batch_size(encoder)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
-        self._store = open_store(settings)
+        self._store = _vector_store(settings)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
         self._pipeline = Pipeline(
             engine=self._engine,
@@ -140,6 +140,15 @@ def load_runtime(settings: Settings) -> Runtime:
     from .siglip import SiglipEncoder  # torch: the moment it is needed
 
     return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
+
+
+def _vector_store(settings: Settings) -> EmbeddingStore:
+    if names_one_model(settings):
+        return open_store(settings)
+    log.warning(
+        "no vectors are stored: %s may change on the hub; set PRELABEL_REVISION to one of its commits", settings.model
+    )
+    return NoStore()
 
 
 def _stop_loudly(error: ScorerError) -> None:

@@ -32,7 +32,7 @@ class TextVectors:
     def __init__(self, encoder: Encoder, capacity: int, store: EmbeddingStore | None = None) -> None:
         self._encoder = encoder
         self._store = store or NoStore()
-        self._space = vector_space(encoder.model_id, encoder.dim, "text")
+        self._space = vector_space(encoder.model_id, encoder.dim, f"text {encoder.dtype}")
         self._capacity = capacity
         self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
         self._lock = threading.Lock()
