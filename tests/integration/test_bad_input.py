@@ -204,6 +204,7 @@ def stack_that_may_fetch(tmp_path_factory, pictures_dir: Path, server: str) -> I
         allow_hosts=(server,),
         fetch_timeout_s=3,
         fetch_attempts=2,
+        item_retries=1,
         max_image_bytes=2**20,
         port=0,
     )
