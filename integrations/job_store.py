@@ -222,7 +222,7 @@ class JobStore:
             pipe.scard(keys.quarantined)
             pipe.bitcount(keys.pushed)
             pipe.time()
-            meta, finished, failed, quarantined, pushed, (seconds, _) = pipe.execute()
+            meta, finished, failed, quarantined, pushed, clock = pipe.execute()
         self._existing(meta.get(b"spec"), job_id)
         return _progress(
             job_id,
@@ -231,7 +231,7 @@ class JobStore:
             failed=failed,
             quarantined=quarantined,
             pushed=pushed,
-            now=seconds,
+            now=clock[0] + clock[1] / 1e6,
         )
 
     def jobs(self, limit: int) -> list[Progress]:
