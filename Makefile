@@ -40,6 +40,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.ledger_cost
+	$(BIN)/python -m benchmarks.memory --items 100000
+	$(BIN)/python -m benchmarks.rescore
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
