@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -63,6 +64,10 @@ class _Run:
 
     def report(self) -> PushReport:
         return PushReport(tuple(sorted(self.pushed)), tuple(sorted(self.rejected.items())), tuple(sorted(self.skipped)))
+
+
+_ASKING = 4
+"""Requests at once while Label Studio is asked what it has: it is a web server that people work on."""
 
 
 class Pusher:
@@ -138,14 +143,16 @@ class Pusher:
 
     def _stored(self, run: _Run, ordinals: Sequence[int] | dict[int, Any]) -> set[int]:
         """Which of these have a prediction of their version in Label Studio."""
-        stored = set()
-        for ordinal in ordinals:
+
+        def is_stored(ordinal: int) -> bool:
             payload = run.payloads[ordinal]
             with self._api.errors(f"predictions of task {payload['task']}"):
                 known = self._api.sdk.predictions.list(task=payload["task"])
-            if any(prediction.model_version == payload["model_version"] for prediction in known):
-                stored.add(ordinal)
-        return stored
+            return any(prediction.model_version == payload["model_version"] for prediction in known)
+
+        # Label Studio has no way to ask for many tasks at once, so a few ask side by side.
+        with ThreadPoolExecutor(_ASKING) as pool:
+            return {ordinal for ordinal, known in zip(ordinals, pool.map(is_stored, ordinals), strict=True) if known}
 
     def _import(self, run: _Run, ordinals: Sequence[int]) -> None:
         from label_studio_sdk.core.api_error import ApiError

@@ -51,7 +51,7 @@ def push(world: World, site: Site, report: Report, project: int, count: int, tro
         work = site.truth.work(count, site.rng, tasks=True)
         job, _ = site.submit(work, lasts_s=2, push=PushTarget(project=project, label_config=LABEL_CONFIG))
         site.finish(job, work, report)
-        deadline = time.monotonic() + 120 + count / 20
+        deadline = time.monotonic() + 180 + count / 5  # each task is asked for before it is pushed
         while job.progress().pushed < count and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
