@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import PrelabelError, Settings
+from ..page.routes import page_router
 from .bodies import PredictBody, SetupBody, WebhookBody
 from .metrics import Metrics
 from .predict import Entry, Predictor
@@ -57,7 +58,8 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         where = ".".join(str(part) for part in problem["loc"])
         return JSONResponse({"detail": f"{where}: {problem['msg']}"}, status_code=422)
 
-    @app.get("/", summary="Same as /health")
+    app.include_router(page_router(settings, client))
+
     @app.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
     async def health() -> dict[str, str]:
         return {"status": "UP", "model_class": "prelabel"}

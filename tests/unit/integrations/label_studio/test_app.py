@@ -320,7 +320,7 @@ def test_basic_auth_as_recorded(guarded, capture):
     ("method", "path", "bare"),
     [
         ("GET", "/health", 200),
-        ("GET", "/", 200),
+        ("GET", "/", 401),
         ("POST", "/webhook", 200),
         ("POST", "/setup", 401),
         ("POST", "/predict", 401),
