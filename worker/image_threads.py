@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from ..schemas.errors import ItemError
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
+from . import trace
 from .decode_fast import decode_pixels
 from .embeddings import EmbeddingStore, content_key, stamp_key, vector_space
 from .engine import Engine
 from .fetch_base import Known
+from .host import usable_cpus
 from .scorer import Vectors
 
 _URGENT_FETCHES = 8
@@ -56,7 +56,7 @@ class ImageThreads:
         max_pixels: largest image decoded.
         fetches: threads.
         decodes: threads that may decode at once.
-        exact: see `decode_pixels`.
+        preprocessing: "exact", "fast" or "scaled", see `decode_pixels`.
         urgent: whether images go to the front of the engine's queue.
     """
 
@@ -69,7 +69,7 @@ class ImageThreads:
         max_pixels: int,
         fetches: int,
         decodes: int,
-        exact: bool,
+        preprocessing: str,
         urgent: bool,
     ) -> None:
         self._engine = engine
@@ -78,7 +78,8 @@ class ImageThreads:
         encoder = engine.encoder
         self._space = vector_space(encoder.model_id, encoder.dim, f"{encoder.preprocessing} {encoder.dtype}")
         self._max_pixels = max_pixels
-        self._exact = exact
+        self._exact = preprocessing == "exact"
+        self._scaled = preprocessing == "scaled"
         self._urgent = urgent
         self._decoding = threading.BoundedSemaphore(decodes)
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
@@ -87,23 +88,17 @@ class ImageThreads:
         """Run `work`, which calls `embed`, on one of the threads."""
         return self._pool.submit(work)
 
-    def embed(self, image: ImageRef, *, stored_only: bool = False) -> Embedded:
+    def embed(self, image: ImageRef) -> Embedded:
         """On one of the threads: the embedding of an image, from the store where it is there.
 
-        Args:
-            image: what to embed.
-            stored_only: never fetch.
-
         Raises:
-            ItemError: the image can never be scored, or is not stored.
+            ItemError: the image can never be scored.
             TransientError: its store does not deliver for now.
         """
         if image.vector:
             found = self._stored(bytes.fromhex(image.vector))
             if found:
                 return found
-        if stored_only:
-            raise ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
         mark: bytes | None = None
 
         def known(text: str) -> bool:
@@ -114,7 +109,8 @@ class ImageThreads:
             return found is not None
 
         found = None
-        data = self._fetch(image, known)
+        with trace.span("fetch"):
+            data = self._fetch(image, known)
         if data is None and found is not None:
             return found
         assert data is not None  # noqa: S101  # nothing was found
@@ -124,14 +120,26 @@ class ImageThreads:
         key = content_key(self._space, data, image.region)
         found = self._stored(key)
         if found is None:
-            with self._decoding:
-                decoded = decode_pixels(data, max_pixels=self._max_pixels, region=image.region, exact=self._exact)
+            with self._decoding, trace.span("decode"):
+                decoded = decode_pixels(
+                    data,
+                    max_pixels=self._max_pixels,
+                    region=image.region,
+                    exact=self._exact,
+                    scaled=self._scaled,
+                )
                 pixels = self._engine.encoder.prepare(decoded)
             found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent))
             found.vector.add_done_callback(lambda done: self._keep(key, done))
         if mark:
             self._store.remember({mark: key})
         return found
+
+    def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, Embedded]:
+        """Those of the images whose vector's key is known and whose vector is stored; on any thread, in one look."""
+        keys = {image: bytes.fromhex(image.vector) for image in images if image.vector}
+        vectors = self._store.get(list(keys.values()))
+        return {image: Embedded.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
 
     def _stored(self, key: bytes) -> Embedded | None:
         vector = self._store.get([key]).get(key)
@@ -154,8 +162,8 @@ def bulk_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: 
         store,
         max_pixels=settings.max_image_pixels,
         fetches=settings.fetch_threads,
-        decodes=settings.decode_threads or os.cpu_count() or 1,
-        exact=settings.preprocessing == "exact",
+        decodes=settings.decode_threads or usable_cpus(),
+        preprocessing=settings.preprocessing,
         urgent=False,
     )
 
@@ -169,6 +177,6 @@ def urgent_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings
         max_pixels=settings.max_image_pixels,
         fetches=_URGENT_FETCHES,
         decodes=_URGENT_DECODES,
-        exact=settings.preprocessing == "exact",
+        preprocessing=settings.preprocessing,
         urgent=True,
     )

@@ -24,6 +24,7 @@ from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientErr
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
+from . import trace
 from .engine import Engine
 from .gate import Gate
 from .image_threads import Embedded, ImageThreads
@@ -159,6 +160,8 @@ class _ChunkRun:
             if not isinstance(error, PrelabelError):
                 log.exception("job %s cannot be scored", self._lease.ref.job_id)
             return self._fail_all(type(error).__name__, _message(error))
+        if self._lease.spec.stored_only:
+            return self._score_stored(scorer)
         tasks = [self._threads.run(partial(self._embed, scorer, ordinal, item)) for ordinal, item in self._lease.pairs]
         try:
             return self._collect(scorer, len(tasks))
@@ -172,6 +175,25 @@ class _ChunkRun:
         self._flush(left=0)
         return True
 
+    def _score_stored(self, scorer: JobScorer) -> bool:
+        """From stored vectors alone, the whole chunk at once: nothing is waited for."""
+        wanted = {image for _, item in self._lease.pairs for image in map(item.image, scorer.images) if image}
+        found = self._threads.stored(wanted)
+        ready = [self._stored_item(scorer, ordinal, item, found) for ordinal, item in self._lease.pairs]
+        self._outcomes = self._score(scorer, ready)
+        self._flush(left=0)
+        return True
+
+    def _stored_item(self, scorer: JobScorer, ordinal: int, item: Item, found: dict[ImageRef, Embedded]) -> _Ready:
+        for name in scorer.images:
+            image = item.image(name)
+            if image is None:
+                return _Ready(ordinal, item, {}, _no_image(name))
+            if image not in found:
+                gone = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
+                return _Ready(ordinal, item, {}, gone)
+        return _Ready(ordinal, item, found)
+
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
         embeddings: dict[ImageRef, Embedded] = {}
@@ -181,9 +203,9 @@ class _ChunkRun:
                     return
                 image = item.image(name)
                 if image is None:
-                    raise ItemError(f"the item has no image named {name!r}")
+                    raise _no_image(name)
                 if image not in embeddings:
-                    embeddings[image] = self._threads.embed(image, stored_only=self._lease.spec.stored_only)
+                    embeddings[image] = self._threads.embed(image)
         except Exception as error:
             if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
                 log.exception("item %s failed unexpectedly", item.id)
@@ -262,12 +284,14 @@ class _ChunkRun:
                     self._put_off += 1
                 else:
                     outcomes.append((one.ordinal, _failure(error)))
-        return outcomes + list(zip(ordinals, scorer.score(embedded), strict=True))
+        with trace.span("score", images=len(embedded)):
+            return outcomes + list(zip(ordinals, scorer.score(embedded), strict=True))
 
     def _flush(self, left: int) -> bool:
         """Write what there is; close the chunk when nothing is left. False: the lease is no longer ours."""
         outcomes, self._outcomes = self._outcomes, []
-        written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
+        with trace.span("write", images=len(outcomes)):
+            written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
         if not written.held:
             log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
             return False
@@ -304,6 +328,10 @@ def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
 
     for future in futures:
         future.add_done_callback(one_done)
+
+
+def _no_image(name: str | None) -> ItemError:
+    return ItemError(f"the item has no image named {name!r}")
 
 
 def _failure(error: Exception) -> Outcome:

@@ -6,13 +6,15 @@ import logging
 import os
 import signal
 import threading
+from pathlib import Path
 
 from ..integrations.broker import Sender, connect_redis
 from ..integrations.job_store import JobStore
 from ..integrations.model_identity import names_one_model, settings_model_id
-from ..schemas.errors import ScorerError
+from ..schemas.errors import ConfigError, ScorerError
 from ..schemas.jobs import WorkerInfo
 from ..schemas.settings import Settings
+from . import trace
 from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
@@ -42,6 +44,9 @@ class Runtime:
     Args:
         settings: the worker's settings.
         encoder: the loaded model.
+
+    Raises:
+        ConfigError: a setting cannot be used.
     """
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
@@ -64,6 +69,9 @@ class Runtime:
             lease_s=settings.lease_s,
         )
         batch_size = settings.batch_size or find_batch_size(encoder)
+        encoder.tune(batch_size)
+        if settings.trace:
+            _start_trace(settings.trace)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
         self._store = _vector_store(settings)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
@@ -126,6 +134,7 @@ class Runtime:
         self._fetcher.close()
         self._store.close()
         self._sender.close()
+        trace.stop()
 
     def _hint(self, ref: ChunkRef, queue: str) -> None:
         self._sender.score_chunk(ref.job_id, ref.chunk, queue)
@@ -149,6 +158,14 @@ def _vector_store(settings: Settings) -> EmbeddingStore:
         "no vectors are stored: %s may change on the hub; set PRELABEL_REVISION to one of its commits", settings.model
     )
     return NoStore()
+
+
+def _start_trace(path: Path) -> None:
+    try:
+        trace.start(path)
+    except OSError as error:
+        raise ConfigError(f"PRELABEL_TRACE={path} cannot be written: {error.strerror or error}") from None
+    log.info("writing a trace of the pipeline to %s: open it in https://ui.perfetto.dev", path)
 
 
 def _stop_loudly(error: ScorerError) -> None:

@@ -55,8 +55,18 @@ def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: f
     Returns:
         `(n_images, n_labels)` float32.
     """
-    result: Floats = normalise(images) @ texts.T * np.float32(logit_scale) + np.float32(logit_bias)
-    return result
+    squares = np.einsum("ij,ij->i", images, images)
+    if not ((squares > _LEAST_SQUARE) & (squares < _MOST_SQUARE)).all():
+        images, squares = normalise(images), np.ones_like(squares)
+    logits: Floats = images @ texts.T
+    # Not the images but their products are brought to length: of these there are fewer.
+    logits *= (np.float32(logit_scale) / np.sqrt(squares))[:, np.newaxis]
+    logits += np.float32(logit_bias)
+    return logits
+
+
+_LEAST_SQUARE, _MOST_SQUARE = np.float32(1e-20), np.float32(1e20)
+"""Between these a sum of float32 squares is as good as its terms."""
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
