@@ -10,6 +10,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..schemas.errors import OutOfMemory, ScorerError
+from . import metrics
 from .scorer import Encoder, Pixels, Vectors
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class _Waiting(NamedTuple):
     order: int
     pixels: Pixels | None
     future: Future[Vectors]
+    since: float
 
 
 class Engine:
@@ -68,7 +71,7 @@ class Engine:
         if self._broken:
             future.set_exception(self._broken)
         else:
-            self._waiting.put(_Waiting(0 if urgent else 1, next(self._order), pixels, future))
+            self._waiting.put(_Waiting(0 if urgent else 1, next(self._order), pixels, future, time.perf_counter()))
         return future
 
     @property
@@ -78,7 +81,7 @@ class Engine:
 
     def close(self) -> None:
         """Finish what waits, then end the thread."""
-        self._waiting.put(_Waiting(2, next(self._order), None, Future()))
+        self._waiting.put(_Waiting(2, next(self._order), None, Future(), 0.0))
         self._thread.join()
 
     def _run(self) -> None:
@@ -91,6 +94,9 @@ class Engine:
             # Nobody waits for a cancelled future.
             wanted = [w for w in batch if w.pixels is not None and w.future.set_running_or_notify_cancel()]
             if wanted:
+                now = time.perf_counter()
+                for waiting in wanted:
+                    metrics.observe("wait", now - waiting.since)
                 self._forward(wanted)
 
     def _forward(self, batch: list[_Waiting]) -> None:
@@ -99,7 +105,9 @@ class Engine:
                 waiting.future.set_exception(self._broken)
             return
         try:
-            vectors = self.encoder.encode_images(np.stack([w.pixels for w in batch if w.pixels is not None]))
+            with metrics.timed("forward"):
+                vectors = self.encoder.encode_images(np.stack([w.pixels for w in batch if w.pixels is not None]))
+            metrics.batch_images.observe(len(batch))
         except OutOfMemory as error:
             self._split(batch, error)
         except Exception as error:  # whatever it is, the futures must learn of it

@@ -15,6 +15,7 @@ from .decode_fast import decode_pixels
 from .embeddings import EmbeddingStore, content_key, stamp_key, vector_space
 from .engine import Engine
 from .fetch_base import Known
+from .metrics import timed
 from .scorer import Vectors
 
 _URGENT_FETCHES = 8
@@ -114,7 +115,8 @@ class ImageThreads:
             return found is not None
 
         found = None
-        data = self._fetch(image, known)
+        with timed("fetch"):
+            data = self._fetch(image, known)
         if data is None and found is not None:
             return found
         assert data is not None  # noqa: S101  # nothing was found
@@ -124,7 +126,7 @@ class ImageThreads:
         key = content_key(self._space, data, image.region)
         found = self._stored(key)
         if found is None:
-            with self._decoding:
+            with self._decoding, timed("decode"):
                 decoded = decode_pixels(data, max_pixels=self._max_pixels, region=image.region, exact=self._exact)
                 pixels = self._engine.encoder.prepare(decoded)
             found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent))
