@@ -23,6 +23,7 @@ from ..schemas.wire import first_problem
 from .broker import Patience, Sender, connect_redis
 from .chunks import absolute_item, make_chunks, retry_batches
 from .job_store import JobStore
+from .queue_state import QueueState, queue_states
 from .recent import newest
 from .rescore import model_of, stored_items
 
@@ -45,7 +46,8 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or get_settings()
-        self.store = JobStore(connect_redis(self.settings, stubborn=False), self.settings.job_ttl_s)
+        self._redis = connect_redis(self.settings, stubborn=False)
+        self.store = JobStore(self._redis, self.settings.job_ttl_s)
         self.sender = Sender(self.settings)
         self.patiently = Patience(self.settings)
 
@@ -208,6 +210,10 @@ class Client:
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""
         return self.patiently(lambda: self.store.queues())
+
+    def queue_states(self) -> dict[str, QueueState]:
+        """Length of each queue, and how long its oldest work has waited."""
+        return self.patiently(lambda: queue_states(self._redis))
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""

@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     basic_auth_pass: SecretStr | None = Field(
         None, validation_alias=AliasChoices("basic_auth_pass", "BASIC_AUTH_PASS"), description="Its password"
     )
-    host: str = Field("127.0.0.1", description="Address the adapter listens on")
+    host: str = Field("127.0.0.1", description="Address the adapter and the workers' metrics listen on")
     port: int = Field(9090, ge=0, le=65535, description="Port the adapter listens on; 0 picks a free one")
     predict_wait_s: float = Field(
         3.0, ge=0, le=90, description="Seconds /predict waits for answers before it promises a push"
@@ -129,6 +129,18 @@ class Settings(BaseSettings):
         "INFO",
         validation_alias=AliasChoices("log_level", "PRELABEL_LOG_LEVEL", "LOG_LEVEL"),
         description="Log level",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people; json is one object a line, with the job and item as fields"
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of a worker's GET /metrics, or the next free one of 16 where it is taken; 0 is none",
+    )
+    claim_gpu: bool = Field(
+        False, description="Take a GPU of this host that no other worker has claimed; for workers started alike"
     )
 
     @field_validator("image_roots", mode="before")

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
-from . import trace
 from .decode_fast import decode_pixels
 from .embeddings import EmbeddingStore, content_key, stamp_key, vector_space
 from .engine import Engine
 from .fetch_base import Known
 from .host import usable_cpus
-from .scorer import Vectors
+from .scorer import Pixels, Vectors
+from .stages import stage
 
 _URGENT_FETCHES = 8
 _URGENT_DECODES = 2
@@ -24,16 +24,26 @@ _URGENT_DECODES = 2
 Fetch = Callable[[ImageRef, Known], bytes | None]
 
 
+Thumbnail = Callable[[Pixels], str]
+"""`Showcase.thumbnail`."""
+
+
+def _no_thumbnail(_: Pixels) -> str:
+    return ""
+
+
 class Embedded(NamedTuple):
     """An image's vector, at hand or on its way.
 
     Attributes:
         key: under which it is stored.
         vector: `(dim,)` float32, un-normalised.
+        thumbnail: see `Showcase.thumbnail`; empty for most.
     """
 
     key: bytes
     vector: Future[Vectors]
+    thumbnail: str = ""
 
     @classmethod
     def at_hand(cls, key: bytes, vector: Vectors) -> Embedded:
@@ -58,6 +68,7 @@ class ImageThreads:
         decodes: threads that may decode at once.
         preprocessing: "exact", "fast" or "scaled", see `decode_pixels`.
         urgent: whether images go to the front of the engine's queue.
+        thumbnail: makes one of a decoded image now and then.
     """
 
     def __init__(
@@ -71,6 +82,7 @@ class ImageThreads:
         decodes: int,
         preprocessing: str,
         urgent: bool,
+        thumbnail: Thumbnail = _no_thumbnail,
     ) -> None:
         self._engine = engine
         self._fetch = fetch
@@ -81,6 +93,7 @@ class ImageThreads:
         self._exact = preprocessing == "exact"
         self._scaled = preprocessing == "scaled"
         self._urgent = urgent
+        self._thumbnail = thumbnail
         self._decoding = threading.BoundedSemaphore(decodes)
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
 
@@ -109,7 +122,7 @@ class ImageThreads:
             return found is not None
 
         found = None
-        with trace.span("fetch"):
+        with stage("fetch"):
             data = self._fetch(image, known)
         if data is None and found is not None:
             return found
@@ -120,7 +133,7 @@ class ImageThreads:
         key = content_key(self._space, data, image.region)
         found = self._stored(key)
         if found is None:
-            with self._decoding, trace.span("decode"):
+            with self._decoding, stage("decode"):
                 decoded = decode_pixels(
                     data,
                     max_pixels=self._max_pixels,
@@ -129,7 +142,7 @@ class ImageThreads:
                     scaled=self._scaled,
                 )
                 pixels = self._engine.encoder.prepare(decoded)
-            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent))
+            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), self._thumbnail(decoded))
             found.vector.add_done_callback(lambda done: self._keep(key, done))
         if mark:
             self._store.remember({mark: key})
@@ -154,7 +167,9 @@ class ImageThreads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def bulk_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings) -> ImageThreads:
+def bulk_threads(
+    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail
+) -> ImageThreads:
     """The threads for bulk chunks."""
     return ImageThreads(
         engine,
@@ -165,10 +180,13 @@ def bulk_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: 
         decodes=settings.decode_threads or usable_cpus(),
         preprocessing=settings.preprocessing,
         urgent=False,
+        thumbnail=thumbnail,
     )
 
 
-def urgent_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings) -> ImageThreads:
+def urgent_threads(
+    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail
+) -> ImageThreads:
     """Threads of their own for interactive chunks: slow bulk downloads must not hold them up."""
     return ImageThreads(
         engine,
@@ -179,4 +197,5 @@ def urgent_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings
         decodes=_URGENT_DECODES,
         preprocessing=settings.preprocessing,
         urgent=True,
+        thumbnail=thumbnail,
     )

@@ -24,14 +24,16 @@ from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientErr
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
-from . import trace
+from . import metrics, trace
 from .engine import Engine
 from .gate import Gate
 from .image_threads import Embedded, ImageThreads
 from .job_scorers import JobScorer, JobScorers
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Lease, Ledger, Refusal
+from .logs import log_about
 from .scorer import Vectors
+from .stages import stage
 from .sweeper import Hint
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,12 @@ class Pipeline:
         """
         if self.stopping.is_set():
             return  # it stays in the ledger; another worker's sweeper sends it again
+        with log_about(job=ref.job_id, chunk=ref.chunk):
+            begun = time.monotonic()
+            self._run(ref, urgent=urgent)
+            log.debug("job %s chunk %d took %.3f s", *ref, time.monotonic() - begun)
+
+    def _run(self, ref: ChunkRef, *, urgent: bool) -> None:
         with self.gate.together(urgent=urgent):
             lease = self.ledger.claim(ref)
             if isinstance(lease, Lease):
@@ -162,7 +170,9 @@ class _ChunkRun:
             return self._fail_all(type(error).__name__, _message(error))
         if self._lease.spec.stored_only:
             return self._score_stored(scorer)
-        tasks = [self._threads.run(partial(self._embed, scorer, ordinal, item)) for ordinal, item in self._lease.pairs]
+        tasks = [
+            self._threads.run(partial(self._embed_item, scorer, ordinal, item)) for ordinal, item in self._lease.pairs
+        ]
         try:
             return self._collect(scorer, len(tasks))
         finally:
@@ -193,6 +203,9 @@ class _ChunkRun:
                 gone = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
                 return _Ready(ordinal, item, {}, gone)
         return _Ready(ordinal, item, found)
+    def _embed_item(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
+        with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
+            self._embed(scorer, ordinal, item)
 
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
@@ -209,6 +222,8 @@ class _ChunkRun:
         except Exception as error:
             if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
                 log.exception("item %s failed unexpectedly", item.id)
+            else:
+                log.info("item %s is not scored: %s", item.id, error)
             self._ready.put(_Ready(ordinal, item, {}, error))
         else:
             _when_all(
@@ -284,8 +299,9 @@ class _ChunkRun:
                     self._put_off += 1
                 else:
                     outcomes.append((one.ordinal, _failure(error)))
-        with trace.span("score", images=len(embedded)):
-            return outcomes + list(zip(ordinals, scorer.score(embedded), strict=True))
+        with stage("score", len(embedded)):
+            scored = scorer.score(embedded)
+        return outcomes + list(zip(ordinals, scored, strict=True))
 
     def _flush(self, left: int) -> bool:
         """Write what there is; close the chunk when nothing is left. False: the lease is no longer ours."""
@@ -295,6 +311,7 @@ class _ChunkRun:
         if not written.held:
             log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
             return False
+        metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
         if written.push_ready and outcomes:
             self._pipeline.push(self._lease.ref.job_id)
         return True

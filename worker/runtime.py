@@ -6,15 +6,19 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from ..integrations.broker import Sender, connect_redis
 from ..integrations.job_store import JobStore
 from ..integrations.model_identity import names_one_model, settings_model_id
+from ..integrations.queue_metrics import Queues
+from ..integrations.queue_state import queue_states
 from ..schemas.errors import ConfigError, ScorerError
 from ..schemas.jobs import WorkerInfo
+from ..schemas.package import package_version
 from ..schemas.settings import Settings
-from . import trace
+from . import metrics, trace
 from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
@@ -28,6 +32,7 @@ from .pipeline import Pipeline
 from .processes import WORKER_NAME_VARIABLE, new_worker_name
 from .pushing import JobPusher
 from .scorer import Encoder
+from .showing import Showcase
 from .sweeper import Sweeper
 from .texts import TextVectors
 from .warmup import find_batch_size
@@ -75,11 +80,15 @@ class Runtime:
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
         self._store = _vector_store(settings)
         self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
+        showcase = Showcase(redis)
+        images = metrics.CountingStore(self._store, "images")
         self._pipeline = Pipeline(
             engine=self._engine,
-            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, self._store)),
-            bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, self._store, settings),
-            urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, self._store, settings),
+            scorers=JobScorers(
+                encoder, TextVectors(encoder, settings.text_cache, metrics.CountingStore(self._store, "texts"))
+            ),
+            bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
+            urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
             ledger=self._ledger,
             keeper=self._keeper,
             hint=self._hint,
@@ -90,6 +99,9 @@ class Runtime:
         )
         self._pusher = JobPusher(store, redis, settings)
         self._deadline: threading.Timer | None = None
+        self._redis = redis
+        self._info = info
+        self._stop_metrics: Callable[[], None] = lambda: None
 
     def describe(self) -> str:
         """Model, device and batch size, for people."""
@@ -100,6 +112,22 @@ class Runtime:
         """Become visible and begin to renew leases and sweep."""
         self._keeper.start()
         self._sweeper.start()
+        if self.settings.metrics_port:
+            self._serve_metrics()
+
+    def _serve_metrics(self) -> None:
+        encoder = self._engine.encoder
+        info = self._info
+        metrics.worker_info.labels(info.name, info.model, info.device, info.dtype, package_version()).set(1)
+        metrics.batch_limit.set_function(lambda: self._engine.batch_size)
+        served = metrics.serve(
+            self.settings.host,
+            self.settings.metrics_port,
+            [Queues(lambda: queue_states(self._redis)), metrics.DeviceMemory(encoder.device_memory)],
+        )
+        if served:
+            port, self._stop_metrics = served
+            log.info("metrics at http://%s:%d/metrics", self.settings.host, port)
 
     @property
     def broken(self) -> bool:
@@ -126,6 +154,7 @@ class Runtime:
         if self._deadline:
             self._deadline.cancel()
         self._pipeline.stopping.set()
+        self._stop_metrics()
         self._pipeline.bulk.close()
         self._pipeline.urgent.close()
         self._sweeper.stop()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
@@ -15,6 +14,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import PrelabelError, Settings
+from ...schemas.package import package_version
 from ..page.routes import page_router
 from .bodies import PredictBody, SetupBody, WebhookBody
 from .metrics import Metrics
@@ -45,7 +45,7 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     predictor = Predictor(settings, client, read, model, metrics)
     app = FastAPI(
         title="prelabel",
-        version=_version(),
+        version=package_version(),
         summary="Label Studio ML backend: zero-shot image pre-labels from a queue",
     )
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
@@ -104,10 +104,3 @@ def _created(predictor: Predictor, body: WebhookBody) -> None:
         log.warning("%s are not queued: %s", name, error)
     except Exception:  # nobody waits for the outcome, so it must be seen here
         log.exception("%s are not queued", name)
-
-
-def _version() -> str:
-    try:
-        return version("prelabel")
-    except PackageNotFoundError:
-        return "0"

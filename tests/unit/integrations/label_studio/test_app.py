@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from prelabel.integrations.label_studio.app import create_app
+from prelabel.integrations.queue_state import QueueState
 from prelabel.schemas import (
     Answer,
     BrokerUnavailable,
@@ -87,6 +88,12 @@ class FakeClient:
         if self.error:
             raise self.error
         return {"interactive": 1, "bulk": 7}
+
+    def queue_states(self):
+        return {queue: QueueState(depth, 2.5 * depth) for queue, depth in self.queues().items()}
+
+    def workers(self):
+        return ["one"]
 
 
 @pytest.fixture
@@ -386,6 +393,8 @@ def test_metrics(http, client):
     assert 'prelabel_predict_tasks_total{outcome="deferred"} 1.0' in text
     assert "prelabel_predict_wait_seconds_count 1.0" in text
     assert 'prelabel_queue_depth{queue="bulk"} 7.0' in text
+    assert 'prelabel_queue_oldest_seconds{queue="bulk"} 17.5' in text
+    assert "prelabel_workers 1.0" in text
     assert "prelabel_broker_up 1.0" in text
 
 
