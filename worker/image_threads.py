@@ -6,16 +6,21 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from ..schemas.errors import ItemError
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
+from .decode import crop, decode
 from .decode_fast import decode_pixels
 from .embeddings import EmbeddingStore, content_key, stamp_key, vector_space
 from .engine import Engine
 from .fetch_base import Known
-from .scorer import Vectors
+from .scorer import Pixels, Vectors
 
 _URGENT_FETCHES = 8
 _URGENT_DECODES = 2
@@ -41,6 +46,23 @@ class Embedded(NamedTuple):
         done: Future[Vectors] = Future()
         done.set_result(vector)
         return cls(key, done)
+
+
+@dataclass(slots=True)
+class LastFile:
+    """The file an item's last image came from: the next ones are often other regions of it.
+
+    Attributes:
+        uri: its address.
+        content: its bytes.
+        mark: its store's mark for that content.
+        picture: it decoded, once a region of it was needed.
+    """
+
+    uri: str = ""
+    content: bytes = b""
+    mark: str | None = None
+    picture: Image.Image | None = None
 
 
 class ImageThreads:
@@ -87,12 +109,13 @@ class ImageThreads:
         """Run `work`, which calls `embed`, on one of the threads."""
         return self._pool.submit(work)
 
-    def embed(self, image: ImageRef, *, stored_only: bool = False) -> Embedded:
+    def embed(self, image: ImageRef, *, stored_only: bool = False, last: LastFile | None = None) -> Embedded:
         """On one of the threads: the embedding of an image, from the store where it is there.
 
         Args:
             image: what to embed.
             stored_only: never fetch.
+            last: the file of the image before it, which is not fetched and decoded again; is changed.
 
         Raises:
             ItemError: the image can never be scored, or is not stored.
@@ -104,34 +127,47 @@ class ImageThreads:
                 return found
         if stored_only:
             raise ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
-        mark: bytes | None = None
+        last = last or LastFile()
+        found = None
+        mark: str | None = None
 
         def known(text: str) -> bool:
             nonlocal mark, found
-            mark = stamp_key(self._space, image.uri, text, image.region)
-            key = self._store.lookup([mark]).get(mark)
+            mark = text
+            stamp = stamp_key(self._space, image.uri, text, image.region)
+            key = self._store.lookup([stamp]).get(stamp)
             found = self._stored(key) if key else None
             return found is not None
 
-        found = None
-        data = self._fetch(image, known)
-        if data is None and found is not None:
-            return found
-        assert data is not None  # noqa: S101  # nothing was found
-        return self._embed(image, data, mark)
+        if last.uri == image.uri:
+            if last.mark and known(last.mark) and found:
+                return found
+        else:
+            data = self._fetch(image, known)
+            if data is None and found is not None:
+                return found
+            assert data is not None  # noqa: S101  # nothing was found
+            last.uri, last.content, last.mark, last.picture = image.uri, data, mark, None
+        return self._embed(image, last)
 
-    def _embed(self, image: ImageRef, data: bytes, mark: bytes | None) -> Embedded:
-        key = content_key(self._space, data, image.region)
+    def _embed(self, image: ImageRef, file: LastFile) -> Embedded:
+        key = content_key(self._space, file.content, image.region)
         found = self._stored(key)
         if found is None:
             with self._decoding:
-                decoded = decode_pixels(data, max_pixels=self._max_pixels, region=image.region, exact=self._exact)
-                pixels = self._engine.encoder.prepare(decoded)
+                pixels = self._engine.encoder.prepare(self._decode(image, file))
             found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent))
             found.vector.add_done_callback(lambda done: self._keep(key, done))
-        if mark:
-            self._store.remember({mark: key})
+        if file.mark:
+            self._store.remember({stamp_key(self._space, image.uri, file.mark, image.region): key})
         return found
+
+    def _decode(self, image: ImageRef, file: LastFile) -> Pixels:
+        if image.region is None:
+            return decode_pixels(file.content, max_pixels=self._max_pixels, exact=self._exact)
+        if file.picture is None:
+            file.picture = decode(file.content, max_pixels=self._max_pixels)
+        return np.array(crop(file.picture, image.region))
 
     def _stored(self, key: bytes) -> Embedded | None:
         vector = self._store.get([key]).get(key)

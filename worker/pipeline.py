@@ -21,13 +21,13 @@ import redis
 
 from ..integrations.broker import passes
 from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientError
-from ..schemas.items import ImageRef, Item
+from ..schemas.items import Item
 from ..schemas.jobs import Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from .engine import Engine
 from .gate import Gate
-from .image_threads import Embedded, ImageThreads
-from .job_scorers import JobScorer, JobScorers
+from .image_threads import Embedded, ImageThreads, LastFile
+from .job_scorers import JobScorer, JobScorers, Picture, Ready, picture
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Lease, Ledger, Refusal
 from .scorer import Vectors
@@ -131,7 +131,7 @@ class _Ready(NamedTuple):
 
     ordinal: int
     item: Item
-    embeddings: dict[ImageRef, Embedded]
+    embeddings: dict[Picture, Embedded]
     error: Exception | None = None
 
 
@@ -174,16 +174,24 @@ class _ChunkRun:
 
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
-        embeddings: dict[ImageRef, Embedded] = {}
+        embeddings: dict[Picture, Embedded] = {}
+        missing: ItemError | None = None
         try:
-            for name in scorer.images:
+            last = LastFile()
+            for image, optional in scorer.wanted(item):
                 if self._lost.is_set() or self._pipeline.stopping.is_set():
                     return
-                image = item.image(name)
-                if image is None:
-                    raise ItemError(f"the item has no image named {name!r}")
-                if image not in embeddings:
-                    embeddings[image] = self._threads.embed(image, stored_only=self._lease.spec.stored_only)
+                try:
+                    found = self._threads.embed(image, stored_only=self._lease.spec.stored_only, last=last)
+                except ItemError as error:
+                    if not optional:
+                        raise
+                    log.info("item %s is scored without one of its images: %s", item.id, error)
+                    missing = missing or error
+                else:
+                    embeddings[picture(image)] = found
+            if missing and not embeddings:
+                raise missing
         except Exception as error:
             if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
                 log.exception("item %s failed unexpectedly", item.id)
@@ -244,16 +252,14 @@ class _ChunkRun:
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
         outcomes: list[tuple[int, Outcome]] = []
         ordinals: list[int] = []
-        embedded: list[list[Embedded]] = []
+        embedded: list[Ready] = []
         for one in ready:
             try:
                 if one.error:
                     raise one.error
-                images = [one.item.image(name) for name in scorer.images]
-                found = [one.embeddings[image] for image in images if image]
-                for image in found:
+                for image in one.embeddings.values():
                     image.vector.result()  # raises what went wrong
-                embedded.append(found)
+                embedded.append(Ready(one.item, one.embeddings))
                 ordinals.append(one.ordinal)
             except Exception as error:
                 if isinstance(error, ScorerError) and self._pipeline.engine.broken:

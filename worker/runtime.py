@@ -16,7 +16,6 @@ from ..schemas.settings import Settings
 from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
-from .fetch_web import Authorize
 from .gate import Gate
 from .image_threads import bulk_threads, urgent_threads
 from .job_scorers import JobScorers
@@ -66,7 +65,7 @@ class Runtime:
         batch_size = settings.batch_size or find_batch_size(encoder)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
         self._store = _vector_store(settings)
-        self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
+        self._fetcher = make_fetcher(settings)
         self._pipeline = Pipeline(
             engine=self._engine,
             scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, self._store)),
@@ -156,12 +155,11 @@ def _stop_loudly(error: ScorerError) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def label_studio_headers(settings: Settings) -> Authorize | None:
-    """What identifies us to Label Studio when an image is fetched from there; None when it is not set up."""
+def make_fetcher(settings: Settings) -> Fetcher:
+    """A fetcher that identifies itself to Label Studio where that is set up."""
     if not settings.label_studio_url or not settings.label_studio_api_key:
-        return None
+        return Fetcher(settings)
     from ..integrations.label_studio.auth import LabelStudioAuth
 
     auth = LabelStudioAuth.from_settings(settings)
-    # Task data must not make us call Label Studio's API with our key: media alone gets it.
-    return lambda url: auth.headers() if auth.covers(url) else {}
+    return Fetcher(settings, auth.media_headers, auth.refused)
