@@ -110,6 +110,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("label_studio_api_key", "LABEL_STUDIO_API_KEY"),
         description="Personal access token or legacy token",
     )
+    s3_direct: bool = Field(
+        False,
+        description="Fetch s3:// images of Label Studio tasks with the workers' own AWS credentials, not through it",
+    )
     basic_auth_user: str | None = Field(
         None,
         validation_alias=AliasChoices("basic_auth_user", "BASIC_AUTH_USER"),

@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
+from .decode import crop, decode
 from .decode_fast import decode_pixels
 from .embeddings import EmbeddingStore, content_key, stamp_key, vector_space
 from .engine import Engine
@@ -51,6 +56,23 @@ class Embedded(NamedTuple):
         done: Future[Vectors] = Future()
         done.set_result(vector)
         return cls(key, done)
+
+
+@dataclass(slots=True)
+class LastFile:
+    """The file an item's last image came from: the next ones are often other regions of it.
+
+    Attributes:
+        uri: its address.
+        content: its bytes.
+        mark: its store's mark for that content.
+        picture: it decoded, once a region of it was needed.
+    """
+
+    uri: str = ""
+    content: bytes = b""
+    mark: str | None = None
+    picture: Image.Image | None = None
 
 
 class ImageThreads:
@@ -101,8 +123,12 @@ class ImageThreads:
         """Run `work`, which calls `embed`, on one of the threads."""
         return self._pool.submit(work)
 
-    def embed(self, image: ImageRef) -> Embedded:
+    def embed(self, image: ImageRef, *, last: LastFile | None = None) -> Embedded:
         """On one of the threads: the embedding of an image, from the store where it is there.
+
+        Args:
+            image: what to embed.
+            last: the file of the image before it, which is not fetched and decoded again; is changed.
 
         Raises:
             ItemError: the image can never be scored.
@@ -112,40 +138,41 @@ class ImageThreads:
             found = self._stored(bytes.fromhex(image.vector))
             if found:
                 return found
-        mark: bytes | None = None
+        last = last or LastFile()
+        found = None
+        mark: str | None = None
 
         def known(text: str) -> bool:
             nonlocal mark, found
-            mark = stamp_key(self._space, image.uri, text, image.region)
-            key = self._store.lookup([mark]).get(mark)
+            mark = text
+            stamp = stamp_key(self._space, image.uri, text, image.region)
+            key = self._store.lookup([stamp]).get(stamp)
             found = self._stored(key) if key else None
             return found is not None
 
-        found = None
-        with stage("fetch"):
-            data = self._fetch(image, known)
-        if data is None and found is not None:
-            return found
-        assert data is not None  # noqa: S101  # nothing was found
-        return self._embed(image, data, mark)
+        if last.uri == image.uri:
+            if last.mark and known(last.mark) and found:
+                return found
+        else:
+            with stage("fetch"):
+                data = self._fetch(image, known)
+            if data is None and found is not None:
+                return found
+            assert data is not None  # noqa: S101  # nothing was found
+            last.uri, last.content, last.mark, last.picture = image.uri, data, mark, None
+        return self._embed(image, last)
 
-    def _embed(self, image: ImageRef, data: bytes, mark: bytes | None) -> Embedded:
-        key = content_key(self._space, data, image.region)
+    def _embed(self, image: ImageRef, file: LastFile) -> Embedded:
+        key = content_key(self._space, file.content, image.region)
         found = self._stored(key)
         if found is None:
             with self._decoding, stage("decode"):
-                decoded = decode_pixels(
-                    data,
-                    max_pixels=self._max_pixels,
-                    region=image.region,
-                    exact=self._exact,
-                    scaled=self._scaled,
-                )
+                decoded = self._decode(image, file)
                 pixels = self._engine.encoder.prepare(decoded)
             found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), self._thumbnail(decoded))
             found.vector.add_done_callback(lambda done: self._keep(key, done))
-        if mark:
-            self._store.remember({mark: key})
+        if file.mark:
+            self._store.remember({stamp_key(self._space, image.uri, file.mark, image.region): key})
         return found
 
     def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, Embedded]:
@@ -153,6 +180,13 @@ class ImageThreads:
         keys = {image: bytes.fromhex(image.vector) for image in images if image.vector}
         vectors = self._store.get(list(keys.values()))
         return {image: Embedded.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
+
+    def _decode(self, image: ImageRef, file: LastFile) -> Pixels:
+        if image.region is None:
+            return decode_pixels(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)
+        if file.picture is None:
+            file.picture = decode(file.content, max_pixels=self._max_pixels)
+        return np.array(crop(file.picture, image.region))
 
     def _stored(self, key: bytes) -> Embedded | None:
         vector = self._store.get([key]).get(key)
@@ -168,7 +202,7 @@ class ImageThreads:
 
 
 def bulk_threads(
-    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail
+    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
 ) -> ImageThreads:
     """The threads for bulk chunks."""
     return ImageThreads(
@@ -185,7 +219,7 @@ def bulk_threads(
 
 
 def urgent_threads(
-    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail
+    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
 ) -> ImageThreads:
     """Threads of their own for interactive chunks: slow bulk downloads must not hold them up."""
     return ImageThreads(

@@ -22,7 +22,6 @@ from . import metrics, trace
 from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
-from .fetch_web import Authorize
 from .gate import Gate
 from .image_threads import bulk_threads, urgent_threads
 from .job_scorers import JobScorers
@@ -79,7 +78,7 @@ class Runtime:
             _start_trace(settings.trace)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
         self._store = _vector_store(settings)
-        self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
+        self._fetcher = make_fetcher(settings)
         showcase = Showcase(redis)
         images = metrics.CountingStore(self._store, "images")
         self._pipeline = Pipeline(
@@ -96,6 +95,7 @@ class Runtime:
             gate=Gate(),
             stopping=threading.Event(),
             item_retries=settings.item_retries,
+            show=showcase.show,
         )
         self._pusher = JobPusher(store, redis, settings)
         self._deadline: threading.Timer | None = None
@@ -202,12 +202,11 @@ def _stop_loudly(error: ScorerError) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def label_studio_headers(settings: Settings) -> Authorize | None:
-    """What identifies us to Label Studio when an image is fetched from there; None when it is not set up."""
+def make_fetcher(settings: Settings) -> Fetcher:
+    """A fetcher that identifies itself to Label Studio where that is set up."""
     if not settings.label_studio_url or not settings.label_studio_api_key:
-        return None
+        return Fetcher(settings)
     from ..integrations.label_studio.auth import LabelStudioAuth
 
     auth = LabelStudioAuth.from_settings(settings)
-    # Task data must not make us call Label Studio's API with our key: media alone gets it.
-    return lambda url: auth.headers() if auth.covers(url) else {}
+    return Fetcher(settings, auth.media_headers, auth.refused)

@@ -68,11 +68,11 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     async def setup(body: SetupBody) -> dict[str, str]:
         questions = read(body.label_config)
         if questions.config is None:
-            # An error would show in Label Studio without its text; the version does show.
+            # An error would show in Label Studio without its text. The version does show; the text is in its log.
             log.warning("project %s cannot be pre-labelled: %s", body.project, questions.problem)
-        else:
-            for name, reason in questions.config.skipped:
-                log.info("project %s: control %s is left to people: %s", body.project, name, reason)
+            return {"model_version": questions.version, "problem": questions.problem}
+        for name, reason in questions.config.skipped:
+            log.info("project %s: control %s is left to people: %s", body.project, name, reason)
         return {"model_version": questions.version}
 
     @app.post("/predict", summary="One entry per task; [] for what will be pushed later")

@@ -163,10 +163,9 @@ def _image(settings: Settings, reference: str | None) -> Iterator[Check]:
         return
     with needs("worker"):
         from ..decode import decode
-        from ..fetch import Fetcher
-        from ..runtime import label_studio_headers
+        from ..runtime import make_fetcher
     image = absolute_item(Item.of(reference)).images[0]
-    fetcher = Fetcher(settings, label_studio_headers(settings))
+    fetcher = make_fetcher(settings)
     try:
         decoded = decode(fetcher.fetch(image), max_pixels=settings.max_image_pixels)
     finally:

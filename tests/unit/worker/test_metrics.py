@@ -9,8 +9,8 @@ import pytest
 
 from prelabel.schemas import Answer, ItemFailure, Outcome
 from prelabel.worker import metrics
-from prelabel.worker.stages import stage
 from prelabel.worker.embeddings import NoStore
+from prelabel.worker.stages import stage
 
 GOOD = Outcome(model_version="m", answers=(Answer(control="c", rule="softmax", confidence=0.9),))
 
