@@ -184,7 +184,8 @@ class _ChunkRun:
                 try:
                     found = self._threads.embed(image, stored_only=self._lease.spec.stored_only, last=last)
                 except ItemError as error:
-                    if not optional:
+                    # A vector that was there and is gone is no fault of the image, whose answer would be missing.
+                    if not optional or (self._lease.spec.stored_only and image.vector):
                         raise
                     log.info("item %s is scored without one of its images: %s", item.id, error)
                     missing = missing or error
