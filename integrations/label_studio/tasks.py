@@ -44,8 +44,8 @@ class Page(NamedTuple):
 
 FIELDS = "id,data,updated_at,predictions_model_versions"
 
-REGION_FIELDS = f"{FIELDS},annotations,drafts,predictions"
-"""Where regions stand besides; ten times slower to list."""
+REGION_FIELDS = f"{FIELDS},annotations,drafts,predictions,result,model_version,was_cancelled,created_at"
+"""With what regions stand in, and their fields, which are named in the same list; ten times slower."""
 
 
 def fields_for(config: LabelConfig) -> str:
