@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test label-studio faults lint format bench clean
+.PHONY: setup demo demo-label-studio test label-studio browser faults lint format bench clean
 
 setup: $(VENV)/.installed
 
@@ -20,8 +20,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/prelabel demo
 
-test: setup lint label-studio
+demo-label-studio: setup
+	@$(BIN)/prelabel demo --label-studio
+
+test: setup lint label-studio browser
 	$(BIN)/python -m pytest
+
+# The browser test drives a Chromium: on Debian it is installed where we may; without one the test is skipped.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "installing chromium for the browser test" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no chromium here: the browser test is skipped"
 
 # A real Label Studio in an environment of its own below the user's cache folder; made once.
 label-studio: setup
