@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=["one", "batch", "model", "limit"], help="these peers alone")
     add_json(parser, "throughput")
     options = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         checkpoint = options.checkpoint

@@ -55,11 +55,12 @@ class JobScorer:
             )
             for i, texts in enumerate(self.texts)
         ]
+        answers = [answerer.many(rows) for answerer, rows in zip(self.answerers, logits, strict=True)]
         return [
             Outcome(
                 model_version=self.version,
                 vectors={name or "": image.key.hex() for name, image in zip(self.images, embedded[row], strict=True)},
-                answers=tuple(answer(rows[row]) for answer, rows in zip(self.answerers, logits, strict=True)),
+                answers=tuple(some[row] for some in answers),
             )
             for row in range(len(embedded))
         ]
