@@ -52,11 +52,24 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tables on the terminal, figures in build/bench/*.json. About an hour on two cores; each line runs alone, too.
+# PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
+PEERS ?= 2
+
 bench: setup
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.ledger_cost
-	$(BIN)/python -m benchmarks.memory --items 100000
+	$(BIN)/python -m benchmarks.throughput --size 640x480 1920x1080 4000x3000
+	$(BIN)/python -m benchmarks.throughput --checkpoint base --only limit --labels 20 --images 16 \
+	  --size 640x480 1920x1080 4000x3000 --json build/bench/throughput-limit.json
+	$(BIN)/python -m benchmarks.throughput --checkpoint base --images 8 --rounds 2 --peer-images $(PEERS) \
+	  --json build/bench/throughput-base.json
 	$(BIN)/python -m benchmarks.rescore
+	$(BIN)/python -m benchmarks.queue_cost
+	$(BIN)/python -m benchmarks.ledger_cost
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.worker_memory
+	$(BIN)/python -m benchmarks.pipeline_picture --svg build/bench/pipeline.svg
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
