@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test faults lint format bench clean
+.PHONY: setup demo test faults compose-test lint format bench clean
 
 setup: $(VENV)/.installed
 
@@ -28,6 +28,10 @@ N ?= 20000
 
 faults: setup
 	$(BIN)/python -m pytest tests/faults --fault-items $(N) --timeout 3600
+
+# Builds and starts docker-compose.yml with the engine of DOCKER_HOST; see tests/compose/test_engine.py.
+compose-test: setup
+	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose/test_engine.py -s
 
 lint: setup
 	$(BIN)/ruff check .

@@ -47,6 +47,7 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         version=package_version(),
         summary="Label Studio ML backend: zero-shot image pre-labels from a queue",
     )
+    app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
