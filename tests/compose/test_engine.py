@@ -1,11 +1,11 @@
 """`docker compose up` on a real container engine: built, started, and the demo's jobs run through it.
 
-`make compose-test` runs it. It takes the engine that DOCKER_HOST names (else the default one), and from the environment:
+`make compose-test` runs it, on the engine that DOCKER_HOST names (else the default one). From the environment it takes:
 
 - COMPOSE_TEST_OVERRIDE: a compose file more, for what the machine's builds need (a build network, a proxy);
 - every variable of .env.example, so PYTHON_IMAGE, REDIS_IMAGE, TORCH_INDEX, PROMETHEUS_IMAGE, … where registries are
   mirrored or cannot be reached;
-- COMPOSE_TEST_PROFILES: profiles whose images are there, comma-separated ("monitoring").
+- COMPOSE_TEST_SERVICES: more services whose images can be had, comma-separated ("prometheus").
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.schemas import JobState, Taxonomy
+from prelabel.schemas import ImageRef, Item, JobState, Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import TEMPLATE, accuracies, chapters, draw_pictures
@@ -34,7 +34,7 @@ from tests.conftest import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = "/opt/prelabel/lib/python3.11/site-packages/prelabel/worker/demo/siglip-shapes"
-PROFILES = [profile for profile in os.environ.get("COMPOSE_TEST_PROFILES", "").split(",") if profile]
+MORE = [service for service in os.environ.get("COMPOSE_TEST_SERVICES", "").split(",") if service]
 SECRETS = {
     name: secrets.token_hex(16)
     for name in ("REDIS_PASSWORD", "LABEL_STUDIO_API_KEY", "GRAFANA_PASSWORD", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
@@ -69,9 +69,8 @@ class Project:
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout_s: float = 600) -> str:
         """Run a compose command; its standard output."""
-        profiles = [word for profile in PROFILES for word in ("--profile", profile)]
         done = subprocess.run(
-            [*self._compose, "--project-name", self._project, *self._files, *profiles, *arguments],
+            [*self._compose, "--project-name", self._project, *self._files, *arguments],
             cwd=ROOT, env=self.environment, input=stdin, stdout=subprocess.PIPE, text=True, timeout=timeout_s,
         )  # fmt: skip
         assert done.returncode == 0, (arguments, done.stdout[-3000:])
@@ -117,7 +116,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
             parent.chmod(0o711)
     try:
         project("build", timeout_s=3000)
-        project("up", "--detach", timeout_s=300)
+        project("up", "--detach", "redis", "adapter", "worker", *MORE, timeout_s=300)
         for service in ("redis", "adapter", "worker"):
             assert eventually(lambda service=service: project.healthy(service), timeout_s=300), project("logs", service)
         yield project
@@ -132,12 +131,16 @@ def test_the_demos_jobs_come_back_right(up: Project) -> None:
         picture.path.chmod(0o644)
     client = up.client()
     for chapter in chapters(pictures):
-        job = client.submit([f"/images/{picture.path.name}" for picture in chapter.pictures], chapter.taxonomy)
+        items = [
+            Item(id=str(picture.path), images=(ImageRef(uri=f"/images/{picture.path.name}"),))
+            for picture in chapter.pictures
+        ]
+        job = client.submit(items, chapter.taxonomy)
         predictions = sorted(job.results(timeout=180), key=lambda prediction: prediction.ordinal)
         progress = job.progress()
         assert (progress.state, progress.failed) == (JobState.DONE, 0)
         for accuracy in accuracies(chapter, predictions):
-            print(f"{chapter.title}: {accuracy.name} {accuracy.overall:.3f}")
+            print(f"{chapter.name}: {accuracy}")
             assert accuracy.overall > 0.5
 
 
@@ -171,7 +174,7 @@ def test_queued_work_outlives_a_restart_of_redis_and_workers_can_be_scaled(up: P
     )
     up("restart", "redis")
     assert eventually(lambda: up.healthy("redis"), timeout_s=60)
-    up("up", "--detach", "--no-recreate", "--scale", "worker=2")
+    up("up", "--detach", "--no-recreate", "--scale", "worker=2", "worker")
     assert eventually(lambda: len(up.client().workers()) == 2, timeout_s=180)
     progress = job.wait(timeout=180)
     assert (progress.state, progress.failed) == (JobState.DONE, 0)
@@ -208,7 +211,7 @@ def test_nothing_that_is_logged_is_a_secret_and_everything_is_json(up: Project) 
     assert [line for line in lines if not line.startswith("{")] == []
 
 
-@pytest.mark.skipif("monitoring" not in PROFILES, reason="COMPOSE_TEST_PROFILES has no monitoring")
+@pytest.mark.skipif("prometheus" not in MORE, reason="COMPOSE_TEST_SERVICES has no prometheus")
 def test_prometheus_finds_every_worker_and_the_adapter(up: Project) -> None:
     def healthy() -> set[str]:
         url = f"http://127.0.0.1:{up.ports['PROMETHEUS_PORT']}/api/v1/targets"
