@@ -137,8 +137,16 @@ class LabelStudio:
     def hooks(self, method, query, body):
         return 200, self.webhooks
 
+    def list_projects(self, method, query, body):
+        return 200, {"count": len(self.projects), "results": list(self.projects.values())}
+
+    def version(self, method, query, body):
+        return 200, {"release": "1.23.2"}
+
 
 ROUTES = [
+    (r"/api/projects/", {"GET"}, "list_projects"),
+    (r"/api/version", {"GET"}, "version"),
     (r"/api/current-user/whoami", {"GET"}, "whoami"),
     (r"/api/projects/(\d+)/", {"GET", "PATCH"}, "project"),
     (r"/api/projects/(\d+)/import/predictions", {"POST"}, "bulk"),
