@@ -35,7 +35,7 @@ RUN /opt/prelabel/bin/pip install --no-deps /wheels/*.whl
 # ---- what runs: no compiler, no pip cache, no sources, no root
 FROM ${PYTHON_IMAGE} AS runtime
 ENV PATH=/opt/prelabel/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HF_HOME=/models PRELABEL_STATE_DIR=/state PRELABEL_HOST=0.0.0.0 PRELABEL_LOG_FORMAT=json
+    HF_HOME=/models PRELABEL_STATE_DIR=/state PRELABEL_HOST=0.0.0.0 PRELABEL_METRICS_PORT=9091 PRELABEL_LOG_FORMAT=json
 # /models and /state are volumes; a named volume takes over the owner that the folder has here.
 RUN useradd --create-home --uid 10001 prelabel \
  && install --directory --owner prelabel --group prelabel /models /state /images
@@ -44,7 +44,7 @@ USER prelabel
 
 FROM runtime AS adapter
 COPY --from=adapter-packages /opt/prelabel /opt/prelabel
-EXPOSE 9090
+EXPOSE 9090 9091
 CMD ["prelabel", "serve"]
 
 FROM ${PYTHON_IMAGE} AS worker-packages
@@ -61,7 +61,6 @@ RUN /opt/prelabel/bin/pip install --no-deps /wheels/*.whl
 
 FROM runtime AS worker
 COPY --from=worker-packages /opt/prelabel /opt/prelabel
-ENV PRELABEL_METRICS_PORT=9091
 EXPOSE 9091
 # The first SIGTERM lets the worker finish or hand back what it has (PRELABEL_GRACE_S).
 STOPSIGNAL SIGTERM

@@ -153,7 +153,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=65535,
-        description="Port of a worker's GET /metrics, or the next free one of 16 where it is taken; 0 is none",
+        description="Port of GET /metrics without authentication, of workers and adapter; 0 is none. Where it is "
+        "taken, by another worker of the host, say, the next free one of 16",
     )
     claim_gpu: bool = Field(
         False, description="Take a GPU of this host that no other worker has claimed; for workers started alike"

@@ -1,4 +1,4 @@
-"""What a worker counts, in Prometheus' text format, and the port it is read from.
+"""What a worker counts, for Prometheus.
 
 The numbers are kept by this process and start at 0 with it; Prometheus adds workers up and notices restarts. No label
 takes its values from outside (image names, jobs, labels), so the tables cannot grow.
@@ -6,12 +6,10 @@ takes its values from outside (image names, jobs, labels), so the tables cannot 
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -23,12 +21,7 @@ if TYPE_CHECKING:
     from .embeddings_base import Block
     from .scorer import Vectors
 
-log = logging.getLogger(__name__)
-
 Stage = Literal["fetch", "decode", "wait", "forward", "score", "push"]
-
-PORTS: Final = 16
-"""Ports tried, from the one set on, so that workers of one host can share a setting."""
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -166,37 +159,3 @@ class DeviceMemory(Collector):
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing is known before it is asked for."""
         return []
-
-
-def serve(host: str, port: int, collectors: Sequence[Collector] = ()) -> tuple[int, Callable[[], None]] | None:
-    """Answer `GET /metrics` from a thread of its own.
-
-    Args:
-        host: the address to listen on.
-        port: the first port to try; where another process has it the next ones are tried, `PORTS` in all.
-        collectors: are asked at every request, beside the counters.
-
-    Returns:
-        The port and what ends it; None when every port is taken: metrics are no reason for a worker not to work.
-    """
-    for candidate in range(port, min(port + PORTS, 65_536)):
-        try:
-            server: Any
-            server, thread = start_http_server(candidate, host, REGISTRY)
-        except OSError as error:
-            log.debug("metrics cannot be read from port %d: %s", candidate, error)
-            continue
-        for collector in collectors:
-            REGISTRY.register(collector)
-
-        def stop(server: Any = server, thread: Any = thread) -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-            for collector in collectors:
-                with contextlib.suppress(KeyError):
-                    REGISTRY.unregister(collector)
-
-        return candidate, stop
-    log.warning("no metrics: every port of %s from %d on is taken (PRELABEL_METRICS_PORT, PRELABEL_HOST)", host, port)
-    return None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..integrations.broker import Sender, connect_redis
 from ..integrations.job_store import JobStore
+from ..integrations.metrics_server import serve_metrics
 from ..integrations.model_identity import names_one_model, settings_model_id
 from ..integrations.queue_metrics import Queues
 from ..integrations.queue_state import queue_states
@@ -120,14 +121,11 @@ class Runtime:
         info = self._info
         metrics.worker_info.labels(info.name, info.model, info.device, info.dtype, package_version()).set(1)
         metrics.batch_limit.set_function(lambda: self._engine.batch_size)
-        served = metrics.serve(
-            self.settings.host,
-            self.settings.metrics_port,
-            [Queues(lambda: queue_states(self._redis)), metrics.DeviceMemory(encoder.device_memory)],
-        )
+        for collector in (Queues(lambda: queue_states(self._redis)), metrics.DeviceMemory(encoder.device_memory)):
+            metrics.REGISTRY.register(collector)
+        served = serve_metrics(metrics.REGISTRY, self.settings.host, self.settings.metrics_port)
         if served:
-            port, self._stop_metrics = served
-            log.info("metrics at http://%s:%d/metrics", self.settings.host, port)
+            self._stop_metrics = served[1]
 
     @property
     def broken(self) -> bool:

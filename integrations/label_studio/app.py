@@ -71,6 +71,7 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         lifespan=lifespan,
     )
     keys = _Keys(projects)
+    app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)

@@ -19,7 +19,7 @@ class Metrics:
     """The adapter's counters; one registry of its own per application."""
 
     def __init__(self, client: Client) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = self._registry = CollectorRegistry()
         self._requests = Counter(
             "prelabel_http_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
         )

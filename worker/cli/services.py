@@ -87,6 +87,7 @@ def serve(
             import uvicorn
 
             from ...integrations.label_studio.app import create_app
+            from ...integrations.metrics_server import serve_metrics
         from ...integrations.client import Client
         from ...integrations.model_identity import settings_model_id
         from ..logs import configure_logging
@@ -95,6 +96,8 @@ def serve(
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
         client = Client(settings.model_copy(update={"broker_wait_s": 0}))
         app = create_app(settings, client, model=settings_model_id(settings))
+        if settings.metrics_port:
+            serve_metrics(app.state.registry, settings.host, settings.metrics_port)
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 

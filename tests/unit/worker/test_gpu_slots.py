@@ -11,7 +11,10 @@ from contextlib import ExitStack
 import pytest
 
 from prelabel.schemas import ConfigError
+from prelabel.schemas.settings import load_settings
+from prelabel.worker import supervisor
 from prelabel.worker.gpu_slots import claimed_gpu
+from prelabel.worker.processes import EXIT_CONFIG
 
 
 @pytest.fixture
@@ -58,3 +61,21 @@ def test_no_gpu_is_told_with_what_to_do(tmp_path) -> None:
     (tmp_path / "dev").mkdir()
     with pytest.raises(ConfigError, match="NVIDIA Container Toolkit"), claimed_gpu(tmp_path / "s", tmp_path / "dev"):
         pass
+
+
+def test_the_supervisor_gives_its_worker_the_claimed_gpu_alone(tmp_path, devices, monkeypatch) -> None:
+    seen = []
+
+    def spawn(command, *, env, output):
+        seen.append(env["CUDA_VISIBLE_DEVICES"])
+        with claimed_gpu(tmp_path / "gpus", devices) as other:
+            assert other == 1  # the first is taken as long as the worker runs
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({EXIT_CONFIG})"])
+
+    monkeypatch.setattr(supervisor, "spawn", spawn)
+    monkeypatch.setattr(supervisor, "claimed_gpu", lambda folder: claimed_gpu(folder, devices))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(supervisor.Supervisor, "_free_leases", lambda *_: None)
+    settings = load_settings(claim_gpu=True, state_dir=tmp_path)
+    assert supervisor.Supervisor(settings).run() == EXIT_CONFIG
+    assert seen == ["0"]

@@ -6,7 +6,9 @@ import socket
 import urllib.request
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from prelabel.integrations.metrics_server import PORTS, serve_metrics
 from prelabel.schemas import Answer, ItemFailure, Outcome
 from prelabel.worker import metrics
 from prelabel.worker.embeddings import NoStore
@@ -61,9 +63,11 @@ def test_workers_of_one_host_share_a_setting_and_take_different_ports() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        port, stop = metrics.serve("127.0.0.1", taken, [metrics.DeviceMemory(lambda: {"total": 80})])
+        registry = CollectorRegistry()
+        registry.register(metrics.DeviceMemory(lambda: {"total": 80}))
+        port, stop = serve_metrics(registry, "127.0.0.1", taken)
         try:
-            assert taken < port < taken + metrics.PORTS
+            assert taken < port < taken + PORTS
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
             assert 'prelabel_device_memory_bytes{kind="total"} 80.0' in text
         finally:
@@ -73,5 +77,5 @@ def test_workers_of_one_host_share_a_setting_and_take_different_ports() -> None:
 
 
 def test_an_address_that_cannot_be_listened_on_is_a_warning_and_no_end(caplog) -> None:
-    assert metrics.serve("203.0.113.1", 9091) is None
+    assert serve_metrics(CollectorRegistry(), "203.0.113.1", 9091) is None
     assert "PRELABEL_METRICS_PORT" in caplog.text
