@@ -159,7 +159,8 @@ def _refusal(error: BaseException, settings: Settings) -> ConfigError | None:
     where, text = f"Redis at {shown_url(settings)}", _first_line(error)
     if isinstance(error, redis.exceptions.NoPermissionError):
         return ConfigError(
-            f"{where} does not let this user do that ({text}): give it the ACL rights that the documentation lists under Security model"
+            f"{where} does not let this user do that ({text}): give it the ACL rights that the documentation lists "
+            "(Security model, Redis)"
         )
     if isinstance(error, redis.exceptions.AuthenticationError):
         if "@" in settings.redis_url.get_secret_value():
