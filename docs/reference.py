@@ -21,20 +21,26 @@ from typer.main import get_command
 from prelabel.schemas.settings import DEFAULT_REVISION, Settings
 from prelabel.worker.cli import app
 
+# Names that are not there are passed over; settings that no group names come last.
 _GROUPS = {
     "Redis and jobs": ("redis_url", "broker_wait_s", "job_ttl_s", "lease_s", "item_retries", "grace_s"),
-    "Model": ("model", "revision", "device", "dtype", "batch_size", "preprocessing", "text_cache"),
-    "Worker threads and queues": ("bulk_chunks", "interactive_chunks", "fetch_threads", "decode_threads"),
+    "Model": ("model", "revision", "device", "dtype", "batch_size", "compile", "preprocessing", "text_cache"),
+    "Worker threads and queues": (
+        *("bulk_chunks", "interactive_chunks", "fetch_threads", "decode_threads", "cpu_threads", "claim_gpu"),
+    ),
     "Stored vectors": ("vector_store", "vector_store_dir", "vector_store_bytes"),
     "Images: what may be fetched": (
-        *("image_roots", "allow_hosts", "max_image_bytes", "max_image_pixels"),
+        *("image_roots", "allow_hosts", "s3_direct", "max_image_bytes", "max_image_pixels"),
         *("fetch_timeout_s", "fetch_attempts", "max_redirects"),
     ),
-    "Label Studio": ("label_studio_url", "label_studio_api_key"),
+    "Label Studio": (
+        *("label_studio_url", "label_studio_api_key", "webhook_secret", "reconcile_s", "old_predictions"),
+    ),
     "Adapter": (
         *("host", "port", "basic_auth_user", "basic_auth_pass"),
         *("predict_wait_s", "predict_wait_tasks", "max_body_bytes"),
     ),
+    "Logs and metrics": ("log_level", "log_format", "metrics_port", "trace"),
 }
 _REST = "Everything else"
 
