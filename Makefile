@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format bench dist release-check audit \
-	clean
+.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format docs bench dist release-check \
+	audit clean
 
 setup: $(VENV)/.installed
 
@@ -56,6 +56,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 # Tables on the terminal, figures in build/bench/*.json. About an hour on two cores; each line runs alone, too.
 # PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
@@ -112,4 +116,4 @@ audit: $(RELEASE)/tools/.installed $(CLEAN)/.installed
 	$(TOOLS)/pip-audit --path "$$($(CLEAN)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 clean:
-	rm -rf $(VENV) $(RELEASE) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(RELEASE) build dist site .pytest_cache .mypy_cache .ruff_cache *.egg-info
