@@ -18,12 +18,13 @@ from ...schemas.names import TO_VERIFY, ProjectKeys
 Delivery = tuple[int, str]
 """Task number and model version."""
 
-# KEYS: claims. ARGV: who, ms. Takes each that is free or ours already; returns 1 or 0 for each.
+# KEYS: claims. ARGV: who, ms, what else may be taken over. Takes each that is free or ours already; returns 1 or 0 for
+# each.
 _TAKE = """
 local taken = {}
 for i = 1, #KEYS do
   local holder = redis.call('GET', KEYS[i])
-  if holder and holder ~= ARGV[1] then
+  if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then
     taken[i] = 0
   else
     redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2])
@@ -33,12 +34,17 @@ end
 return taken
 """
 
-# KEYS: claims. ARGV: who, ms. Lets each that is ours go after that time.
+# KEYS: claims. ARGV: who, ms, who holds it from now on. Lets each that is ours go after that time.
 _LET_GO = """
 for i = 1, #KEYS do
-  if redis.call('GET', KEYS[i]) == ARGV[1] then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+  if redis.call('GET', KEYS[i]) == ARGV[1] then
+    if tonumber(ARGV[2]) > 0 then redis.call('SET', KEYS[i], ARGV[3], 'PX', ARGV[2]) else redis.call('DEL', KEYS[i]) end
+  end
 end
 """
+
+_PUSHED = "pushed"
+"""Holds a claim after a push: another push asks Label Studio what it has, and so needs not wait; /predict does not."""
 
 
 class Claims:
@@ -55,7 +61,9 @@ class Claims:
         self._take: Any = client.register_script(_TAKE)
         self._let_go: Any = client.register_script(_LET_GO)
 
-    def take(self, project: int, deliveries: Sequence[Delivery], who: str, for_s: float) -> list[bool]:
+    def take(
+        self, project: int, deliveries: Sequence[Delivery], who: str, for_s: float, *, to_push: bool = False
+    ) -> list[bool]:
         """Claim deliveries; which of them are ours now.
 
         Args:
@@ -63,17 +71,25 @@ class Claims:
             deliveries: what is to be delivered.
             who: one name for one deliverer; it may take again what it has.
             for_s: seconds after which the claim is void, should we die.
+            to_push: for a push, which may follow another one at once.
         """
         if not deliveries:
             return []
         keys = _keys(project, deliveries)
-        return [bool(one) for one in self._call(lambda: self._take(keys=keys, args=[who, int(for_s * 1000)]))]
+        return [
+            bool(one)
+            for one in self._call(
+                lambda: self._take(keys=keys, args=[who, int(for_s * 1000), _PUSHED if to_push else who])
+            )
+        ]
 
-    def let_go(self, project: int, deliveries: Sequence[Delivery], who: str, after_s: float = 0.0) -> None:
-        """Give up claims of ours, at once or when `after_s` have passed."""
+    def let_go(
+        self, project: int, deliveries: Sequence[Delivery], who: str, after_s: float = 0.0, *, pushed: bool = False
+    ) -> None:
+        """Give up claims of ours, at once or when `after_s` have passed; after a push, to other pushes at once."""
         if deliveries:
             keys = _keys(project, deliveries)
-            self._call(lambda: self._let_go(keys=keys, args=[who, int(after_s * 1000)]))
+            self._call(lambda: self._let_go(keys=keys, args=[who, int(after_s * 1000), _PUSHED if pushed else who]))
 
     def verify_later(self, project: int, deliveries: Sequence[Delivery], after_s: float) -> None:
         """Have it checked that somebody else's delivery has arrived."""

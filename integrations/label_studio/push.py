@@ -126,11 +126,11 @@ class Pusher:
         mine = self._claim(run, who)
         try:
             self._deliver(run, config, check_existing=check_existing)
-        except NotThere as error:
+        except NotThere:
             if self._project_is_there(target.project):
                 raise
             for ordinal in set(run.payloads) - run.pushed - run.skipped:
-                run.rejected[ordinal] = str(error)
+                run.rejected[ordinal] = f"Label Studio has no project {target.project} any more"
         # After any other failure the claims stay: what was stored is unknown until we, or whoever goes on, have looked.
         self._let_go(target.project, mine, who)
         return run.report()
@@ -140,7 +140,7 @@ class Pusher:
         deliveries = {ordinal: (int(one["task"]), str(one["model_version"])) for ordinal, one in run.payloads.items()}
         if self._claims is None:
             return []
-        taken = self._claims.take(run.target.project, list(deliveries.values()), who, CLAIM_S)
+        taken = self._claims.take(run.target.project, list(deliveries.values()), who, CLAIM_S, to_push=True)
         theirs = [ordinal for ordinal, is_ours in zip(deliveries, taken, strict=True) if not is_ours]
         run.skipped.update(theirs)
         self._claims.verify_later(run.target.project, [deliveries[ordinal] for ordinal in theirs], VERIFY_AFTER_S)
@@ -148,7 +148,7 @@ class Pusher:
 
     def _let_go(self, project: int, mine: Sequence[Delivery], who: str) -> None:
         if self._claims is not None:
-            self._claims.let_go(project, mine, who, AFTERGLOW_S)
+            self._claims.let_go(project, mine, who, AFTERGLOW_S, pushed=True)
 
     def _deliver(self, run: _Run, config: LabelConfig, *, check_existing: bool) -> None:
         open_ones = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]

@@ -25,6 +25,8 @@ _NUMBERS = 150
 _CUT_OFF = 500
 """Characters of a task's versions that Label Studio lists."""
 
+_NO_VERSION = "no prediction has this version"
+
 Filter = dict[str, Any]
 
 
@@ -98,7 +100,10 @@ def page(
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    query = {"filters": {"conjunction": "and", "items": list(filters)}, "ordering": [f"tasks:{order}"]}
+    items = list(filters)
+    if "predictions_model_versions" in fields and not any("model_versions" in one["filter"] for one in items):
+        items.append(without_version(_NO_VERSION))  # it lists the versions only when a filter asks for them
+    query = {"filters": {"conjunction": "and", "items": items}, "ordering": [f"tasks:{order}"]}
     params: dict[str, Any] = {
         "project": project,
         "page": 1,

@@ -12,6 +12,7 @@ from prelabel.integrations.label_studio.projects import Projects
 from prelabel.schemas import Priority
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.stack import Stack
+from tests.label_studio_server.images import CountingWeb
 from tests.label_studio_server.site import (
     SHAPES_CONFIG,
     LabelStudio,
@@ -26,13 +27,13 @@ MANY = 2000
 
 
 def test_retrieve_predictions_on_two_thousand_tasks_is_one_job_and_doubles_nothing(
-    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture], web: CountingWeb
 ) -> None:
     project = label_studio.make_project()
     connect_project(backend, project)
     # The tasks are older than the connection, as far as prelabel knows: nobody has asked for them yet.
     Projects(client).update(project, floor=10**9)
-    images = [inline(picture.path) for picture in pictures]
+    images = [web.url(f"good/{picture.path.name}") for picture in pictures]
     numbers = label_studio.import_tasks(project, [{"image": images[i % len(images)]} for i in range(MANY)])
 
     for _ in range(2):  # somebody is impatient

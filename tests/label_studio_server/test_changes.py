@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from random import Random
-
-import pytest
 
 from prelabel.integrations import Client
 from prelabel.integrations.label_studio.projects import Projects
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.stack import Stack
-from tests.faults.web import Web
+from tests.label_studio_server.images import CountingWeb
 from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, tasks_of, until
-
-
-class CountingWeb(Web):
-    """An image server that counts what it served."""
-
-    def __init__(self) -> None:
-        super().__init__(Random(0), refuse=0.0)
-        self.asked: list[str] = []
-
-    def refuses(self) -> bool:
-        self.asked.append("")
-        return super().refuses()
-
-
-@pytest.fixture
-def web(pictures: list[Picture]) -> Iterator[CountingWeb]:
-    made = CountingWeb()
-    made.serve(picture.path for picture in pictures)
-    yield made
-    made.close()
 
 
 def test_an_edited_taxonomy_is_scored_from_stored_vectors(

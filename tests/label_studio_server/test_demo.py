@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
@@ -93,3 +94,56 @@ def page(demo: Demo) -> Iterator[Any]:
         page.wait_for_load_state()
         yield page
         browser.close()
+
+
+def keep(page: Any, name: str, folder: Path) -> None:
+    """A picture of the page; with UPDATE_IMAGES=1 the one the README shows."""
+    page.screenshot(path=(PICTURES if os.environ.get("UPDATE_IMAGES") else folder) / name)
+
+
+def test_the_data_manager_shows_our_score(demo: Demo, page: Any, tmp_path: Path) -> None:
+    url = demo.told(r"project +(\S+)")
+    page.goto(url)
+    row = page.locator(".lsf-table-row").first
+    row.wait_for()
+    page.wait_for_function("document.querySelectorAll('.lsf-table-row img').length > 3")
+    project = re.search(r"/projects/(\d+)/", url)
+    assert project is not None
+    server = url.partition("/projects/")[0]
+    stored = page.request.get(f"{server}/api/predictions/?project={project.group(1)}").json()
+    lowest = min(stored, key=lambda prediction: prediction["score"])
+    cells = row.inner_text().split("\n")
+    assert any(cell.startswith(f"{lowest['score']:.4f}"[:5]) for cell in cells), cells
+    assert lowest["model_version"] in cells
+    keep(page, "label-studio-data-manager.png", tmp_path)
+
+
+def test_a_task_opens_with_the_predicted_choices_selected(demo: Demo, page: Any, tmp_path: Path) -> None:
+    url = demo.told(r"project +(\S+)")
+    server, _, rest = url.partition("/projects/")
+    project = int(rest.partition("/")[0])
+    stored = page.request.get(f"{server}/api/predictions/?project={project}").json()
+    one = max(stored, key=lambda prediction: prediction["score"])
+    predicted = {choice for entry in one["result"] for choice in entry["value"]["choices"]}
+    assert len(predicted) == 2, "a shape and a colour"
+    page.goto(f"{url}&task={one['task']}")
+    page.wait_for_selector(".ant-radio-input")
+    page.wait_for_function("document.querySelectorAll('.ant-radio-input:checked').length == 2")
+    checked = page.evaluate("[...document.querySelectorAll('.ant-radio-input:checked')].map(one => one.name)")
+    assert set(checked) == predicted
+    page.goto(f"{server}/projects/{project}/data?labeling=1")  # "Label All Tasks"
+    page.wait_for_function("document.querySelectorAll('.ant-radio-input:checked').length == 2")
+    page.wait_for_function("document.querySelector('canvas, img') !== null")
+    page.wait_for_timeout(2000)  # the picture is drawn
+    keep(page, "label-studio-labeling.png", tmp_path)
+
+
+def test_control_c_stops_everything(demo: Demo) -> None:
+    family = psutil.Process(demo.process.pid).children(recursive=True)
+    assert {"label-studio", "valkey-server"} <= {Path(part).name for one in family for part in one.cmdline()[:2]}
+    demo.process.send_signal(signal.SIGINT)
+    demo.process.wait(90)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    left = [path.name for path in demo.scratch.iterdir() if not path.name.startswith(("torchinductor", "playwright"))]
+    assert left == []

@@ -137,13 +137,13 @@ def _in_label_studio(seed: int) -> None:
                 stack.wait_until_ready(status.update)
                 status.update("importing pictures into Label Studio")
                 project = make_project(server, pictures)
-                for job in pre_label(stack, project, status.update):
+                for job in pre_label(stack, project.number, status.update):
                     status.stop()
                     follow(job, "pre-labelling")
                     _until_pushed(job)
                 status.stop()
                 table = Table(show_header=False, box=None)
-                table.add_row("project", f"{server.url}/projects/{project}/data")
+                table.add_row("project", project.url)
                 table.add_row("log in as", server.username)
                 table.add_row("password", server.password)
                 out.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -39,8 +39,18 @@ LABEL_CONFIG: Final = (
 )
 
 
-def make_project(server: LabelStudioServer, pictures: Sequence[Picture]) -> int:
-    """A new project with the pictures uploaded, as a person would by dropping files; returns its number.
+_SHOWN_COLUMNS = ("id", "data.image", "predictions_score", "predictions_model_versions", "total_annotations")
+
+
+class DemoProject(NamedTuple):
+    """The project, and its page in a browser: a table of the tasks with their scores, the least sure first."""
+
+    number: int
+    url: str
+
+
+def make_project(server: LabelStudioServer, pictures: Sequence[Picture]) -> DemoProject:
+    """A new project with the pictures uploaded, as a person would by dropping files.
 
     Raises:
         TransientError: Label Studio refuses it.
@@ -59,9 +69,26 @@ def make_project(server: LabelStudioServer, pictures: Sequence[Picture]) -> int:
                         for i, picture in enumerate(some)
                     }
                     http.post(f"/api/projects/{project}/import", files=files).raise_for_status()
+            view = http.post("/api/dm/views/", json={"project": project, "data": _view(http, project)})
+            view.raise_for_status()
+            tab = int(view.json()["id"])
     except httpx.HTTPError as error:
         raise TransientError(f"the demo's project cannot be made: {type(error).__name__} (log: {server.log})") from None
-    return project
+    return DemoProject(project, f"{server.url}/projects/{project}/data?tab={tab}")
+
+
+def _view(http: httpx.Client, project: int) -> dict[str, Any]:
+    columns = http.get("/api/dm/columns", params={"project": project}).raise_for_status().json()["columns"]
+    names = [f"{'data.' if one.get('parent') == 'data' else ''}{one['id']}" for one in columns if one["id"] != "data"]
+    hidden = [f"tasks:{name}" for name in names if name not in _SHOWN_COLUMNS]
+    return {
+        "title": "least sure first",
+        "type": "list",
+        "target": "tasks",
+        "hiddenColumns": {"explore": hidden, "labeling": hidden},
+        "ordering": ["tasks:predictions_score"],
+        "filters": {"conjunction": "and", "items": []},
+    }
 
 
 def pre_label(stack: Stack, project: int, tell: Callable[[str], None]) -> list[Job]:

@@ -174,7 +174,7 @@ def test_a_redirected_post_is_not_followed(label_studio, push):
 def test_a_project_that_is_gone_has_all_refused(push):
     report = push([predicted(0), predicted(1)], project=9)
     assert [ordinal for ordinal, _ in report.rejected] == [0, 1]
-    assert "has no project 9" in report.rejected[0][1]
+    assert "has no project 9 any more" in report.rejected[0][1]
 
 
 def test_a_push_says_how_long_label_studio_wants_to_be_left_alone(label_studio, push):
