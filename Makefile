@@ -73,6 +73,7 @@ bench: setup
 	  --json build/bench/throughput-base.json
 	$(BIN)/python -m benchmarks.rescore
 	$(BIN)/python -m benchmarks.queue_cost
+	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.ledger_cost
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json
