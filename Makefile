@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test faults compose-test lint format bench dist release-check audit clean
+.PHONY: setup demo test label-studio faults compose-test lint format bench dist release-check audit clean
 
 setup: $(VENV)/.installed
 
@@ -20,8 +20,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/prelabel demo
 
-test: setup lint
+test: setup lint label-studio
 	$(BIN)/python -m pytest
+
+# A real Label Studio in an environment of its own below the user's cache folder; made once.
+label-studio: setup
+	@$(BIN)/python -m prelabel.worker.label_studio_install
 
 # Items in a job. Larger jobs meet more faults, and longer ones.
 N ?= 20000

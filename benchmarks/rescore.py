@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from prelabel.worker.embeddings_base import read_ahead
 from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.scoring import pair_logits
 
@@ -45,7 +46,7 @@ def fill(store: DiskStore, flat: Path, count: int) -> list[bytes]:
 def rescore(store: DiskStore, keys: list[bytes], texts: NDArray[np.float32]) -> int:
     """Every stored vector's best label; returns how many there were."""
     done = 0
-    for block in store.blocks(keys, ROWS):
+    for block in read_ahead(store.blocks(keys, ROWS)):
         logits = pair_logits(block.vectors.astype(np.float32), texts, 112.0, -16.0)
         done += len(logits.argmax(axis=1))
     return done

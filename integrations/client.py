@@ -16,6 +16,7 @@ from ..schemas.errors import ConfigError, PrelabelError
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from ..schemas.predictions import Prediction
+from ..schemas.recent import Recent
 from ..schemas.settings import Settings, get_settings
 from ..schemas.taxonomy import Taxonomy
 from ..schemas.wire import first_problem
@@ -23,6 +24,7 @@ from .broker import Patience, Sender, connect_redis
 from .chunks import absolute_item, make_chunks, retry_batches
 from .job_store import JobStore
 from .queue_state import QueueState, queue_states
+from .recent import newest
 from .rescore import model_of, stored_items
 
 _BLOCK_MS = 500
@@ -216,6 +218,10 @@ class Client:
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""
         return self.patiently(lambda: self.store.workers())
+
+    def recent(self, limit: int = 24) -> list[Recent]:
+        """A sample of the last predictions of all jobs, newest first, with thumbnails."""
+        return self.patiently(lambda: newest(self.store.redis, limit))
 
     def ping(self) -> None:
         """Check that Redis answers.

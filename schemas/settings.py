@@ -47,10 +47,17 @@ class Settings(BaseSettings):
     bulk_chunks: int = Field(4, ge=1, le=64, description="Bulk chunks a worker has in flight")
     interactive_chunks: int = Field(8, ge=1, le=64, description="Interactive chunks a worker has in flight")
     fetch_threads: int = Field(16, ge=1, le=256, description="Threads that fetch images")
-    decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per CPU core")
-    preprocessing: Literal["fast", "exact"] = Field(
-        "fast", description="fast is within 2 of 255 of the model's own image processor, exact equals it to the bit"
+    decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per usable CPU")
+    cpu_threads: int = Field(0, ge=0, le=1024, description="CPU threads of a forward pass; 0 is one per usable core")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile for the image tower; auto tries it on cuda and keeps it where it is faster"
     )
+    preprocessing: Literal["scaled", "fast", "exact"] = Field(
+        "fast",
+        description="fast is within 2 of 255 of the model's own image processor, exact equals it to the bit, scaled "
+        "reads JPEGs of more than 2048 pixels a side at half the size or less, within 4 of 255",
+    )
+    trace: Path | None = Field(None, description="File a worker writes its stages to, in Chrome's trace format")
     text_cache: int = Field(20_000, ge=1, description="Labels whose text vectors a worker keeps in memory")
     vector_store: SecretStr = Field(
         SecretStr("disk"),
@@ -102,6 +109,10 @@ class Settings(BaseSettings):
         None,
         validation_alias=AliasChoices("label_studio_api_key", "LABEL_STUDIO_API_KEY"),
         description="Personal access token or legacy token",
+    )
+    s3_direct: bool = Field(
+        False,
+        description="Fetch s3:// images of Label Studio tasks with the workers' own AWS credentials, not through it",
     )
     basic_auth_user: str | None = Field(
         None,

@@ -134,6 +134,9 @@ class LabelStudio:
         project["model_version"] = project["model_version"] or body["title"]
         return 201, backend
 
+    def media(self, method, query, body, number):
+        return 200, {"an image of project": number}
+
     def hooks(self, method, query, body):
         return 200, self.webhooks
 
@@ -154,6 +157,7 @@ ROUTES = [
     (r"/api/tasks/", {"GET"}, "list_tasks"),
     (r"/api/ml/", {"GET", "POST"}, "ml"),
     (r"/api/ml/(\d+)", {"PATCH", "DELETE"}, "ml"),
+    (r"/data/upload/(\d+)/[^/]+", {"GET"}, "media"),
     (r"/api/webhooks/", {"GET"}, "hooks"),
 ]
 

@@ -6,7 +6,6 @@ takes its values from outside (image names, jobs, labels), so the tables cannot 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -73,22 +72,6 @@ for _outcome in ("answered", "failed", "quarantined"):  # series are there befor
     items.labels(_outcome)
 for _status in ("pushed", "skipped", "rejected", "put_off", "refused"):
     pushes.labels(_status)
-
-
-class timed:  # noqa: N801  # used like a function; a generator would cost twice as much, for each image
-    """What happens inside is one stage's work, if it succeeds."""
-
-    __slots__ = ("_begun", "_child")
-
-    def __init__(self, stage: Stage) -> None:
-        self._child = _stage_children[stage]
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._child.observe(time.perf_counter() - self._begun)
 
 
 def observe(stage: Stage, seconds: float) -> None:

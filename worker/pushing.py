@@ -23,6 +23,7 @@ from ..schemas.predictions import Prediction
 from ..schemas.settings import Settings
 from . import metrics
 from .logs import log_about
+from .stages import stage
 
 if TYPE_CHECKING:
     from ..integrations.label_studio.push import PushReport
@@ -137,7 +138,7 @@ class JobPusher:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
-                with metrics.timed("push"):
+                with stage("push", len(wanted)):
                     report = self._get_platform().push(target, wanted, check_existing=True)
             except TransientError as error:
                 metrics.pushes.labels("put_off").inc(len(wanted))

@@ -1,4 +1,4 @@
-"""The scorer protocol: `prepare` on CPU threads, `encode_*` on the device, logits from both.
+"""The scorer protocol: `prepare` on CPU threads, `start_images` and `encode_*` on the device, logits from both.
 
 `siglip.py` implements it with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
 """
@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,18 @@ Pixels = NDArray[np.uint8]
 
 Vectors = NDArray[np.float32]
 """Embeddings, un-normalised: `(n, dim)`."""
+
+
+class Memory(NamedTuple):
+    """Memory of the device, in bytes.
+
+    Attributes:
+        needed: what a piece of work took at its peak, beyond what the model itself holds.
+        free: what is left beside the model.
+    """
+
+    needed: int
+    free: int
 
 
 class Encoder(Protocol):
@@ -46,11 +58,30 @@ class Encoder(Protocol):
         ...
 
     def encode_images(self, batch: Pixels) -> Vectors:
-        """Embed `(n, height, width, 3)` prepared images. Called from one thread.
+        """Embed `(n, height, width, 3)` prepared images.
 
         Raises:
             OutOfMemory: the batch does not fit; a smaller one may.
         """
+        ...
+
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """Begin to embed prepared images; what is returned waits for the vectors, `(n, dim)`.
+
+        A device that works by itself has its next batch before the last one's vectors are back; a CPU is done when
+        this returns. Called from one thread; the wait may happen in another.
+
+        Raises:
+            OutOfMemory: as for `encode_images`.
+        """
+        ...
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """Do some work and tell what memory it took; None where that cannot be told."""
+        ...
+
+    def tune(self, batch_size: int) -> None:
+        """Make batches of this size faster if that can be done. Called once, before the first image."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -92,6 +123,19 @@ class ColourEncoder:
         """Mean colour of each image, and a constant."""
         means = batch.reshape(len(batch), -1, 3).mean(axis=1) / 127.5 - 1.0
         return np.asarray(np.concatenate([means, np.full((len(batch), 1), 0.1)], axis=1), dtype=np.float32)
+
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """At once."""
+        vectors = self.encode_images(np.stack(images))
+        return lambda: vectors
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """It takes next to none."""
+        work()
+        return None
+
+    def tune(self, batch_size: int) -> None:
+        """There is nothing to tune."""
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """The colour a text names, else one made from its hash."""

@@ -55,8 +55,18 @@ def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: f
     Returns:
         `(n_images, n_labels)` float32.
     """
-    result: Floats = normalise(images) @ texts.T * np.float32(logit_scale) + np.float32(logit_bias)
-    return result
+    squares = np.einsum("ij,ij->i", images, images)
+    if not ((squares > _LEAST_SQUARE) & (squares < _MOST_SQUARE)).all():
+        images, squares = normalise(images), np.ones_like(squares)
+    logits: Floats = images @ texts.T
+    # Not the images but their products are brought to length: of these there are fewer.
+    logits *= (np.float32(logit_scale) / np.sqrt(squares))[:, np.newaxis]
+    logits += np.float32(logit_bias)
+    return logits
+
+
+_LEAST_SQUARE, _MOST_SQUARE = np.float32(1e-20), np.float32(1e20)
+"""Between these a sum of float32 squares is as good as its terms."""
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,12 +122,12 @@ class Answerer:
         if taxonomy.is_tree:
             self._rule = "tree-sigmoid" if by_sigmoid else "tree-softmax"
 
-    def __call__(self, logits: NDArray[np.floating]) -> Answer:
+    def __call__(self, logits: NDArray[np.floating], index: int | None = None) -> Answer:
         """Answer from `(n_leaves,)` logits in the order of `taxonomy.leaves()`."""
         leaves = leaf_probabilities(logits, self.taxonomy)
         nodes = self._node_probabilities(leaves) if self.taxonomy.is_tree else {}
         if self.taxonomy.choice == "multiple":
-            chosen = [self._paths[i] for i in np.flatnonzero(leaves >= self._leaf_thresholds)]
+            chosen = self._over_threshold(leaves)
             confidence = min(leaves[self._leaf[path]] for path in chosen) if chosen else 1.0 - leaves.max()
         elif self.taxonomy.is_tree:
             chosen, confidence = self._descend(nodes)
@@ -127,11 +137,19 @@ class Answerer:
             confidence = leaves[best]
         return Answer(
             control=self._control,
+            index=index,
             rule=self._rule,
             paths=tuple(chosen),
             confidence=_short(confidence),
             scores=self._scores(logits, leaves, nodes, chosen),
         )
+
+    def _over_threshold(self, leaves: NDArray[np.float64]) -> list[LabelPath]:
+        """The labels that clear their thresholds, the likeliest `max_answers` of them, in the taxonomy's order."""
+        found = np.flatnonzero(leaves >= self._leaf_thresholds)
+        if self.taxonomy.max_answers is not None:
+            found = np.sort(found[np.argsort(-leaves[found], kind="stable")[: self.taxonomy.max_answers]])
+        return [self._paths[i] for i in found]
 
     def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[LabelPath, float]:
         """Every node's: a parent's is the sum (single) or the maximum (multiple) of its children's."""

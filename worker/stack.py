@@ -118,7 +118,7 @@ def local_stack(
             url = stack.enter_context(embedded_broker(directory / "broker", port=broker_port))
         else:
             Client(settings).ping()
-        adapter_port = settings.port or _free_port()
+        adapter_port = settings.port or free_port()
         pointed = load_settings(**{**settings.model_dump(), "redis_url": url, "port": adapter_port})
         running = Stack(
             redis_url=url,
@@ -148,7 +148,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

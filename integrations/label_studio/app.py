@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import PrelabelError, Settings
 from ...schemas.package import package_version
+from ..page.routes import page_router
 from .bodies import PredictBody, SetupBody, WebhookBody
 from .metrics import Metrics
 from .predict import Entry, Predictor
@@ -58,7 +59,8 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         where = ".".join(str(part) for part in problem["loc"])
         return JSONResponse({"detail": f"{where}: {problem['msg']}"}, status_code=422)
 
-    @app.get("/", summary="Same as /health")
+    app.include_router(page_router(settings, client))
+
     @app.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
     async def health() -> dict[str, str]:
         return {"status": "UP", "model_class": "prelabel"}
@@ -67,11 +69,11 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     async def setup(body: SetupBody) -> dict[str, str]:
         questions = read(body.label_config)
         if questions.config is None:
-            # An error would show in Label Studio without its text; the version does show.
+            # An error would show in Label Studio without its text. The version does show; the text is in its log.
             log.warning("project %s cannot be pre-labelled: %s", body.project, questions.problem)
-        else:
-            for name, reason in questions.config.skipped:
-                log.info("project %s: control %s is left to people: %s", body.project, name, reason)
+            return {"model_version": questions.version, "problem": questions.problem}
+        for name, reason in questions.config.skipped:
+            log.info("project %s: control %s is left to people: %s", body.project, name, reason)
         return {"model_version": questions.version}
 
     @app.post("/predict", summary="One entry per task; [] for what will be pushed later")

@@ -208,7 +208,7 @@ def _pre_label_all(
             if has_version(task, questions.version):
                 continue
             try:
-                item = item_from_task(task, questions.config, settings.label_studio_url)
+                item = item_from_task(task, questions.config, settings.label_studio_url, s3_direct=settings.s3_direct)
             except ItemError as error:
                 missing.append(f"task {task.get('id')}: {error}")
             else:

@@ -14,7 +14,6 @@ What Label Studio 1.23 does, and what follows:
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,13 +26,12 @@ from ...schemas import Prediction, PrelabelError, PushTarget, Settings, model_ve
 from ...schemas.label_config import LabelConfig
 from .api import LabelStudioAPI, summary
 from .convert import prediction_to_label_studio
+from .regions import OURS
 
 log = logging.getLogger(__name__)
 
 BULK_SIZE = 500
 """Predictions in one bulk request at most."""
-
-_OURS = re.compile(r"(?P<model>.+)\+tax\.[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,12 @@ class Pusher:
         if check_existing:
             run.skipped.update(self._stored(run, run.payloads))
         bulk = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
-        nested = {control.from_name for control in config.controls if control.nested}
-        if nested:
+        refused = {control.from_name for control in config.controls if not control.bulk}
+        if refused:
             single = [
                 ordinal
                 for ordinal in bulk
-                if any(entry["from_name"] in nested for entry in run.payloads[ordinal]["result"])
+                if any(entry["from_name"] in refused for entry in run.payloads[ordinal]["result"])
             ]
             bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]
         for start in range(0, len(bulk), BULK_SIZE):
@@ -218,7 +216,7 @@ class Pusher:
         `model_version`. It is moved from another version of ours, or from none, when `version` is what the
         project's label config asks for now; what people chose otherwise stays. Best effort: the predictions are stored.
         """
-        ours = _OURS.fullmatch(version)
+        ours = OURS.fullmatch(version)
         if ours is None or (project, version) in self._shown:
             return
         try:
@@ -228,7 +226,7 @@ class Pusher:
                 current = model_version(ours.group("model"), LabelConfig.parse(state.label_config or "").to_controls())
                 if current != version:
                     return
-                if shown != version and (not shown or _OURS.fullmatch(shown)):
+                if shown != version and (not shown or OURS.fullmatch(shown)):
                     self._api.sdk.projects.update(id=project, model_version=version)
         except PrelabelError as error:
             log.warning("project %s may not show %s yet: %s", project, version, error)

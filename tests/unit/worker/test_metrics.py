@@ -12,6 +12,7 @@ from prelabel.integrations.metrics_server import PORTS, serve_metrics
 from prelabel.schemas import Answer, ItemFailure, Outcome
 from prelabel.worker import metrics
 from prelabel.worker.embeddings import NoStore
+from prelabel.worker.stages import stage
 
 GOOD = Outcome(model_version="m", answers=(Answer(control="c", rule="softmax", confidence=0.9),))
 
@@ -50,9 +51,9 @@ def test_store_reads_are_hits_and_misses() -> None:
 
 def test_stages_that_fail_are_not_timed() -> None:
     before = value("prelabel_stage_seconds_count", stage="fetch")
-    with pytest.raises(OSError, match="gone"), metrics.timed("fetch"):
+    with pytest.raises(OSError, match="gone"), stage("fetch"):
         raise OSError("gone")
-    with metrics.timed("fetch"):
+    with stage("fetch"):
         pass
     assert value("prelabel_stage_seconds_count", stage="fetch") == before + 1
 

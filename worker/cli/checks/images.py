@@ -42,7 +42,7 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
         return
     task = found["tasks"][0]
     try:
-        item = item_from_task(task, questions.config, settings.label_studio_url)
+        item = item_from_task(task, questions.config, settings.label_studio_url, s3_direct=settings.s3_direct)
     except ItemError as error:
         yield Check("image", "fail", f"task {task.get('id')}: {error}", "correct the task's data or the label config")
         return
@@ -53,12 +53,11 @@ def _fetch(settings: Settings, images: Sequence[ImageRef]) -> Checks:
     try:
         with needs("worker"):
             from ...decode import decode
-            from ...fetch import Fetcher
-            from ...runtime import label_studio_headers
+            from ...runtime import make_fetcher
     except PrelabelError:
         yield Check("image", "warn", "what fetches images is not installed here", "run this where a worker runs")
         return
-    fetcher = Fetcher(settings, label_studio_headers(settings))
+    fetcher = make_fetcher(settings)
     try:
         for image in images:
             try:
