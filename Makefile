@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test label-studio faults compose-test lint format bench dist release-check audit clean
+.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format bench dist release-check audit \
+	clean
 
 setup: $(VENV)/.installed
 
@@ -20,8 +21,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/prelabel demo
 
-test: setup lint label-studio
+demo-label-studio: setup
+	@$(BIN)/prelabel demo --label-studio
+
+test: setup lint label-studio browser
 	$(BIN)/python -m pytest
+
+# The browser test drives a Chromium: on Debian it is installed where we may; without one the test is skipped.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "installing chromium for the browser test" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no chromium here: the browser test is skipped"
 
 # A real Label Studio in an environment of its own below the user's cache folder; made once.
 label-studio: setup
@@ -46,11 +57,24 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tables on the terminal, figures in build/bench/*.json. About an hour on two cores; each line runs alone, too.
+# PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
+PEERS ?= 2
+
 bench: setup
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.ledger_cost
-	$(BIN)/python -m benchmarks.memory --items 100000
+	$(BIN)/python -m benchmarks.throughput --size 640x480 1920x1080 4000x3000
+	$(BIN)/python -m benchmarks.throughput --checkpoint base --only limit --labels 20 --images 16 \
+	  --size 640x480 1920x1080 4000x3000 --json build/bench/throughput-limit.json
+	$(BIN)/python -m benchmarks.throughput --checkpoint base --images 8 --rounds 2 --peer-images $(PEERS) \
+	  --json build/bench/throughput-base.json
 	$(BIN)/python -m benchmarks.rescore
+	$(BIN)/python -m benchmarks.queue_cost
+	$(BIN)/python -m benchmarks.ledger_cost
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.worker_memory
+	$(BIN)/python -m benchmarks.pipeline_picture --svg build/bench/pipeline.svg
 
 # ---- releases: what is built is installed into an environment of its own, and that is what is looked at.
 RELEASE := .release

@@ -122,6 +122,18 @@ class Settings(BaseSettings):
     basic_auth_pass: SecretStr | None = Field(
         None, validation_alias=AliasChoices("basic_auth_pass", "BASIC_AUTH_PASS"), description="Its password"
     )
+    webhook_secret: SecretStr | None = Field(
+        None, description="What our Label Studio webhooks carry; unset is a random one, kept in Redis"
+    )
+    reconcile_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between looks at connected Label Studio projects for missed tasks; 0 is never",
+    )
+    old_predictions: Literal["replace", "keep"] = Field(
+        "replace", description="What becomes of a task's predictions of our earlier versions when there is a new one"
+    )
     host: str = Field("127.0.0.1", description="Address the adapter and the workers' metrics listen on")
     port: int = Field(9090, ge=0, le=65535, description="Port the adapter listens on; 0 picks a free one")
     predict_wait_s: float = Field(

@@ -118,11 +118,14 @@ class Taxonomy(WireModel):
             control: the control tag's `name`; may be left out when there is only one.
 
         Raises:
-            ConfigError: not a usable label config, or several controls and none named.
+            ConfigError: not a usable label config, several controls and none named, or labels that come with the task.
         """
         from .label_config import LabelConfig  # it builds on this module
 
-        return LabelConfig.parse(xml).control(control).taxonomy
+        chosen = LabelConfig.parse(xml).control(control)
+        if chosen.taxonomy.is_open:
+            raise ConfigError(f"the labels of control {chosen.from_name!r} come with each task ({chosen.options})")
+        return chosen.taxonomy
 
     @classmethod
     def _build(cls, labels: tuple[Label, ...], **options: Any) -> Self:

@@ -11,8 +11,9 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -50,6 +51,9 @@ QUARANTINE_DEATHS = 3
 
 _FIRST_REST_S = 4.0
 """Longest rest of an item whose store did not deliver; it doubles with each further one."""
+
+_ITEM_IMAGES = 32
+"""Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
 
 _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
@@ -214,7 +218,8 @@ class _ChunkRun:
                     embeddings[picture(image)] = found[image]
                     continue
                 missing = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
-                if not optional:
+                # A vector that was there and is gone is no fault of the image, whose answer would be missing.
+                if not optional or image.vector:
                     raise missing
             if missing and not embeddings:
                 raise missing
@@ -230,6 +235,7 @@ class _ChunkRun:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
         embeddings: dict[Picture, Embedded] = {}
         missing: ItemError | None = None
+        waiting: deque[Future[Vectors]] = deque()
         try:
             last = LastFile()
             for image, optional in scorer.wanted(item):
@@ -244,6 +250,9 @@ class _ChunkRun:
                     missing = missing or error
                 else:
                     embeddings[picture(image)] = found
+                    waiting.append(found.vector)
+                    if len(waiting) >= _ITEM_IMAGES:
+                        wait([waiting.popleft()])
             if missing and not embeddings:
                 raise missing
         except Exception as error:

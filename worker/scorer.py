@@ -40,6 +40,7 @@ class Encoder(Protocol):
         device: "cpu", "cuda:0", …, for people.
         dtype: the compute type, for people.
         preprocessing: names what `prepare` and the decoder before it do to pixels; another name, another vector.
+        tokenisation: names what happens to a text before the model; another name, another vector.
         dim: length of an embedding.
         logit_scale: exp(t) in `logit = logit_scale * cos(image, text) + logit_bias`.
         logit_bias: b in the same formula (SigLIP, https://arxiv.org/abs/2303.15343, section 3.2).
@@ -49,6 +50,7 @@ class Encoder(Protocol):
     device: str
     dtype: str
     preprocessing: str
+    tokenisation: str
     dim: int
     logit_scale: float
     logit_bias: float
@@ -106,6 +108,7 @@ class ColourEncoder:
         self.device = "cpu"
         self.dtype = "float32"
         self.preprocessing = f"{size}"
+        self.tokenisation = "colour"
         self.dim = 4
         self.logit_scale = 10.0
         self.logit_bias = -5.0

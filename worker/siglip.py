@@ -80,6 +80,7 @@ class SiglipEncoder:
         self._tokenizer = processor.tokenizer
         # SiglipTokenizer lower-cases and strips punctuation itself; SigLIP 2's Gemma tokenizer expects lower case.
         self._lower = not isinstance(self._tokenizer, transformers.SiglipTokenizer)
+        self.tokenisation = f"{type(self._tokenizer).__name__} {TEXT_LENGTH} {'lower' if self._lower else 'own'}"
         image_processor = processor.image_processor
         self._size = _input_size(image_processor, model)
         self._resample = Image.Resampling(int(image_processor.resample))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from . import metrics, trace
 
-now_ns = trace.now_ns
-"""The stages' clock, nanoseconds."""
-
 
 class stage:  # noqa: N801  # used like a function; a generator would cost twice as much, for each image
-    """What happens inside is one stage's work, if it succeeds."""
+    """What happens inside is one stage's work, if it succeeds.
+
+    Args:
+        name: the stage.
+        images: how many it is about, for the trace.
+    """
 
     __slots__ = ("_begun", "_images", "_name")
 
@@ -18,10 +20,10 @@ class stage:  # noqa: N801  # used like a function; a generator would cost twice
         self._images = images
 
     def __enter__(self) -> None:
-        self._begun = now_ns()
+        self._begun = trace.now_ns()
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            ended = now_ns()
+            ended = trace.now_ns()
             metrics.observe(self._name, (ended - self._begun) / 1e9)
             trace.record(self._name, self._begun, ended, images=self._images)

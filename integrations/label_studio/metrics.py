@@ -11,7 +11,7 @@ from ..queue_metrics import Queues
 if TYPE_CHECKING:
     from ..client import Client
 
-ENDPOINTS = frozenset({"/", "/health", "/setup", "/predict", "/webhook", "/metrics"})
+ENDPOINTS = frozenset({"/", "/health", "/setup", "/predict", "/webhook", "/check", "/metrics"})
 """Paths counted by name; any other is "other", so that nobody can grow the table."""
 
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...schemas import ImageRef, ItemError, Origin, Region
 from ...schemas.label_config import ControlTag
+from .registration import OURS
 
 MAX_REGIONS = 500
 """Regions of one task that are labelled."""
-
-OURS = re.compile(r"(?P<model>.+)\+tax\.[0-9a-f]{6}")
-"""A `model_version` of ours."""
 
 _GEOMETRY = ("x", "y", "width", "height", "rotation")
 _BOXES = ("rectanglelabels", "rectangle")

@@ -13,6 +13,7 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT, Picture, draw_pictures
 from prelabel.worker.label_studio_server import LabelStudioServer, label_studio_server
 from prelabel.worker.stack import Stack, local_stack
+from tests.label_studio_server.images import CountingWeb
 from tests.label_studio_server.site import LabelStudio
 
 FIRST_INSTALL_S = 1200
@@ -52,7 +53,10 @@ def backend(server: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory)
         model=str(CHECKPOINT),
         label_studio_url=server.url,
         label_studio_api_key=server.token,
+        basic_auth_user="label-studio",
+        basic_auth_pass="between us",
         port=0,
+        reconcile_s=2,
         allow_hosts=("127.0.0.1",),
         fetch_timeout_s=10,
         item_retries=0,
@@ -74,3 +78,11 @@ def client(backend: Stack) -> Client:
     """A client of the backend's broker."""
     backend.check()
     return backend.client()
+
+
+@pytest.fixture
+def web(pictures: list[Picture]) -> Iterator[CountingWeb]:
+    made = CountingWeb()
+    made.serve(picture.path for picture in pictures)
+    yield made
+    made.close()

@@ -11,7 +11,10 @@ from typing import Any, Self
 
 import httpx
 
-from prelabel.integrations.label_studio.connect import Step, connect
+from prelabel.integrations import Client
+from prelabel.integrations.client import Job
+from prelabel.integrations.label_studio.connect import connect
+from prelabel.integrations.label_studio.registration import Step
 from prelabel.integrations.model_identity import settings_model_id
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.label_studio_server import LabelStudioServer
@@ -153,6 +156,17 @@ def connect_project(backend: Stack, project: int, *, pre_label_all: bool = False
         client=backend.client(),
         pre_label_all=pre_label_all,
     )
+
+
+def jobs_of(client: Client, project: int) -> list[Job]:
+    """Jobs that push to a project, the oldest first."""
+    jobs = [client.job(progress.job_id) for progress in client.jobs(1000)]
+    return [job for job in reversed(jobs) if (push := job.spec().push) is not None and push.project == project]
+
+
+def tasks_of(predictions: Iterable[dict[str, Any]]) -> list[int]:
+    """The task of each prediction."""
+    return [prediction["task"] for prediction in predictions]
 
 
 def inline(path: Path) -> str:

@@ -12,7 +12,7 @@ from . import jobs, score, services
 from .console import err
 from .demo import demo
 from .doctor import doctor
-from .label_studio import connect
+from .label_studio import connect, disconnect
 
 app = typer.Typer(
     name="prelabel",
@@ -45,6 +45,7 @@ app.command(rich_help_panel="Run it")(services.worker)
 app.command(rich_help_panel="Run it")(services.serve)
 app.command(rich_help_panel="Run it")(doctor)
 app.command(rich_help_panel="Label Studio")(connect)
+app.command(rich_help_panel="Label Studio")(disconnect)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

@@ -39,7 +39,7 @@ def up(
         embedded = "redis_url" not in get_settings().model_fields_set
         try:
             with local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack:
-                _interrupt_on_sigterm()
+                interrupt_on_sigterm()
                 with err.status("starting") as status:
                     stack.wait_until_ready(status.update)
                 table = Table(show_header=False, box=None)
@@ -113,7 +113,9 @@ def _with(settings: Settings, **changes: Any) -> Settings:
     return load_settings(**{**settings.model_dump(), **given}) if given else settings
 
 
-def _interrupt_on_sigterm() -> None:
+def interrupt_on_sigterm() -> None:
+    """Let a SIGTERM end this command as a Ctrl-C does."""
+
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 

@@ -1,6 +1,7 @@
 """The image tower: batches that are started give what batches that are awaited give, compiled or not.
 
-Pinned memory, streams and events need a GPU; here the same code runs on a CPU. `benchmarks.device` compares on a GPU.
+Pinned memory, streams and events need a GPU; here the same code runs on a CPU, and
+`benchmarks.throughput` runs it on a GPU.
 """
 
 from __future__ import annotations

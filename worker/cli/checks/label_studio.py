@@ -151,7 +151,7 @@ def _backend(project: int, backend: dict[str, Any]) -> Check:
     said = " ".join(str(backend.get("error_message") or backend.get("readable_state") or backend.get("state")).split())
     detail = f"{where} does not reach {backend['url']} ({said[:200]})"
     if "reserved network address" in said:
-        from ....integrations.label_studio.connect import PRIVATE_ADDRESS
+        from ....integrations.label_studio.registration import PRIVATE_ADDRESS
 
         return Check("backend", "fail", detail, PRIVATE_ADDRESS)
     if "uthentication" in said or "401" in said:
