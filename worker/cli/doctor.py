@@ -22,6 +22,9 @@ from .console import EXIT_FAILED, err, out, plain, print_json, user_errors
 
 _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
+_NEEDED = {"workers": "redis", "project's image": "label studio"}
+"""Parts that can say nothing where another one failed."""
+
 
 def doctor(
     project: int | None = typer.Option(
@@ -45,20 +48,21 @@ def doctor(
         "workers": check_workers(settings),
         "model": check_model(settings, load_model),
         "label studio": check_label_studio(settings, project),
-        "image": check_project_image(settings, project),
-        "image ": check_image(settings, image),
+        "project's image": check_project_image(settings, project),
+        "image": check_image(settings, image),
         "disk": check_disk(settings),
     }
     with err.status("looking") as status:
         for name, found in parts.items():
             status.update(f"looking at {name}")
-            if name == "workers" and any(check.name == "redis" and check.status == "fail" for check in checks):
-                continue  # what is known of them stands in Redis
+            needed = _NEEDED.get(name)
+            if any(check.name == needed and check.status == "fail" for check in checks):
+                continue
             try:
                 for check in found:
                     checks.append(check)
             except PrelabelError as error:
-                checks.append(Check(name.strip(), "fail", str(error)))
+                checks.append(Check(name, "fail", str(error)))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
