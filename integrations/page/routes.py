@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _TOKEN_BYTES = 24
+_PARTS = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
 
 
 def page_router(settings: Settings, client: Client) -> APIRouter:
@@ -71,13 +73,8 @@ def page_router(settings: Settings, client: Client) -> APIRouter:
         )
         return response
 
-    @router.get("/page.css", include_in_schema=False)
-    def style() -> Response:
-        return Response(_file("page.css"), media_type="text/css", headers={"Cache-Control": "max-age=300"})
-
-    @router.get("/page.js", include_in_schema=False)
-    def script() -> Response:
-        return Response(_file("page.js"), media_type="text/javascript", headers={"Cache-Control": "max-age=300"})
+    for name, kind in _PARTS.items():
+        router.add_api_route(f"/{name}", partial(_part, name, kind), include_in_schema=False)
 
     @router.post("/jobs/{job_id}/cancel", summary="Stop a job; what is done stays")
     def cancel(request: Request, job_id: str, csrf: Annotated[str, Form()] = "") -> Response:
@@ -128,6 +125,10 @@ def _refuse_forgery(request: Request, given: str) -> None:
         here = False
     if not (here and cookie and secrets.compare_digest(cookie.encode(), given.encode())):
         raise HTTPException(403, "the form is not from this page, or the page is too old: load it again")
+
+
+def _part(name: str, kind: str) -> Response:
+    return Response(_file(name), media_type=kind, headers={"Cache-Control": "max-age=300"})
 
 
 def _file(name: str) -> str:

@@ -210,7 +210,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs_inline(page) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
     assert not re.search(r'(?:src|href)="(?:https?:)?//', response.text)
-    for asset, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+    for asset, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("page.svg", "image/svg+xml")):
         served = page.get(f"/{asset}")
         assert served.status_code == 200
         assert served.headers["content-type"].startswith(kind)
