@@ -163,6 +163,9 @@ class LabelStudio:
         project["model_version"] = project["model_version"] or body["title"]
         return 201, backend
 
+    def media(self, method, query, body, number):
+        return 200, {"an image of project": number}
+
     def hooks(self, method, query, body, number=None):
         if method == "GET":
             return 200, [hook for hook in self.webhooks if hook["project"] == int(query["project"][0])]
@@ -175,8 +178,16 @@ class LabelStudio:
         self.webhooks.append({"id": len(self.webhooks) + 1, **body})
         return 201, self.webhooks[-1]
 
+    def list_projects(self, method, query, body):
+        return 200, {"count": len(self.projects), "results": list(self.projects.values())}
+
+    def version(self, method, query, body):
+        return 200, {"release": "1.23.2"}
+
 
 ROUTES = [
+    (r"/api/projects/", {"GET"}, "list_projects"),
+    (r"/api/version", {"GET"}, "version"),
     (r"/api/current-user/whoami", {"GET"}, "whoami"),
     (r"/api/projects/(\d+)/", {"GET", "PATCH"}, "project"),
     (r"/api/projects/(\d+)/import/predictions", {"POST"}, "bulk"),
@@ -184,6 +195,7 @@ ROUTES = [
     (r"/api/tasks", {"GET"}, "list_tasks"),
     (r"/api/ml", {"GET", "POST"}, "ml"),
     (r"/api/ml/(\d+)", {"PATCH", "DELETE"}, "ml"),
+    (r"/data/upload/(\d+)/[^/]+", {"GET"}, "media"),
     (r"/api/webhooks/", {"GET", "POST"}, "hooks"),
     (r"/api/webhooks/(\d+)/", {"PATCH", "DELETE"}, "hooks"),
 ]

@@ -9,7 +9,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
@@ -19,6 +18,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import PrelabelError, Settings
+from ...schemas.package import package_version
+from ..page.routes import page_router
 from .api import LabelStudioAPI
 from .bodies import PredictBody, SetupBody, WebhookBody
 from .convert import project_number
@@ -65,11 +66,12 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
 
     app = FastAPI(
         title="prelabel",
-        version=_version(),
+        version=package_version(),
         summary="Label Studio ML backend: zero-shot image pre-labels from a queue",
         lifespan=lifespan,
     )
     keys = _Keys(projects)
+    app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -80,7 +82,8 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         where = ".".join(str(part) for part in problem["loc"])
         return JSONResponse({"detail": f"{where}: {problem['msg']}"}, status_code=422)
 
-    @app.get("/", summary="Same as /health")
+    app.include_router(page_router(settings, client))
+
     @app.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
     async def health() -> dict[str, str]:
         return {"status": "UP", "model_class": "prelabel"}
@@ -89,7 +92,7 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     async def setup(body: SetupBody, later: BackgroundTasks) -> dict[str, str]:
         questions = read(body.label_config)
         if questions.config is None:
-            # An error would show in Label Studio without its text; the version does show.
+            # An error would show in Label Studio without its text. The version does show; the text is in its log.
             log.warning("project %s cannot be pre-labelled: %s", body.project, questions.problem)
         else:
             for name, reason in questions.config.skipped:
@@ -97,6 +100,8 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         project = project_number(body.project)
         if project is not None:
             later.add_task(reconciler.announced, project)
+        if questions.config is None:
+            return {"model_version": questions.version, "problem": questions.problem}
         return {"model_version": questions.version}
 
     @app.post("/predict", summary="One entry per task; [] for what will be pushed later")
@@ -160,10 +165,3 @@ class _Keys:
             log.warning("a webhook's secret cannot be checked: %s", error)
             return False
         return secrets.compare_digest(given.encode(), self._secret.encode())
-
-
-def _version() -> str:
-    try:
-        return version("prelabel")
-    except PackageNotFoundError:
-        return "0"

@@ -165,12 +165,12 @@ def _image(
     """Have a worker fetch and score one image of the project; nothing is pushed."""
     config = questions.config
     assert config is not None  # noqa: S101  # _steps has looked
-    some = tasks.page(api, project, size=1, order="-id").tasks
+    some = tasks.page(api, project, size=1, order="-id", fields=tasks.fields_for(config)).tasks
     if not some:
         return Step("image", "ok", "the project has no tasks yet")
     number = some[0]["id"]
     try:
-        item = item_from_task(some[0], config, settings.label_studio_url)
+        item = item_from_task(some[0], config, settings.label_studio_url, s3_direct=settings.s3_direct)
     except ItemError as error:
         return Step("image", "warning", f"task {number}: {error}")
     if not any(worker.model == model for worker in client.workers()):

@@ -149,7 +149,8 @@ class Predictor:
                 self._metrics.tasks("known")
             else:
                 try:
-                    found.append((position, item_from_task(task, config, self._label_studio_url)))
+                    item = item_from_task(task, config, self._label_studio_url, s3_direct=self._settings.s3_direct)
+                    found.append((position, item))
                 except ItemError as error:
                     log.info("task %s is not pre-labelled: %s", task.get("id"), error)
                     self._metrics.tasks("refused")

@@ -155,11 +155,11 @@ class Pusher:
         if check_existing:
             run.skipped.update(self._stored(run, open_ones))
         bulk = [ordinal for ordinal in open_ones if ordinal not in run.skipped]
-        nested = {control.from_name for control in config.controls if control.nested}
+        refused = {control.from_name for control in config.controls if not control.bulk}
         single = [
             ordinal
             for ordinal in bulk
-            if any(entry["from_name"] in nested for entry in run.payloads[ordinal]["result"])
+            if any(entry["from_name"] in refused for entry in run.payloads[ordinal]["result"])
         ]
         if single:
             bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]

@@ -209,7 +209,7 @@ class _Look:
         yield from self._list(tasks.updated_after(self._state.since - SLACK_S))
 
     def _list(self, *filters: tasks.Filter) -> Iterator[dict[str, Any]]:
-        for page in tasks.pages(self._api, self._project, filters):
+        for page in tasks.pages(self._api, self._project, filters, fields=tasks.fields_for(self._config)):
             self._renew()
             self._at = self._at or page.at
             yield from page.tasks
@@ -231,7 +231,9 @@ class _Look:
         before = self._projects.submitted(self._project, [task["id"] for task in batch])
         for task, known in zip(batch, before, strict=True):
             try:
-                item = item_from_task(task, self._config, self._settings.label_studio_url)
+                item = item_from_task(
+                    task, self._config, self._settings.label_studio_url, s3_direct=self._settings.s3_direct
+                )
             except ItemError as error:
                 self._found.refused.append(f"task {task['id']}: {error}")
                 continue

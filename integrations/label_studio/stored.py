@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from ...schemas import ConfigError, Item
+from ...schemas import ConfigError, ImageRef, Item
 from ..rescore import stored_items
 
 if TYPE_CHECKING:
@@ -29,22 +29,18 @@ class StoredVectors:
         self._client = client
         self._project = project
         self._model = model
-        self._keys: dict[str, tuple[bytes, tuple[str | None, ...]]] | None = None
+        self._keys: dict[str, dict[bytes, str]] | None = None
 
     def add_to(self, item: Item) -> Item:
         """The item with the keys of its images' vectors, where they were scored before."""
         if self._keys is None:
             self._keys = self._read()
-        known = self._keys.get(item.id)
-        if known is None or known[0] != _images(item):
-            return item
-        images = tuple(
-            image.model_copy(update={"vector": key}) for image, key in zip(item.images, known[1], strict=True)
-        )
+        known = self._keys.get(item.id, {})
+        images = tuple(image.model_copy(update={"vector": known.get(_shown(image))}) for image in item.images)
         return item.model_copy(update={"images": images})
 
-    def _read(self) -> dict[str, tuple[bytes, tuple[str | None, ...]]]:
-        found: dict[str, tuple[bytes, tuple[str | None, ...]]] = {}
+    def _read(self) -> dict[str, dict[bytes, str]]:
+        found: dict[str, dict[bytes, str]] = {}
         for progress in self._client.jobs(_JOBS):  # the newest first
             try:
                 job = self._client.job(progress.job_id)
@@ -55,11 +51,10 @@ class StoredVectors:
                 continue
             for item in stored_items(job.results_so_far(), self._model):
                 if item.id not in found:
-                    found[item.id] = _images(item), tuple(image.vector for image in item.images)
+                    found[item.id] = {_shown(image): image.vector for image in item.images if image.vector}
         return found
 
 
-def _images(item: Item) -> bytes:
-    """A digest of what the item shows: a task's data may have changed."""
-    bare = "\n".join(f"{image.name}\0{image.uri}\0{image.region}" for image in item.images)
-    return hashlib.blake2b(bare.encode(), digest_size=8).digest()
+def _shown(image: ImageRef) -> bytes:
+    """A digest of what an image shows, whatever is asked about it now: a task's data may have changed."""
+    return hashlib.blake2b(f"{image.uri}\0{image.region}".encode(), digest_size=8).digest()

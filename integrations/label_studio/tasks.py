@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from ...schemas.label_config import LabelConfig
 from .api import LabelStudioAPI
 
 PAGE_SIZE = 250
@@ -44,6 +45,14 @@ class Page(NamedTuple):
 
 
 FIELDS = "id,data,updated_at,predictions_model_versions"
+
+REGION_FIELDS = f"{FIELDS},annotations,drafts,predictions,result,model_version,was_cancelled,created_at"
+"""With what regions stand in, and their fields, which are named in the same list; ten times slower."""
+
+
+def fields_for(config: LabelConfig) -> str:
+    """The fields of a task that say what a label config asks about."""
+    return REGION_FIELDS if any(control.per == "region" for control in config.controls) else FIELDS
 
 
 def without_version(version: str) -> Filter:
