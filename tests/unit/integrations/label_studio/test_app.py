@@ -153,12 +153,17 @@ def test_setup(http, capture):
 
 def test_setup_survives_a_project_without_config(http, capture):
     response = http.post("/setup", json=capture("setup_empty_config")["body"])
-    assert response.json() == {"model_version": f"{MODEL}+unusable-label-config"}
+    assert response.json() == {
+        "model_version": f"{MODEL}+unusable-label-config",
+        "problem": "the label config has no <Choices> or <Taxonomy> tag: there is nothing to pre-label",
+    }
 
 
 @pytest.mark.parametrize("body", [{}, {"schema": "<View>"}, {"schema": "", "project": None}, {"project": 3}])
 def test_setup_never_fails(http, body, caplog):
-    assert http.post("/setup", json=body).json() == {"model_version": f"{MODEL}+unusable-label-config"}
+    answer = http.post("/setup", json=body).json()
+    assert answer["model_version"] == f"{MODEL}+unusable-label-config"
+    assert answer["problem"].startswith("the label config ")
     assert "cannot be pre-labelled" in caplog.text
 
 
