@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format bench dist release-check audit \
-	clean
+.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format docs bench dist release-check \
+	audit clean
 
 setup: $(VENV)/.installed
 
@@ -57,6 +57,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 # Tables on the terminal, figures in build/bench/*.json. About an hour on two cores; each line runs alone, too.
 # PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
 PEERS ?= 2
@@ -69,6 +73,7 @@ bench: setup
 	  --json build/bench/throughput-base.json
 	$(BIN)/python -m benchmarks.rescore
 	$(BIN)/python -m benchmarks.queue_cost
+	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.ledger_cost
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json
@@ -118,4 +123,4 @@ audit: $(RELEASE)/tools/.installed $(CLEAN)/.installed
 	$(TOOLS)/pip-audit --strict --no-deps --disable-pip --requirement $(RELEASE)/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(RELEASE) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(RELEASE) build dist site .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -18,6 +18,7 @@ google/siglip-base-patch16-512; `--checkpoint base` has that model's geometry wi
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -157,6 +158,8 @@ def compete(contestants: dict[str, Contestant], images: list[str], size: str, co
             one.run(some, labels)
             rows[name].images_per_s.append(len(some) / (time.perf_counter() - started))
             rows[name].cpu_s.append((_cpu_s(one.process) - cpu) / len(some))
+            told = f"{size}, {count} labels, {NAMES[name]}: {rows[name].images_per_s[-1]:.3f} images/s"
+            print(told, file=sys.stderr, flush=True)
     ours = rows[PRELABEL]
     for row in rows.values():
         ratios = [a / b for a, b in zip(ours.images_per_s, row.images_per_s, strict=True)]

@@ -290,7 +290,10 @@ def _region_filters(node: Node) -> tuple[RegionFilter, ...]:
             continue
         if attribute(element, "visibleWhen") in ("choice-selected", "choice-unselected"):
             continue  # the names belong to that
-        one = RegionFilter(attribute(element, "whenTagName"), parts(attribute(element, "whenLabelValue"), ","))
+        label = attribute(element, "whenLabelValue")
+        several = parts(label, ",")
+        labels = several if label in several else (*several, *parts(label, "\0"))  # a label may hold a comma itself
+        one = RegionFilter(attribute(element, "whenTagName"), labels)
         if one != RegionFilter():
             filters.append(one)
     return tuple(filters)

@@ -70,6 +70,8 @@ class ImageTower:
         self._dtype: torch.dtype = model.dtype
         self._compile = compile_
         self._threads = threads
+        # Copies run beside the computation in a stream of their own.
+        self._copies: Any = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._compiled: tuple[int, Callable[[torch.Tensor], torch.Tensor]] | None = None
 
     def embed(self, batch: Pixels) -> Vectors:
@@ -97,13 +99,13 @@ class ImageTower:
     def _launch(self, pixels: torch.Tensor) -> Callable[[], Vectors]:
         use_threads(self._threads)
         with torch.inference_mode(), device_errors(len(pixels)):
-            features = self._features(pixels.to(self._device, non_blocking=True))
+            features = self._features(self._sent(pixels))
             if self._device.type != "cuda":
                 vectors: Vectors = features.cpu().numpy()
                 return lambda: vectors
             back = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
             back.copy_(features, non_blocking=True)
-            done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             done.record(torch.cuda.current_stream(self._device))
 
         def wait() -> Vectors:
@@ -113,6 +115,17 @@ class ImageTower:
                 return arrived
 
         return wait
+
+    def _sent(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A batch on the device; on CUDA on its way there, beside what is computed meanwhile."""
+        if self._copies is None:
+            return pixels.to(self._device)
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            sent = pixels.to(self._device, non_blocking=True)
+        computing.wait_stream(self._copies)
+        sent.record_stream(computing)  # its memory must not be given out while it is computed with
+        return sent
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Compiled for batches that fill it more than half, which blanks make full; eager for the others."""

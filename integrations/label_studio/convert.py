@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,7 +73,7 @@ def item_from_task(
 def _uris(data: Mapping[str, Any], name: str, config: LabelConfig, address: Any) -> list[str]:
     """Addresses of the images an `<Image>` shows: one, or those of a list."""
     image = next(control.image for control in config.controls if control.to_name == name)
-    value = data.get(image.key)
+    value = _lookup(data, image.key)
     if value is None and len(config.images) == 1:
         value = data.get(UNDEFINED)
     if value is None:
@@ -101,13 +102,29 @@ def _options(data: Mapping[str, Any], config: LabelConfig) -> dict[str, Options]
     for control in config.controls:
         if not control.options:
             continue
-        if data.get(control.options) is None:
+        brought = _lookup(data, control.options)
+        if brought is None:
             raise ItemError(f"the task's data has no {control.options!r}, the labels of {control.from_name!r}")
         taken = frozenset(label.name for label in control.taxonomy.labels)
         try:
-            found[control.from_name] = options_of_data(data[control.options], deep=control.deep, taken=taken)
+            found[control.from_name] = options_of_data(brought, deep=control.deep, taken=taken)
         except ItemError as error:
             raise ItemError(f"the task's {control.options!r} {error}") from None
+    return found
+
+
+def _lookup(data: Mapping[str, Any], path: str) -> Any:
+    """What `$path` stands for: a key of the data, or as in Label Studio's editor a way into it (`photos[0].url`)."""
+    if path in data:
+        return data[path]
+    found: Any = data
+    for key in re.findall(r"[^.\[\]]+", path):
+        if isinstance(found, Mapping):
+            found = found.get(key)
+        elif isinstance(found, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(found):
+            found = found[int(key[:9])]
+        else:
+            return None
     return found
 
 

@@ -151,8 +151,14 @@ def test_a_config_that_cannot_be_served_is_refused_in_words(
     assert reason in failed.detail
     assert label_studio.backends(project) == []
     # And where somebody adds the model in Label Studio's own dialog all the same.
+    settings = backend.settings
+    assert settings.basic_auth_user is not None
+    assert settings.basic_auth_pass is not None
     setup = httpx.post(
-        f"{backend.adapter_url}/setup", json={"project": str(project), "schema": config}, trust_env=False
+        f"{backend.adapter_url}/setup",
+        json={"project": str(project), "schema": config},
+        auth=(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()),
+        trust_env=False,
     ).json()
     assert setup["model_version"].endswith("+unusable-label-config")
     assert reason in setup["problem"]

@@ -209,6 +209,14 @@ def test_regions_are_asked_about_one_by_one_and_alike_filters_share_them():
     assert bus.regions[0].takes("anything", ("Bus", "Car"))
 
 
+def test_a_regions_label_may_hold_a_comma():
+    xml = view(IMAGE, choices("a", perRegion="true", whenLabelValue="Car, small"))
+    (regions,) = only(xml).regions
+    assert regions.takes("box", ("Car, small",))
+    assert regions.takes("box", ("small",))
+    assert not regions.takes("box", ("Bus",))
+
+
 def test_labels_that_come_with_the_task():
     config = LabelConfig.parse(
         view(IMAGE,
