@@ -21,12 +21,12 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from ...schemas.errors import ConfigError, PrelabelError
-from ...schemas.settings import Settings
 from .view import read_page
 from .words import ago, duration, percent
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..label_studio.projects import Projects
 
 COOKIE: Final = "prelabel_csrf"
 
@@ -43,12 +43,12 @@ _TOKEN_BYTES = 24
 _PARTS = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
 
 
-def page_router(settings: Settings, client: Client) -> APIRouter:
+def page_router(client: Client, connected: Projects) -> APIRouter:
     """The routes.
 
     Args:
-        settings: where Label Studio is, for links.
         client: the ledger.
+        connected: the Label Studio projects that are served.
     """
     router = APIRouter()
     environment = jinja2.Environment(
@@ -64,7 +64,7 @@ def page_router(settings: Settings, client: Client) -> APIRouter:
         token = request.cookies.get(COOKIE, "")
         if len(token) < _TOKEN_BYTES:
             token = secrets.token_urlsafe(_TOKEN_BYTES)
-        view = read_page(client, settings.label_studio_url)
+        view = read_page(client, connected)
         said = request.query_params.get("said", "")
         html = template.render(view=view, token=token, said=_SAID.get(said, ""))
         response = HTMLResponse(html, headers=_HEADERS)
