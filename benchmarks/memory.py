@@ -27,7 +27,7 @@ from prelabel.schemas.names import QUEUE_BULK, JobKeys
 from prelabel.schemas.settings import Settings, load_settings
 from prelabel.worker.embedded import embedded_broker
 from prelabel.worker.image_threads import Embedded
-from prelabel.worker.job_scorers import JobScorers
+from prelabel.worker.job_scorers import JobScorers, Ready, picture
 from prelabel.worker.ledger import ChunkRef, Ledger, Refusal
 from prelabel.worker.scorer import ColourEncoder
 from prelabel.worker.texts import TextVectors
@@ -125,7 +125,12 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
         if isinstance(lease, Refusal):
             raise SystemExit(f"chunk {chunk} was not leased: {lease}")
         vectors = random.normal(size=(len(lease.pairs), encoder.dim)).astype(np.float32)
-        outcomes = scorer.score([[Embedded.at_hand(random.bytes(16), vector)] for vector in vectors])
+        outcomes = scorer.score(
+            [
+                Ready(item, {picture(item.images[0]): Embedded.at_hand(random.bytes(16), vector)})
+                for (_, item), vector in zip(lease.pairs, vectors, strict=True)
+            ]
+        )
         chars += sum(len(outcome.to_json()) for outcome in outcomes)
         ordinals = [ordinal for ordinal, _ in lease.pairs]
         ledger.complete(lease, list(zip(ordinals, outcomes, strict=True)), close=True)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ..schemas.errors import OutOfMemory, ScorerError
-from . import trace
+from . import metrics, trace
 from .scorer import Encoder, Pixels, Vectors
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class _Started(NamedTuple):
 
     batch: list[_Waiting]
     finish: Callable[[], Vectors]
+    begun_ns: int
 
 
 class Engine:
@@ -65,6 +66,7 @@ class Engine:
         self._waiting: queue.PriorityQueue[_Waiting] = queue.PriorityQueue()
         self._room = threading.BoundedSemaphore(max(64, batch_size * _WAITING_BATCHES))
         self._started: queue.SimpleQueue[_Started | None] = queue.SimpleQueue()
+        self._free_ns = 0
         self._in_flight = threading.BoundedSemaphore(_IN_FLIGHT)
         self._threads = (
             threading.Thread(target=self._run, name="prelabel-forward", daemon=True),
@@ -111,6 +113,9 @@ class Engine:
             # Nobody waits for a cancelled future.
             wanted = [w for w in batch if w.pixels is not None and w.future.set_running_or_notify_cancel()]
             if wanted:
+                now_ns = trace.now_ns()
+                for waiting in wanted:
+                    metrics.observe("wait", (now_ns - waiting.since_ns) / 1e9)
                 self._forward(wanted)
             else:
                 self._in_flight.release()
@@ -125,12 +130,13 @@ class Engine:
             if self._broken:
                 raise self._broken
             finish = self.encoder.start_images(images)
+            metrics.batch_images.observe(len(batch))
         except OutOfMemory as error:
             self._split(batch, error)
             return
         except Exception as error:  # whatever it is, the futures must learn of it
             finish = partial(_raise, error)
-        self._started.put(_Started(batch, finish))
+        self._started.put(_Started(batch, finish, begun))
         trace.record("forward", begun, trace.now_ns(), images=len(batch))
 
     def _split(self, batch: list[_Waiting], error: OutOfMemory) -> None:
@@ -168,6 +174,10 @@ class Engine:
             if first:
                 self._on_broken(broken)
         else:
+            now_ns = trace.now_ns()
+            # A device does one batch after the other: this one's time begins when the last one's has ended.
+            metrics.observe("forward", (now_ns - max(started.begun_ns, self._free_ns)) / 1e9)
+            self._free_ns = now_ns
             for waiting, vector in zip(started.batch, vectors, strict=True):
                 waiting.future.set_result(vector)
 

@@ -90,6 +90,10 @@ class Encoder(Protocol):
         """Embed texts, canonicalised, padded and truncated as the checkpoint expects."""
         ...
 
+    def device_memory(self) -> dict[str, int]:
+        """Bytes of the device's memory by kind; empty where it has none of its own. Called from any thread."""
+        ...
+
 
 class ColourEncoder:
     """An encoder without a network: an image is its mean colour, a text the colour its hash (or name) gives.
@@ -113,6 +117,10 @@ class ColourEncoder:
     def prepare(self, image: Pixels) -> Pixels:
         """Resize to `size` x `size`."""
         return np.asarray(Image.fromarray(image).resize((self._size, self._size)), dtype=np.uint8)
+
+    def device_memory(self) -> dict[str, int]:
+        """None."""
+        return {}
 
     def encode_images(self, batch: Pixels) -> Vectors:
         """Mean colour of each image, and a constant."""

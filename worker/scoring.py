@@ -7,6 +7,7 @@ odds up to one constant, the posterior over labels is their softmax.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -122,24 +123,31 @@ class Answerer:
         if taxonomy.is_tree:
             self._rule = "tree-sigmoid" if by_sigmoid else "tree-softmax"
 
-    def __call__(self, logits: NDArray[np.floating]) -> Answer:
+    def __call__(self, logits: NDArray[np.floating], index: int | None = None) -> Answer:
         """Answer from `(n_leaves,)` logits in the order of `taxonomy.leaves()`."""
-        return self.many(logits[np.newaxis])[0]
+        return self.many(logits[np.newaxis], [index])[0]
 
-    def many(self, logits: NDArray[np.floating]) -> list[Answer]:
-        """An answer for each row of `(n_images, n_leaves)` logits; what can be done for all rows at once is."""
+    def many(self, logits: NDArray[np.floating], indices: Sequence[int | None] | None = None) -> list[Answer]:
+        """An answer for each row of `(n_images, n_leaves)` logits; what can be done for all rows at once is.
+
+        Args:
+            logits: in the order of `taxonomy.leaves()`.
+            indices: per row `Answer.index`; left out it is None everywhere.
+        """
         leaves = leaf_probabilities(logits, self.taxonomy)
         order = None if self.taxonomy.is_tree else np.argsort(-leaves, axis=1, kind="stable")[:, : self._top_k]
         return [
-            self._answer(logits[row], leaves[row], None if order is None else order[row].tolist())
-            for row in range(len(logits))
+            self._answer(logits[row], leaves[row], None if order is None else order[row].tolist(), index)
+            for row, index in enumerate(indices or [None] * len(logits))
         ]
 
-    def _answer(self, logits: NDArray[np.floating], leaves: NDArray[np.float64], order: list[int] | None) -> Answer:
+    def _answer(
+        self, logits: NDArray[np.floating], leaves: NDArray[np.float64], order: list[int] | None, index: int | None
+    ) -> Answer:
         """One row's; `order` has its best leaves, best first, None for a tree."""
         nodes = self._node_probabilities(leaves) if order is None else {}
         if self.taxonomy.choice == "multiple":
-            chosen = [self._paths[i] for i in np.flatnonzero(leaves >= self._leaf_thresholds)]
+            chosen = self._over_threshold(leaves)
             confidence = min(leaves[self._leaf[path]] for path in chosen) if chosen else 1.0 - leaves.max()
         elif order is None:
             chosen, confidence = self._descend(nodes)
@@ -153,11 +161,19 @@ class Answerer:
             kept = [self._paths[i] for i in order]
         return Answer(
             control=self._control,
+            index=index,
             rule=self._rule,
             paths=tuple(chosen),
             confidence=_short(confidence),
             scores=self._scores(logits, leaves, nodes, list(dict.fromkeys([*kept, *chosen]))),
         )
+
+    def _over_threshold(self, leaves: NDArray[np.float64]) -> list[LabelPath]:
+        """The labels that clear their thresholds, the likeliest `max_answers` of them, in the taxonomy's order."""
+        found = np.flatnonzero(leaves >= self._leaf_thresholds)
+        if self.taxonomy.max_answers is not None:
+            found = np.sort(found[np.argsort(-leaves[found], kind="stable")[: self.taxonomy.max_answers]])
+        return [self._paths[i] for i in found]
 
     def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[LabelPath, float]:
         """Every node's: a parent's is the sum (single) or the maximum (multiple) of its children's."""

@@ -170,6 +170,18 @@ class SiglipEncoder:
                 rows.append(_to_numpy(self._model.get_text_features(input_ids=encoded["input_ids"].to(self._device))))
         return np.concatenate(rows)
 
+    def device_memory(self) -> dict[str, int]:
+        """Bytes by kind: allocated, reserved, used, total; empty where the device has no memory of its own."""
+        if self._device.type != "cuda":
+            return {}
+        free, total = torch.cuda.mem_get_info(self._device)
+        return {
+            "allocated": torch.cuda.memory_allocated(self._device),
+            "reserved": torch.cuda.memory_reserved(self._device),
+            "used": total - free,
+            "total": total,
+        }
+
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         with _quiet_tokenizer():
             lengths = [len(ids) for ids in self._tokenizer(list(texts))["input_ids"]]

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from ..integrations.broker import Sender, connect_redis
 from ..schemas.settings import Settings
+from .gpu_slots import claimed_gpu
 from .ledger import Ledger
 from .processes import EXIT_CONFIG, WORKER_NAME_VARIABLE, kill, new_worker_name, spawn
 
@@ -49,11 +50,24 @@ class Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
         self._signals = 0
+        self._variables: dict[str, str] = {}
 
     def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT (the second one kills). Returns the exit status."""
+        """Supervise until SIGTERM or SIGINT (the second one kills). Returns the exit status.
+
+        Raises:
+            ConfigError: `claim_gpu` is set and there is no GPU to claim.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        if not self._settings.claim_gpu:
+            return self._supervise()
+        with claimed_gpu(self._settings.state_dir / "gpus") as gpu:
+            log.info("this worker owns GPU %d", gpu)
+            self._variables["CUDA_VISIBLE_DEVICES"] = str(gpu)
+            return self._supervise()
+
+    def _supervise(self) -> int:
         pause = _FIRST_PAUSE_S
         while not self._stop.is_set():
             started = time.monotonic()
@@ -72,7 +86,8 @@ class Supervisor:
     def _run_child(self) -> int:
         name = new_worker_name()
         policy = os.environ.get(_WAIT_POLICY, "PASSIVE")
-        child = spawn(worker_command(name), env={WORKER_NAME_VARIABLE: name, _WAIT_POLICY: policy}, output=self._output)
+        variables = {**self._variables, WORKER_NAME_VARIABLE: name, _WAIT_POLICY: policy}
+        child = spawn(worker_command(name), env=variables, output=self._output)
         self._child = child
         if self._stop.is_set():  # the signal came before there was a child to pass it on to
             child.terminate()
@@ -109,7 +124,7 @@ def worker_command(name: str) -> list[str]:
     """The Celery command line of one worker."""
     return [
         sys.executable,
-        *("-m", "celery", "-A", "prelabel.worker.app", "worker"),
+        *("-m", "celery", "-A", "prelabel.worker.app", "--quiet", "worker"),
         *("--without-gossip", "--without-mingle", "--hostname", f"{name}@%h"),
     ]
 

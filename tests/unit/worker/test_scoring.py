@@ -88,6 +88,18 @@ def test_temperature_never_changes_which_label_is_best(logits, temperature) -> N
         )
 
 
+@given(logit_rows, st.integers(1, 4))
+def test_a_cap_keeps_the_likeliest_of_what_would_be_answered(logits, most) -> None:
+    free = Answerer(flat(len(logits), "multiple", threshold=0.3), top_k=None)(logits)
+    capped = Answerer(flat(len(logits), "multiple", threshold=0.3, max_answers=most), top_k=None)(logits)
+    probability = {score.path: score.probability for score in free.scores}
+    assert set(capped.paths) <= set(free.paths)
+    assert len(capped.paths) == min(most, len(free.paths))
+    assert list(capped.paths) == [path for path in free.paths if path in capped.paths], "in the taxonomy's order"
+    left_out = [probability[path] for path in free.paths if path not in capped.paths]
+    assert all(probability[path] >= max(left_out) for path in capped.paths) if left_out else capped == free
+
+
 def test_the_shift_moves_probabilities_and_leaves_raw_logits_alone() -> None:
     logits = np.array([-2.0, -6.0], dtype=np.float32)
     answer = Answerer(flat(2, "multiple", logit_shift=3.0, threshold=0.5))(logits)
