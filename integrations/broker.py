@@ -158,7 +158,10 @@ def _refusal(error: BaseException, settings: Settings) -> ConfigError | None:
     """What must be set right before Redis takes us; None when it is something else."""
     where, text = f"Redis at {shown_url(settings)}", _first_line(error)
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return ConfigError(f"{where} does not let this user do that ({text}): give it the ACL rights the README lists")
+        return ConfigError(
+            f"{where} does not let this user do that ({text}): give it the ACL rights that the documentation lists "
+            "(Security model, Redis)"
+        )
     if isinstance(error, redis.exceptions.AuthenticationError):
         if "@" in settings.redis_url.get_secret_value():
             return ConfigError(f"{where} refuses us ({text}): check user and password in PRELABEL_REDIS_URL")

@@ -55,6 +55,10 @@ SWEEPER: Final = "prelabel:sweeper"
 """String with an expiry: the worker that looks for lost chunks at present."""
 
 
+RECENT: Final = "prelabel:recent"
+"""List: JSON of `Recent`, the newest first: a sample of the last predictions, for the adapter's page."""
+
+
 def held_key(worker: str) -> str:
     """Set of `<job id>/<chunk index>`: the chunks a worker has leased, so that its death frees them at once."""
     return f"prelabel:held:{worker}"

@@ -178,8 +178,16 @@ class LabelStudio:
         self.webhooks.append({"id": len(self.webhooks) + 1, **body})
         return 201, self.webhooks[-1]
 
+    def list_projects(self, method, query, body):
+        return 200, {"count": len(self.projects), "results": list(self.projects.values())}
+
+    def version(self, method, query, body):
+        return 200, {"release": "1.23.2"}
+
 
 ROUTES = [
+    (r"/api/projects/", {"GET"}, "list_projects"),
+    (r"/api/version", {"GET"}, "version"),
     (r"/api/current-user/whoami", {"GET"}, "whoami"),
     (r"/api/projects/(\d+)/", {"GET", "PATCH"}, "project"),
     (r"/api/projects/(\d+)/import/predictions", {"POST"}, "bulk"),

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -50,10 +51,10 @@ def test_a_layer_imports_only_itself_and_the_layers_before_it(path: Path) -> Non
     assert all(name.split(".")[1] in allowed for name in ours), ours
 
 
-def test_siglip_alone_imports_torch() -> None:
+def test_siglip_and_its_tower_alone_import_torch() -> None:
     assert [
         path.name for path in modules() if {"torch", "transformers"} & {n.split(".")[0] for n in imports(path)}
-    ] == ["siglip.py"]
+    ] == ["siglip.py", "siglip_tower.py"]
 
 
 def test_the_package_never_imports_itself_absolutely() -> None:
@@ -79,11 +80,17 @@ def test_every_dependency_is_justified() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_everything_and_imports_in_a_clean_environment(tmp_path: Path) -> None:
+    # The wheel is made from the source distribution, so that one is complete too.
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)],
-        check=True,
-        capture_output=True,
+        [sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(ROOT)], check=True, capture_output=True
     )
+    (source,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(source) as packed:
+        sources = {name.partition("/")[2] for name in packed.getnames()}
+    assert {
+        *("docker-compose.yml", "Dockerfile", "constraints.txt", "Makefile", "mkdocs.yml", "CHANGELOG.md"),
+        *("docs/index.md", "docs/reference.py", "docs/images/flow.svg", "examples/submit.py"),
+    } <= sources
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -149,8 +149,9 @@ class JobScorer:
                     failed = Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)[:500]))
                     failures.update((row.item, failed) for row in rows)
                 else:
-                    for row, logits in zip(rows, self._logits(control, rules, rows), strict=True):
-                        answers[row.item].append(rules.answerer(logits, row.index))
+                    made = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
+                    for row, answer in zip(rows, made, strict=True):
+                        answers[row.item].append(answer)
         return [failures.get(i) or self._outcome(one, answers[i]) for i, one in enumerate(ready)]
 
     def _by_labels(self, control: Control, ready: Sequence[Ready]) -> dict[str, list[_Row]]:

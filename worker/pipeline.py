@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -22,16 +22,20 @@ import redis
 
 from ..integrations.broker import passes
 from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientError
-from ..schemas.items import Item
-from ..schemas.jobs import Priority
+from ..schemas.items import ImageRef, Item
+from ..schemas.jobs import JobSpec, Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
+from . import metrics, trace
 from .engine import Engine
 from .gate import Gate
 from .image_threads import Embedded, ImageThreads, LastFile
 from .job_scorers import JobScorer, JobScorers, Picture, Ready, picture
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Lease, Ledger, Refusal
+from .logs import log_about
 from .scorer import Vectors
+from .showing import Shown
+from .stages import stage
 from .sweeper import Hint
 
 log = logging.getLogger(__name__)
@@ -55,6 +59,14 @@ _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
 
 
+Show = Callable[[str, JobSpec, Sequence[Shown]], None]
+"""`Showcase.show`."""
+
+
+def _show_nobody(_job: str, _spec: JobSpec, _scored: Sequence[Shown]) -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """Scores chunks; `run` is called from many threads at once.
@@ -71,6 +83,7 @@ class Pipeline:
         gate: keeps suspects apart from everything else.
         stopping: set when every running chunk is to write what it has and hand back the rest.
         item_retries: times a bulk item is tried again later when its images cannot be had for now.
+        show: lets people see some of what was scored.
     """
 
     engine: Engine
@@ -84,6 +97,7 @@ class Pipeline:
     gate: Gate
     stopping: threading.Event
     item_retries: int = 0
+    show: Show = _show_nobody
 
     def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
         """Score one chunk, unless somebody else does or it needs no scoring any more.
@@ -97,6 +111,12 @@ class Pipeline:
         """
         if self.stopping.is_set():
             return  # it stays in the ledger; another worker's sweeper sends it again
+        with log_about(job=ref.job_id, chunk=ref.chunk):
+            begun = time.monotonic()
+            self._run(ref, urgent=urgent)
+            log.debug("job %s chunk %d took %.3f s", *ref, time.monotonic() - begun)
+
+    def _run(self, ref: ChunkRef, *, urgent: bool) -> None:
         with self.gate.together(urgent=urgent):
             lease = self.ledger.claim(ref)
             if isinstance(lease, Lease):
@@ -149,6 +169,7 @@ class _ChunkRun:
         self._threads = pipeline.urgent if lease.spec.priority is Priority.INTERACTIVE else pipeline.bulk
         self._ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
         self._outcomes: list[tuple[int, Outcome]] = []
+        self._scored: list[Shown] = []
         self._put_off = 0
 
     def run(self) -> bool:
@@ -163,7 +184,11 @@ class _ChunkRun:
             if not isinstance(error, PrelabelError):
                 log.exception("job %s cannot be scored", self._lease.ref.job_id)
             return self._fail_all(type(error).__name__, _message(error))
-        tasks = [self._threads.run(partial(self._embed, scorer, ordinal, item)) for ordinal, item in self._lease.pairs]
+        if self._lease.spec.stored_only:
+            return self._score_stored(scorer)
+        tasks = [
+            self._threads.run(partial(self._embed_item, scorer, ordinal, item)) for ordinal, item in self._lease.pairs
+        ]
         try:
             return self._collect(scorer, len(tasks))
         finally:
@@ -176,6 +201,36 @@ class _ChunkRun:
         self._flush(left=0)
         return True
 
+    def _score_stored(self, scorer: JobScorer) -> bool:
+        """From stored vectors alone, the whole chunk at once: nothing is waited for."""
+        found = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
+        ready = [self._stored_item(scorer, ordinal, item, found) for ordinal, item in self._lease.pairs]
+        self._outcomes = self._score(scorer, ready)
+        self._flush(left=0)
+        return True
+
+    def _stored_item(self, scorer: JobScorer, ordinal: int, item: Item, found: Mapping[ImageRef, Embedded]) -> _Ready:
+        embeddings: dict[Picture, Embedded] = {}
+        missing: ItemError | None = None
+        try:
+            for image, optional in scorer.wanted(item):
+                if image in found:
+                    embeddings[picture(image)] = found[image]
+                    continue
+                missing = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
+                # A vector that was there and is gone is no fault of the image, whose answer would be missing.
+                if not optional or image.vector:
+                    raise missing
+            if missing and not embeddings:
+                raise missing
+        except ItemError as error:
+            return _Ready(ordinal, item, {}, error)
+        return _Ready(ordinal, item, embeddings)
+
+    def _embed_item(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
+        with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
+            self._embed(scorer, ordinal, item)
+
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
         embeddings: dict[Picture, Embedded] = {}
@@ -187,10 +242,9 @@ class _ChunkRun:
                 if self._lost.is_set() or self._pipeline.stopping.is_set():
                     return
                 try:
-                    found = self._threads.embed(image, stored_only=self._lease.spec.stored_only, last=last)
+                    found = self._threads.embed(image, last=last)
                 except ItemError as error:
-                    # A vector that was there and is gone is no fault of the image, whose answer would be missing.
-                    if not optional or (self._lease.spec.stored_only and image.vector):
+                    if not optional:
                         raise
                     log.info("item %s is scored without one of its images: %s", item.id, error)
                     missing = missing or error
@@ -204,6 +258,8 @@ class _ChunkRun:
         except Exception as error:
             if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
                 log.exception("item %s failed unexpectedly", item.id)
+            else:
+                log.info("item %s is not scored: %s", item.id, error)
             self._ready.put(_Ready(ordinal, item, {}, error))
         else:
             _when_all(
@@ -277,15 +333,24 @@ class _ChunkRun:
                     self._put_off += 1
                 else:
                     outcomes.append((one.ordinal, _failure(error)))
-        return outcomes + list(zip(ordinals, scorer.score(embedded), strict=True))
+        with stage("score", len(embedded)):
+            scored = scorer.score(embedded)
+        self._scored += [
+            Shown(one.item, outcome, _thumbnail(one)) for one, outcome in zip(embedded, scored, strict=True)
+        ]
+        return outcomes + list(zip(ordinals, scored, strict=True))
 
     def _flush(self, left: int) -> bool:
         """Write what there is; close the chunk when nothing is left. False: the lease is no longer ours."""
         outcomes, self._outcomes = self._outcomes, []
-        written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
+        scored, self._scored = self._scored, []
+        with trace.span("write", images=len(outcomes)):
+            written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
         if not written.held:
             log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
             return False
+        self._pipeline.show(self._lease.ref.job_id, self._lease.spec, scored)
+        metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
         if written.push_ready and outcomes:
             self._pipeline.push(self._lease.ref.job_id)
         return True
@@ -319,6 +384,10 @@ def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
 
     for future in futures:
         future.add_done_callback(one_done)
+
+
+def _thumbnail(one: Ready) -> str:
+    return next((embedded.thumbnail for embedded in one.embedded.values() if embedded.thumbnail), "")
 
 
 def _failure(error: Exception) -> Outcome:

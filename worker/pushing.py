@@ -21,6 +21,9 @@ from ..schemas.jobs import PushTarget
 from ..schemas.names import PUSH_PENDING, JobKeys
 from ..schemas.predictions import Prediction
 from ..schemas.settings import Settings
+from . import metrics
+from .logs import log_about
+from .stages import stage
 
 if TYPE_CHECKING:
     from ..integrations.label_studio.push import PushReport
@@ -81,6 +84,10 @@ class JobPusher:
 
     def push(self, job_id: str) -> None:
         """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
+        with log_about(job=job_id):
+            self._push(job_id)
+
+    def _push(self, job_id: str) -> None:
         keys = JobKeys(job_id)
         try:
             target = self._store.spec(job_id).push
@@ -131,8 +138,10 @@ class JobPusher:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
-                report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
+                with stage("push", len(wanted)):
+                    report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
+                metrics.pushes.labels("put_off").inc(len(wanted))
                 pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
                 if error.retry_after_s is not None:
                     pause += error.retry_after_s
@@ -142,6 +151,7 @@ class JobPusher:
                     return False  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
+                metrics.pushes.labels("refused").inc(len(wanted))
                 log.error("push of job %s failed: %s", job_id, error)
                 self._redis.hset(keys.meta, "push_error", str(error)[:500])
                 return False
@@ -161,6 +171,8 @@ class JobPusher:
                 return False
 
     def _mark(self, keys: JobKeys, report: PushReport) -> None:
+        for status, found in (("pushed", report.pushed), ("skipped", report.skipped), ("rejected", report.rejected)):
+            metrics.pushes.labels(status).inc(len(found))
         with self._redis.pipeline(transaction=True) as pipe:
             for ordinal in (*report.pushed, *report.skipped):
                 pipe.setbit(keys.pushed, ordinal, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -159,6 +160,10 @@ def _last_line(path: Path, *, critical: bool) -> str:
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
+    if lines and lines[-1].startswith("{"):  # PRELABEL_LOG_FORMAT=json
+        events = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        chosen = [event for event in events if critical and event["level"] == "CRITICAL"] or events
+        return str(chosen[-1]["message"])
     marked = [line for line in lines if critical and " CRITICAL " in line]
     if marked:
         return marked[-1].partition(" CRITICAL ")[2].partition(": ")[2]

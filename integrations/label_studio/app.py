@@ -9,7 +9,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
@@ -19,6 +18,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import PrelabelError, Settings
+from ...schemas.package import package_version
+from ..page.routes import page_router
 from .api import LabelStudioAPI
 from .bodies import PredictBody, SetupBody, WebhookBody
 from .convert import project_number
@@ -65,11 +66,12 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
 
     app = FastAPI(
         title="prelabel",
-        version=_version(),
+        version=package_version(),
         summary="Label Studio ML backend: zero-shot image pre-labels from a queue",
         lifespan=lifespan,
     )
     keys = _Keys(projects)
+    app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -80,7 +82,8 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         where = ".".join(str(part) for part in problem["loc"])
         return JSONResponse({"detail": f"{where}: {problem['msg']}"}, status_code=422)
 
-    @app.get("/", summary="Same as /health")
+    app.include_router(page_router(settings, client))
+
     @app.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
     async def health() -> dict[str, str]:
         return {"status": "UP", "model_class": "prelabel"}
@@ -162,10 +165,3 @@ class _Keys:
             log.warning("a webhook's secret cannot be checked: %s", error)
             return False
         return secrets.compare_digest(given.encode(), self._secret.encode())
-
-
-def _version() -> str:
-    try:
-        return version("prelabel")
-    except PackageNotFoundError:
-        return "0"

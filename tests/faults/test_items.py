@@ -133,7 +133,7 @@ def test_hostile_items_between_good_ones(world: World, site: Site, report: Repor
         mixed.add(item, right)
         if number < len(bad):
             mixed.add(*bad[number])
-        elif site.rng.random() < 0.3:
+        elif site.rng.random() < 0.5:
             mixed.add(*site.rng.choice(bad))
         elif site.rng.random() < 0.05:
             mixed.add(str(dot), dot_label)

@@ -31,7 +31,7 @@ from prelabel.worker.processes import spawn, stop
 
 TAXONOMY = Taxonomy.flat(["red", "blue"])
 PASSWORD = "s3cret"
-README = Path(__file__).parent.parent.parent / "README.md"
+SECURITY = Path(__file__).parent.parent.parent / "docs" / "security.md"
 
 
 class Server:
@@ -152,7 +152,7 @@ REFUSALS = {
     no_password: "wants a password: put it into PRELABEL_REDIS_URL",
     wrong_password: "check user and password in PRELABEL_REDIS_URL",
     unknown_user: "check user and password in PRELABEL_REDIS_URL",
-    no_rights: "give it the ACL rights the README lists",
+    no_rights: "give it the ACL rights that the documentation lists",
 }
 
 
@@ -535,8 +535,10 @@ def assert_complete(job: Job, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_user_with_the_rights_the_readme_lists_can_do_everything(server, pictures, pictures_dir, tmp_path) -> None:
-    rights = re.search(r"ACL SETUSER prelabel on >\S+ (.*)", README.read_text()).group(1).split()
+def test_a_user_with_the_rights_the_documentation_lists_can_do_everything(
+    server, pictures, pictures_dir, tmp_path
+) -> None:
+    rights = re.search(r"ACL SETUSER prelabel on >\S+ (.*)", SECURITY.read_text()).group(1).split()
     server.admin.execute_command("ACL", "SETUSER", "prelabel", "on", f">{PASSWORD}", *rights)
     settings = worker_settings(server.url("prelabel", PASSWORD), pictures_dir)
     log = tmp_path / "worker.log"

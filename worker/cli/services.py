@@ -72,7 +72,7 @@ def worker() -> None:
         from ..logs import configure_logging
         from ..supervisor import Supervisor
 
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         sys.exit(Supervisor(settings).run())
 
 
@@ -87,14 +87,17 @@ def serve(
             import uvicorn
 
             from ...integrations.label_studio.app import create_app
+            from ...integrations.metrics_server import serve_metrics
         from ...integrations.client import Client
         from ...integrations.model_identity import settings_model_id
         from ..logs import configure_logging
 
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
         client = Client(settings.model_copy(update={"broker_wait_s": 0}))
         app = create_app(settings, client, model=settings_model_id(settings))
+        if settings.metrics_port:
+            serve_metrics(app.state.registry, settings.host, settings.metrics_port)
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 

@@ -56,7 +56,9 @@ def made():
         fetched.append(image.uri)
         return None if known(f"mark of {image.uri}") else files[image.uri]
 
-    threads = ImageThreads(engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, exact=False, urgent=False)
+    threads = ImageThreads(
+        engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, preprocessing="fast", urgent=False
+    )
     yield threads, files, fetched, store
     threads.close()
     engine.close()

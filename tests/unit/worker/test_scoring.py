@@ -177,3 +177,24 @@ def test_extreme_logits_do_not_overflow(extreme: float) -> None:
     for choice in ("single", "multiple"):
         answer = Answerer(flat(3, choice))(np.array([extreme, 0.0, -extreme]))
         assert 0.0 <= answer.confidence <= 1.0
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(7)), elements=st.floats(-40, 20, width=32)),
+    st.sampled_from(["single", "multiple"]),
+    st.sampled_from([1, 3, None]),
+    st.booleans(),
+)
+def test_many_images_are_answered_as_each_of_them_alone(logits, choice, top_k, tree) -> None:
+    taxonomy = flat(7, choice)
+    if tree:
+        taxonomy = Taxonomy.tree({"a": ["b", "c"], "d": {"e": ["f", "g", "h"], "i": ["j", "k"]}}, choice)
+    answerer = Answerer(taxonomy, top_k=top_k)
+    assert answerer.many(logits) == [answerer(row) for row in logits]
+
+
+@given(hnp.arrays(np.float32, (4, 8), elements=st.floats(-1e3, 1e3, width=32)))
+def test_vectors_are_brought_to_length_whatever_theirs_is(rows) -> None:
+    texts = normalise(np.flip(rows, axis=1).copy())
+    expected = 112 * (normalise(rows).astype(np.float64) @ texts.T.astype(np.float64)) - 16
+    assert pair_logits(rows, texts, 112.0, -16.0) == pytest.approx(expected, abs=1e-3)

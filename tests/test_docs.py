@@ -1,0 +1,165 @@
+"""The documentation: its links lead somewhere, and what it quotes, runs and sets exists."""
+
+from __future__ import annotations
+
+import ast
+import html
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from prelabel.schemas import Settings
+from prelabel.schemas.label_config import LabelConfig
+from prelabel.worker.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
+COMMANDS = get_command(app).commands
+
+OURS = {f"PRELABEL_{name.upper()}" for name in Settings.model_fields}.union(
+    *(getattr(field.validation_alias, "choices", []) for field in Settings.model_fields.values())
+)
+OTHERS = {
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN"),
+    *re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()),
+}
+"""Read by boto3, the hub's library and the compose file."""
+
+
+def fences(page: Path, language: str) -> list[str]:
+    text = page.read_text()
+    found = re.findall(rf"^( *)```{language}\b[^\n]*\n(.*?)^\1```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [body for _, body in found]
+
+
+def command_lines() -> Iterator[tuple[Path, list[str]]]:
+    """Every call of prelabel in a shell example: the words after `prelabel`."""
+    for page in PAGES:
+        for body in fences(page, "bash"):
+            for line in body.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                starts = [at for at, word in enumerate(words) if word == "prelabel"]
+                for start in starts:
+                    tail = words[start + 1 :]
+                    end = next((at for at, word in enumerate(tail) if word in ("|", "&&", "&", ";")), len(tail))
+                    yield page, tail[:end]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning, such as a link or an anchor that leads nowhere, fails the build."""
+    made = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(made)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def shown(site: Path, page: str) -> str:
+    """A built page's text, as a reader sees it."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", (site / page).read_text())).split())
+
+
+def test_the_site_needs_no_other_server(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        tags = re.findall(r"<(?:script|img|iframe|link)\b[^>]*>", page.read_text())
+        loaded = [url for tag in tags if "canonical" not in tag for url in re.findall(r'(?:src|href)="([^"]+)', tag)]
+        assert loaded
+        assert not [url for url in loaded if re.match(r"(https?:)?//", url)], page
+
+
+def test_the_picture_of_the_flow_is_shown(site: Path) -> None:
+    for page in ("index.html", "concepts.html"):
+        assert 'src="images/flow.svg"' in (site / page).read_text()
+    assert (site / "images" / "flow.svg").is_file()
+
+
+def test_every_setting_is_in_the_reference(site: Path) -> None:
+    text = shown(site, "configuration.html")
+    page = (site / "configuration.html").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f'id="{name}"' in page
+        assert " ".join((field.description or "").split()) in text, name
+    assert "PRELABEL_REDIS_URL" in text
+    assert "LABEL_STUDIO_URL or LABEL_STUDIO_HOST" in text.replace("URLor", "URL or")
+
+
+def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
+    text = shown(site, "cli.html")
+    for name, command in COMMANDS.items():
+        assert f"$ prelabel {name}" in text
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert all(option in text for option in parameter.opts), (name, parameter.opts)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [pytest.param(page, words, id=f"{page.name}: {' '.join(words)[:60]}") for page, words in command_lines()],
+)
+def test_every_command_line_shown_is_one_prelabel_takes(page: Path, words: list[str]) -> None:
+    name, *arguments = words
+    assert name in COMMANDS, f"{page.name} shows `prelabel {name}`"
+    arguments = [re.sub(r"^(N|…)$", "7", argument) for argument in arguments]
+    COMMANDS[name].make_context(name, arguments)  # parses, and does nothing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_variable_named_is_one_that_is_read(page: Path) -> None:
+    text = re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.DOTALL)
+    named = set(re.findall(r"\b(?:PRELABEL|LABEL_STUDIO|BASIC_AUTH|AWS|HF)_[A-Z_]*[A-Z]\b", text))
+    assert named - OURS - OTHERS == set()
+
+
+def test_every_label_config_shown_can_be_pre_labeled() -> None:
+    shown_configs = [(page, body) for page in PAGES for body in fences(page, "xml")]
+    assert shown_configs
+    for page, body in shown_configs:
+        assert LabelConfig.parse(body).controls, page
+
+
+def literals() -> list[str]:
+    """Every text in the code, `…` for what is filled in."""
+    found = []
+    for path in (path for layer in ("schemas", "integrations", "worker") for path in (ROOT / layer).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return [re.sub(r"%(\.\d)?[sdfr]", "…", text) for text in found]
+
+
+def quoted_messages() -> Iterator[str]:
+    """The first cells of the tables about messages."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    for table in re.findall(r"^\| message \|.*?\n\n", text, flags=re.MULTILINE | re.DOTALL):
+        for row in table.splitlines()[2:]:
+            cell = row.split(" | ")[0].strip("| ")
+            quote = re.search(r"(`+)(.+)\1", cell)
+            if quote:
+                yield quote[2]
+
+
+def test_every_message_explained_is_one_the_code_can_say() -> None:
+    messages = list(quoted_messages())
+    assert len(messages) > 50
+    known = literals()
+    unknown = [message for message in messages if not any(message in text for text in known)]
+    assert unknown == []
