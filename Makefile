@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test faults lint format docs bench clean
+.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format docs bench dist release-check \
+	audit clean
 
 setup: $(VENV)/.installed
 
@@ -20,14 +21,32 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/prelabel demo
 
-test: setup lint
+demo-label-studio: setup
+	@$(BIN)/prelabel demo --label-studio
+
+test: setup lint label-studio browser
 	$(BIN)/python -m pytest
+
+# The browser test drives a Chromium: on Debian it is installed where we may; without one the test is skipped.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "installing chromium for the browser test" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no chromium here: the browser test is skipped"
+
+# A real Label Studio in an environment of its own below the user's cache folder; made once.
+label-studio: setup
+	@$(BIN)/python -m prelabel.worker.label_studio_install
 
 # Items in a job. Larger jobs meet more faults, and longer ones.
 N ?= 20000
 
 faults: setup
 	$(BIN)/python -m pytest tests/faults --fault-items $(N) --timeout 3600
+
+# Builds and starts docker-compose.yml with the engine of DOCKER_HOST; see tests/compose/test_engine.py.
+compose-test: setup
+	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose/test_engine.py -s
 
 lint: setup
 	$(BIN)/ruff check .
@@ -42,11 +61,60 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
+# Tables on the terminal, figures in build/bench/*.json. About an hour on two cores; each line runs alone, too.
+# PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
+PEERS ?= 2
+
 bench: setup
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.ledger_cost
-	$(BIN)/python -m benchmarks.memory --items 100000
+	$(BIN)/python -m benchmarks.throughput --size 640x480 1920x1080 4000x3000
+	$(BIN)/python -m benchmarks.throughput --checkpoint base --only limit --labels 20 --images 16 \
+	  --size 640x480 1920x1080 4000x3000 --json build/bench/throughput-limit.json
+	$(BIN)/python -m benchmarks.throughput --checkpoint base --images 8 --rounds 2 --peer-images $(PEERS) \
+	  --json build/bench/throughput-base.json
 	$(BIN)/python -m benchmarks.rescore
+	$(BIN)/python -m benchmarks.queue_cost
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.ledger_cost
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.worker_memory
+	$(BIN)/python -m benchmarks.pipeline_picture --svg build/bench/pipeline.svg
+
+# ---- releases: what is built is installed into an environment of its own, and that is what is looked at.
+RELEASE := .release
+TOOLS := $(RELEASE)/tools/bin
+CLEAN := $(RELEASE)/clean
+
+dist: setup
+	rm -rf dist build
+	$(BIN)/python -m build
+
+$(RELEASE)/tools/.installed: deploy/release-tools.txt
+	$(PYTHON) -m venv $(RELEASE)/tools
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(CLEAN)/.installed: dist
+	$(PYTHON) -m venv --clear $(CLEAN)
+	$(CLEAN)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		"$$(ls dist/*.whl)[all]"
+	touch $@
+
+# The wheel and the sdist, and of everything prelabel[all] brings the licences and a bill of materials (CycloneDX).
+release-check: $(RELEASE)/tools/.installed $(CLEAN)/.installed
+	$(TOOLS)/twine check --strict dist/*
+	$(CLEAN)/bin/python -m pip check
+	$(CLEAN)/bin/prelabel --version
+	$(TOOLS)/pip-licenses --python $(CLEAN)/bin/python --format markdown --with-urls --order license \
+		--output-file dist/licences.md \
+		--partial-match --fail-on "AGPL;GNU Affero;GNU General Public License;GPL-2.0-only;GPL-3.0-only"
+	$(TOOLS)/cyclonedx-py environment $(CLEAN)/bin/python --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --output-file dist/sbom.cdx.json
+
+# Asks PyPI's advisory database about every package of that environment.
+audit: $(RELEASE)/tools/.installed $(CLEAN)/.installed
+	$(TOOLS)/pip-audit --path "$$($(CLEAN)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(RELEASE) build dist site .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -12,6 +12,8 @@ from prelabel.worker.demo.story import CHECKPOINT
 
 def make_base_checkpoint(directory: Path) -> Path:
     """Write it: 12 + 12 layers of width 768, 512x512 pixels in patches of 16, the demo checkpoint's tokenizer."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
     tower = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
     config = transformers.SiglipConfig(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import base64
 import io
-import json
 import statistics
 import tempfile
 import threading
@@ -21,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 from prelabel.integrations.broker import connect_redis
@@ -43,6 +41,8 @@ from prelabel.worker.ledger import ChunkRef, Lease, Ledger, Refusal, Written
 from prelabel.worker.pipeline import Pipeline
 from prelabel.worker.scorer import ColourEncoder, Pixels, Vectors
 from prelabel.worker.texts import TextVectors
+
+from .common import add_json, console, in_own_session, write
 
 JOB = "benchmark"
 
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=20)
     parser.add_argument("--rate", type=float, default=1000.0, help="images per second of the fake scorer")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    add_json(parser, "ledger_cost")
     options = parser.parse_args()
     taxonomy = Taxonomy.flat([f"label number {i}" for i in range(options.labels)])
     spec = JobSpec(controls=(Control(taxonomy=taxonomy),))
@@ -177,11 +177,10 @@ def main() -> None:
     table = Table("", "items/s", "of the scorer's rate", title=f"{len(chunks)} chunks, {options.labels} labels")
     for name, median in medians.items():
         table.add_row(name, f"{median:.0f}", f"{median / options.rate:.1%}")
-    Console().print(table)
-    Console().print(f"with / without: {ratio:.3f} (the ledger costs {1 - ratio:.1%})")
-    if options.json:
-        options.json.write_text(json.dumps({"items_per_s": medians, "ratio": ratio, "rounds": rates}, indent=2))
+    console().print(table)
+    console().print(f"with / without: {ratio:.3f} (the ledger costs {1 - ratio:.1%})")
+    write(options.json, {"items_per_s": medians, "ratio": ratio, "rounds": rates})
 
 
 if __name__ == "__main__":
-    main()
+    in_own_session("benchmarks.ledger_cost", main)

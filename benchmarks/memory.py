@@ -9,7 +9,6 @@ says of every key, counted in full. Finished: the outcomes a real scorer makes (
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from prelabel.integrations import Client
@@ -29,10 +27,12 @@ from prelabel.schemas.names import QUEUE_BULK, JobKeys
 from prelabel.schemas.settings import Settings, load_settings
 from prelabel.worker.embedded import embedded_broker
 from prelabel.worker.image_threads import Embedded
-from prelabel.worker.job_scorers import JobScorers
+from prelabel.worker.job_scorers import JobScorers, Ready, picture
 from prelabel.worker.ledger import ChunkRef, Ledger, Refusal
 from prelabel.worker.scorer import ColourEncoder
 from prelabel.worker.texts import TextVectors
+
+from .common import add_json, console, in_own_session, write
 
 WARM = 0.05
 """Share of the items after which the client's memory counts: by then every pool and cache it needs is there."""
@@ -125,7 +125,12 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
         if isinstance(lease, Refusal):
             raise SystemExit(f"chunk {chunk} was not leased: {lease}")
         vectors = random.normal(size=(len(lease.pairs), encoder.dim)).astype(np.float32)
-        outcomes = scorer.score([[Embedded.at_hand(random.bytes(16), vector)] for vector in vectors])
+        outcomes = scorer.score(
+            [
+                Ready(item, {picture(item.images[0]): Embedded.at_hand(random.bytes(16), vector)})
+                for (_, item), vector in zip(lease.pairs, vectors, strict=True)
+            ]
+        )
         chars += sum(len(outcome.to_json()) for outcome in outcomes)
         ordinals = [ordinal for ordinal, _ in lease.pairs]
         ledger.complete(lease, list(zip(ordinals, outcomes, strict=True)), close=True)
@@ -152,7 +157,7 @@ def taxonomy(labels: int) -> Taxonomy:
 
 def show(pending: Pending, finished: list[Finished]) -> None:
     """The tables for people."""
-    console = Console()
+    out = console()
     mib = 2**20
     first, most = pending.client_rss
     table = Table("", "measured", title=f"{pending.items:,} items of {pending.reference_bytes} characters submitted")
@@ -162,14 +167,14 @@ def show(pending: Pending, finished: list[Finished]) -> None:
     table.add_row("Redis, bytes an item", f"{pending.redis_bytes:.1f}")
     for name, size in pending.keys.items():
         table.add_row(f"  of them {name}", f"{size:.2f}")
-    console.print(table)
+    out.print(table)
     for row in finished:
         table = Table("", "bytes an item", title=f"{row.items:,} outcomes, {row.labels} labels, top_k 20")
         table.add_row("outcome as JSON", f"{row.json_bytes:.0f}")
         table.add_row("Redis, beyond the pending item", f"{row.redis_bytes:.0f}")
         for name, size in row.keys.items():
             table.add_row(f"  {name}", f"{size:.2f}")
-        console.print(table)
+        out.print(table)
 
 
 def main() -> None:
@@ -178,17 +183,15 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000, help="references to submit")
     parser.add_argument("--outcomes", type=int, default=20_000, help="outcomes to write")
     parser.add_argument("--labels", type=int, nargs="+", default=[20, 200])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    add_json(parser, "memory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, embedded_broker(Path(directory), port=0) as url:
         settings = load_settings(redis_url=url)
         pending = measure_pending(settings, options.items)
         finished = [measure_finished(settings, options.outcomes, labels) for labels in options.labels]
     show(pending, finished)
-    if options.json:
-        figures = {"pending": asdict(pending), "finished": [asdict(row) for row in finished]}
-        options.json.write_text(json.dumps(figures, indent=2))
+    write(options.json, {"pending": asdict(pending), "finished": [asdict(row) for row in finished]})
 
 
 if __name__ == "__main__":
-    main()
+    in_own_session("benchmarks.memory", main)

@@ -16,12 +16,15 @@ from ..schemas.errors import ConfigError, PrelabelError
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from ..schemas.predictions import Prediction
+from ..schemas.recent import Recent
 from ..schemas.settings import Settings, get_settings
 from ..schemas.taxonomy import Taxonomy
 from ..schemas.wire import first_problem
 from .broker import Patience, Sender, connect_redis
 from .chunks import absolute_item, make_chunks, retry_batches
 from .job_store import JobStore
+from .queue_state import QueueState, queue_states
+from .recent import newest
 from .rescore import model_of, stored_items
 
 _BLOCK_MS = 500
@@ -43,7 +46,8 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or get_settings()
-        self.store = JobStore(connect_redis(self.settings, stubborn=False), self.settings.job_ttl_s)
+        self._redis = connect_redis(self.settings, stubborn=False)
+        self.store = JobStore(self._redis, self.settings.job_ttl_s)
         self.sender = Sender(self.settings)
         self.patiently = Patience(self.settings)
 
@@ -207,9 +211,17 @@ class Client:
         """Messages waiting on each queue."""
         return self.patiently(lambda: self.store.queues())
 
+    def queue_states(self) -> dict[str, QueueState]:
+        """Length of each queue, and how long its oldest work has waited."""
+        return self.patiently(lambda: queue_states(self._redis))
+
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""
         return self.patiently(lambda: self.store.workers())
+
+    def recent(self, limit: int = 24) -> list[Recent]:
+        """A sample of the last predictions of all jobs, newest first, with thumbnails."""
+        return self.patiently(lambda: newest(self.store.redis, limit))
 
     def ping(self) -> None:
         """Check that Redis answers.

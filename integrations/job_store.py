@@ -143,6 +143,12 @@ class JobStore:
         self._reopen = client.register_script(_REOPEN)
         self._release_push = client.register_script(_RELEASE_PUSH)
 
+    @property
+    def redis(self) -> redis.Redis:
+        """The connection, for what is kept beside jobs."""
+        client: redis.Redis = self._redis
+        return client
+
     def create(self, job_id: str, spec: JobSpec) -> None:
         """Write a job that has no items yet."""
         self._create(

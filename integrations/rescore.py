@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..schemas.items import ImageRef, Item
+from ..schemas.items import Item
 from ..schemas.predictions import Prediction
 
 
@@ -29,13 +29,9 @@ def stored_items(predictions: Iterable[Prediction], model: str) -> Iterator[Item
 
 
 def _with_vectors(prediction: Prediction) -> Item:
-    item, vectors = prediction.item, dict(prediction.vectors)
-
-    def key(image: ImageRef) -> str | None:
-        if image.name is not None and image.name in vectors:
-            return vectors[image.name]
-        return vectors.get("") if image is item.images[0] else None
-
-    return item.model_copy(
-        update={"images": tuple(image.model_copy(update={"vector": key(image)}) for image in item.images)}
-    )
+    item, vectors = prediction.item, prediction.vectors
+    images = []
+    for place, (image, slot) in enumerate(zip(item.images, item.slots(), strict=True)):
+        key = vectors.get(slot) or (vectors.get("") if place == 0 else None)
+        images.append(image.model_copy(update={"vector": key}))
+    return item.model_copy(update={"images": tuple(images)})

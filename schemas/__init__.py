@@ -11,7 +11,7 @@ from .errors import (
     TransientError,
     WireVersionError,
 )
-from .items import Chunk, ImageRef, Item, Region
+from .items import Chunk, ImageRef, Item, Options, Origin, Region
 from .jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
 from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
 from .settings import Settings, get_settings
@@ -34,6 +34,8 @@ __all__ = [
     "LabelPath",
     "LabelScore",
     "ModelLoadError",
+    "Options",
+    "Origin",
     "OutOfMemory",
     "Outcome",
     "Prediction",

@@ -34,7 +34,15 @@ class ItemError(PrelabelError):
 
 
 class TransientError(PrelabelError):
-    """Something outside is unavailable for now; the same call may succeed later."""
+    """Something outside is unavailable for now; the same call may succeed later.
+
+    Attributes:
+        retry_after_s: seconds it asked to be left alone for; None when it did not say.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BrokerUnavailable(TransientError):

@@ -50,6 +50,7 @@ class Answer(Model):
 
     Attributes:
         control: the control's name.
+        index: which of the images of the control's name it is about, from 0, where each is asked about on its own.
         rule: how the probabilities were made.
         paths: the chosen labels; empty when nothing cleared its threshold.
         confidence: 0..1. Single choice and trees: the chosen path's probability (the best one's where nothing
@@ -59,6 +60,7 @@ class Answer(Model):
     """
 
     control: str
+    index: int | None = None
     rule: Rule
     paths: tuple[LabelPath, ...] = ()
     confidence: float
@@ -80,7 +82,7 @@ class Outcome(WireModel):
     """What a worker writes for one item: answers, or the failure. The ledger joins it with the item.
 
     Attributes:
-        vectors: image name ("" for an item's first image) -> key of its stored vector, hexadecimal.
+        vectors: image's slot (`Item.slots`) -> key of its stored vector, hexadecimal.
     """
 
     model_version: str = ""

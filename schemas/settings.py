@@ -47,10 +47,17 @@ class Settings(BaseSettings):
     bulk_chunks: int = Field(4, ge=1, le=64, description="Bulk chunks a worker has in flight")
     interactive_chunks: int = Field(8, ge=1, le=64, description="Interactive chunks a worker has in flight")
     fetch_threads: int = Field(16, ge=1, le=256, description="Threads that fetch images")
-    decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per CPU core")
-    preprocessing: Literal["fast", "exact"] = Field(
-        "fast", description="fast is within 2 of 255 of the model's own image processor, exact equals it to the bit"
+    decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per usable CPU")
+    cpu_threads: int = Field(0, ge=0, le=1024, description="CPU threads of a forward pass; 0 is one per usable core")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile for the image tower; auto tries it on cuda and keeps it where it is faster"
     )
+    preprocessing: Literal["scaled", "fast", "exact"] = Field(
+        "fast",
+        description="fast is within 2 of 255 of the model's own image processor, exact equals it to the bit, scaled "
+        "reads JPEGs of more than 2048 pixels a side at half the size or less, within 4 of 255",
+    )
+    trace: Path | None = Field(None, description="File a worker writes its stages to, in Chrome's trace format")
     text_cache: int = Field(20_000, ge=1, description="Labels whose text vectors a worker keeps in memory")
     vector_store: SecretStr = Field(
         SecretStr("disk"),
@@ -103,6 +110,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("label_studio_api_key", "LABEL_STUDIO_API_KEY"),
         description="Personal access token or legacy token",
     )
+    s3_direct: bool = Field(
+        False,
+        description="Fetch s3:// images of Label Studio tasks with the workers' own AWS credentials, not through it",
+    )
     basic_auth_user: str | None = Field(
         None,
         validation_alias=AliasChoices("basic_auth_user", "BASIC_AUTH_USER"),
@@ -111,7 +122,19 @@ class Settings(BaseSettings):
     basic_auth_pass: SecretStr | None = Field(
         None, validation_alias=AliasChoices("basic_auth_pass", "BASIC_AUTH_PASS"), description="Its password"
     )
-    host: str = Field("127.0.0.1", description="Address the adapter listens on")
+    webhook_secret: SecretStr | None = Field(
+        None, description="What our Label Studio webhooks carry; unset is a random one, kept in Redis"
+    )
+    reconcile_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between looks at connected Label Studio projects for missed tasks; 0 is never",
+    )
+    old_predictions: Literal["replace", "keep"] = Field(
+        "replace", description="What becomes of a task's predictions of our earlier versions when there is a new one"
+    )
+    host: str = Field("127.0.0.1", description="Address the adapter and the workers' metrics listen on")
     port: int = Field(9090, ge=0, le=65535, description="Port the adapter listens on; 0 picks a free one")
     predict_wait_s: float = Field(
         3.0, ge=0, le=90, description="Seconds /predict waits for answers before it promises a push"
@@ -122,6 +145,19 @@ class Settings(BaseSettings):
         "INFO",
         validation_alias=AliasChoices("log_level", "PRELABEL_LOG_LEVEL", "LOG_LEVEL"),
         description="Log level",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people; json is one object a line, with the job and item as fields"
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of GET /metrics without authentication, of workers and adapter; 0 is none. Where it is "
+        "taken, by another worker of the host, say, the next free one of 16",
+    )
+    claim_gpu: bool = Field(
+        False, description="Take a GPU of this host that no other worker has claimed; for workers started alike"
     )
 
     @field_validator("image_roots", mode="before")

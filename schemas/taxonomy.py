@@ -35,7 +35,8 @@ class Label(Model):
     """One label, and for a tree everything below it.
 
     `prompts` replaces the prompts otherwise made from the name, the synonyms (each through the template) and
-    the description (verbatim). `threshold` overrides the taxonomy's for this label.
+    the description (verbatim). `threshold` overrides the taxonomy's for this label. `answer` is what a platform
+    stores in place of the name (an alias); scoring does not read it.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -43,6 +44,7 @@ class Label(Model):
     description: str | None = None
     prompts: tuple[str, ...] = ()
     threshold: Probability | None = None
+    answer: str | None = None
     children: tuple[Label, ...] = ()
 
 
@@ -59,6 +61,9 @@ class Taxonomy(WireModel):
         temperature: logits are divided by it before softmax or sigmoid; > 1 softens.
         logit_shift: added to every logit before a sigmoid, in log-odds: moves the checkpoint's training prior
             to yours. Raw logits in a prediction are never shifted.
+        max_answers: labels answered at most in a multiple choice, the likeliest; None is no bound.
+        is_open: every item brings labels of its own (`Item.options`), in addition to these, of which there may be
+            none then.
     """
 
     labels: tuple[Label, ...]
@@ -67,6 +72,8 @@ class Taxonomy(WireModel):
     threshold: Probability | None = None
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     logit_shift: float = 0.0
+    max_answers: Annotated[int, Field(ge=1)] | None = None
+    is_open: bool = False
 
     @classmethod
     def flat(cls, labels: Sequence[str | Label], choice: Choice = "single", **options: Any) -> Self:
@@ -111,11 +118,14 @@ class Taxonomy(WireModel):
             control: the control tag's `name`; may be left out when there is only one.
 
         Raises:
-            ConfigError: not a usable label config, or several controls and none named.
+            ConfigError: not a usable label config, several controls and none named, or labels that come with the task.
         """
         from .label_config import LabelConfig  # it builds on this module
 
-        return LabelConfig.parse(xml).control(control).taxonomy
+        chosen = LabelConfig.parse(xml).control(control)
+        if chosen.taxonomy.is_open:
+            raise ConfigError(f"the labels of control {chosen.from_name!r} come with each task ({chosen.options})")
+        return chosen.taxonomy
 
     @classmethod
     def _build(cls, labels: tuple[Label, ...], **options: Any) -> Self:
@@ -126,12 +136,24 @@ class Taxonomy(WireModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.labels:
+        if not self.labels and not self.is_open:
             raise ConfigError("a taxonomy needs at least one label")
         _refuse_duplicates(self.labels, ())
         if "{label}" not in self.template:
             raise ConfigError(f"template {self.template!r} must contain {{label}}")
         return self
+
+    def closed(self, labels: tuple[Label, ...]) -> Self:
+        """The taxonomy of one item: an open one's rules and labels, and the labels the item brings.
+
+        Raises:
+            ConfigError: no label at all, or a name twice.
+        """
+        return self._build((*self.labels, *labels), **{**self._rules(), "is_open": False})
+
+    def _rules(self) -> dict[str, Any]:
+        """Every field but the labels."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in ("labels", "wire_version")}
 
     @cached_property
     def is_tree(self) -> bool:
@@ -186,12 +208,17 @@ class Taxonomy(WireModel):
             # In a multiple choice leaves alone are answered: a parent's threshold is never read.
             if not label.children or self.choice == "single"
         )
-        content = [
+        content: list[Any] = [
             self.choice,
             self.temperature,
             self.logit_shift if self.choice == "multiple" else 0.0,
             nodes,
         ]
+        # Left out where they are not used, so that they changed no fingerprint when they came.
+        if self.max_answers is not None and self.choice == "multiple":
+            content.append(["at most", self.max_answers])
+        if self.is_open:
+            content.append(["open", self.template, self.threshold])
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 

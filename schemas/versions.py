@@ -21,8 +21,9 @@ def model_id(model: str, revision: str | None) -> str:
 def model_version(model: str, controls: Sequence[Control]) -> str:
     """`<model>@<revision8>+tax.<fingerprint6>`, the string Label Studio tells predictions apart by.
 
-    The fingerprint is the taxonomy's; where a platform has named the controls, it covers their names and images too,
-    for the stored answer holds them.
+    The fingerprint is the taxonomy's; where a platform has named the controls, it covers their names, their images and
+    the form of their answers too, for the stored answer holds them. What an item brings is no part of it, neither its
+    pixels nor labels of its own: both are what is scored, not how.
 
     Args:
         model: a `model_id`.
@@ -31,6 +32,8 @@ def model_version(model: str, controls: Sequence[Control]) -> str:
     if len(controls) == 1 and controls[0] == Control(taxonomy=controls[0].taxonomy):
         fingerprint = controls[0].taxonomy.fingerprint
     else:
-        parts = sorted(f"{one.name}\0{one.image or ''}\0{one.taxonomy.fingerprint}" for one in controls)
+        parts = sorted(
+            f"{one.name}\0{one.image or ''}\0{one.taxonomy.fingerprint}\0{one.over}\0{one.form}" for one in controls
+        )
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return f"{model}+tax.{fingerprint[:6]}"

@@ -104,12 +104,38 @@ class LabelStudio:
 
     def list_tasks(self, method, query, body):
         project, page, size = (int(query[name][0]) for name in ("project", "page", "page_size"))
-        found = [task for task in self.tasks.values() if task["project"] == project]
-        with_predictions = [
-            {**task, "predictions": [p for p in self.predictions if p["task"] == task["id"]]}
+        asked = json.loads(query["query"][0]) if "query" in query else {}
+        found = [
+            {
+                **task,
+                "updated_at": "",
+                "predictions": [p for p in self.predictions if p["task"] == task["id"]],
+                "predictions_model_versions": ",".join(
+                    {p["model_version"] for p in self.predictions if p["task"] == task["id"]}
+                ),
+            }
+            for task in self.tasks.values()
+            if task["project"] == project
+        ]
+        for one in asked.get("filters", {}).get("items", []):
+            found = [task for task in found if self.matches(task, one)]
+        found.sort(key=lambda task: task["id"], reverse=asked.get("ordering") == ["tasks:-id"])
+        fields = set(query["include"][0].split(",")) if "include" in query else None
+        listed = [
+            {name: value for name, value in task.items() if fields is None or name in fields}
             for task in found[(page - 1) * size : page * size]
         ]
-        return 200, {"total": len(found), "tasks": with_predictions}
+        return 200, {"total": len(found), "tasks": listed}
+
+    @staticmethod
+    def matches(task, one):
+        name, operator, value = one["filter"].removeprefix("filter:tasks:"), one["operator"], one["value"]
+        if name == "updated_at":
+            return False
+        if name == "id":
+            return task["id"] > value if operator == "greater" else task["id"] in value
+        has = any(part in task[name] for part in value)
+        return has if operator == "contains" else not has
 
     def ml(self, method, query, body, number=None):
         if method == "GET":
@@ -121,32 +147,57 @@ class LabelStudio:
             if "url" not in body or "project" not in body:
                 return 500, {"detail": "KeyError"}
             backend = next(b for b in self.backends if b["id"] == number)
-            backend.update(body)
+            backend.update(body, basic_auth_pass_is_set="basic_auth_pass" in body)
             return 200, backend
         backend = {"id": len(self.backends) + 1, "state": "CO", "readable_state": "Connected", **body}
+        backend["basic_auth_pass_is_set"] = "basic_auth_pass" in body
         if self.refuse_private:
             if self.leave_half_made:
                 self.backends.append(backend)
             return 403, {"detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}
         self.backends.append(backend)
-        self.webhooks.append({"id": 1, "url": body["url"] + "/webhook", "project": body["project"], "headers": {}})
+        url = body["url"] + "/webhook"
+        if all(hook["url"] != url for hook in self.webhooks):
+            self.webhooks.append({"id": 1, "url": url, "project": body["project"], "headers": {}})
         project = self.projects[body["project"]]
         project["model_version"] = project["model_version"] or body["title"]
         return 201, backend
 
-    def hooks(self, method, query, body):
-        return 200, self.webhooks
+    def media(self, method, query, body, number):
+        return 200, {"an image of project": number}
+
+    def hooks(self, method, query, body, number=None):
+        if method == "GET":
+            return 200, [hook for hook in self.webhooks if hook["project"] == int(query["project"][0])]
+        if method == "DELETE":
+            self.webhooks = [hook for hook in self.webhooks if hook["id"] != number]
+            return 204, None
+        if method == "PATCH":
+            next(hook for hook in self.webhooks if hook["id"] == number).update(body)
+            return 200, {}
+        self.webhooks.append({"id": len(self.webhooks) + 1, **body})
+        return 201, self.webhooks[-1]
+
+    def list_projects(self, method, query, body):
+        return 200, {"count": len(self.projects), "results": list(self.projects.values())}
+
+    def version(self, method, query, body):
+        return 200, {"release": "1.23.2"}
 
 
 ROUTES = [
+    (r"/api/projects/", {"GET"}, "list_projects"),
+    (r"/api/version", {"GET"}, "version"),
     (r"/api/current-user/whoami", {"GET"}, "whoami"),
     (r"/api/projects/(\d+)/", {"GET", "PATCH"}, "project"),
     (r"/api/projects/(\d+)/import/predictions", {"POST"}, "bulk"),
     (r"/api/predictions/", {"GET", "POST"}, "prediction"),
-    (r"/api/tasks/", {"GET"}, "list_tasks"),
-    (r"/api/ml/", {"GET", "POST"}, "ml"),
+    (r"/api/tasks", {"GET"}, "list_tasks"),
+    (r"/api/ml", {"GET", "POST"}, "ml"),
     (r"/api/ml/(\d+)", {"PATCH", "DELETE"}, "ml"),
-    (r"/api/webhooks/", {"GET"}, "hooks"),
+    (r"/data/upload/(\d+)/[^/]+", {"GET"}, "media"),
+    (r"/api/webhooks/", {"GET", "POST"}, "hooks"),
+    (r"/api/webhooks/(\d+)/", {"PATCH", "DELETE"}, "hooks"),
 ]
 
 

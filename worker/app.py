@@ -102,9 +102,11 @@ def make_app() -> Celery:
     return made
 
 
+@signals.celeryd_init.connect
 @signals.setup_logging.connect
 def _on_setup_logging(**_: Any) -> None:
-    configure_logging(get_settings().log_level)
+    settings = get_settings()
+    configure_logging(settings.log_level, settings.log_format)
 
 
 @signals.worker_init.connect

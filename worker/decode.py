@@ -83,7 +83,7 @@ def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Ima
             picture = _to_rgb(image)
         if turn is not None:
             picture = picture.transpose(turn)
-        return picture if region is None else _crop(picture, region)
+        return picture if region is None else crop(picture, region)
     except ItemError:
         raise
     except MemoryError:
@@ -168,8 +168,12 @@ def _from_grey(values: npt.NDArray[Any]) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
-def _crop(picture: Image.Image, region: Region) -> Image.Image:
-    """Label Studio's rectangle: percent of the upright image, turned clockwise about its top-left corner."""
+def crop(picture: Image.Image, region: Region) -> Image.Image:
+    """What a region of an upright picture shows, as in Label Studio: percent, clockwise about the top-left corner.
+
+    Raises:
+        ItemError: it holds no whole pixel.
+    """
     left, top = region.x / 100 * picture.width, region.y / 100 * picture.height
     width, height = region.width / 100 * picture.width, region.height / 100 * picture.height
     if not math.isfinite(region.rotation):

@@ -32,8 +32,9 @@ _CAPACITY = 16_384
 """Vectors that may wait to be written: 25 MB of 768 components."""
 
 _TOUCH_S = 60.0
-_WINDOW = 65_536
-"""Keys of a stream whose rows are looked up at once."""
+_WINDOW = 16_384
+"""Keys of a stream whose rows are looked up at once: large beside a query's cost, small beside a stream's, so that who
+reads ahead has rows soon."""
 
 _READ_PAUSE_S = 5.0
 

@@ -1,4 +1,4 @@
-"""The engine: prepared images from every chunk and job in, embeddings out, one forward thread.
+"""The engine: prepared images from every chunk and job in, embeddings out, one forward thread per device.
 
 Images of different jobs share a batch, because they meet text vectors only after the forward pass. A batch is
 whatever waits when the device becomes free, up to the batch size: no timer, no polling. Urgent images go first.
@@ -12,11 +12,11 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
 from ..schemas.errors import OutOfMemory, ScorerError
+from . import metrics, trace
 from .scorer import Encoder, Pixels, Vectors
 
 log = logging.getLogger(__name__)
@@ -25,20 +25,33 @@ _WAITING_BATCHES = 4
 """Batches of prepared images that may wait; beyond that `submit` blocks (a 512 px image is 0.8 MB)."""
 
 
+_IN_FLIGHT = 2
+"""Batches a device is given before the first one's vectors are back: it never waits for the host."""
+
+
 class _Waiting(NamedTuple):
     rank: int
     order: int
     pixels: Pixels | None
     future: Future[Vectors]
+    since_ns: int
+
+
+class _Started(NamedTuple):
+    """A batch on the device; `finish` waits for its vectors."""
+
+    batch: list[_Waiting]
+    finish: Callable[[], Vectors]
+    begun_ns: int
 
 
 class Engine:
-    """Runs the encoder on one thread.
+    """Runs the encoder on one thread; hands vectors out on another, while the next batch is under way.
 
     Args:
         encoder: what to run.
         batch_size: images per forward pass at most; halved for good when the device runs out of memory.
-        on_broken: called once, from the forward thread, when the encoder fails for another reason than memory.
+        on_broken: called once, from one of the two threads, when the encoder fails for another reason than memory.
             Every waiting and later image then gets that `ScorerError`.
     """
 
@@ -52,8 +65,15 @@ class Engine:
         self._order = itertools.count()
         self._waiting: queue.PriorityQueue[_Waiting] = queue.PriorityQueue()
         self._room = threading.BoundedSemaphore(max(64, batch_size * _WAITING_BATCHES))
-        self._thread = threading.Thread(target=self._run, name="prelabel-forward", daemon=True)
-        self._thread.start()
+        self._started: queue.SimpleQueue[_Started | None] = queue.SimpleQueue()
+        self._free_ns = 0
+        self._in_flight = threading.BoundedSemaphore(_IN_FLIGHT)
+        self._threads = (
+            threading.Thread(target=self._run, name="prelabel-forward", daemon=True),
+            threading.Thread(target=self._hand_out, name="prelabel-vectors", daemon=True),
+        )
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, pixels: Pixels, *, urgent: bool = False) -> Future[Vectors]:
         """Queue one prepared image; blocks while too many wait (urgent ones never block).
@@ -68,7 +88,7 @@ class Engine:
         if self._broken:
             future.set_exception(self._broken)
         else:
-            self._waiting.put(_Waiting(0 if urgent else 1, next(self._order), pixels, future))
+            self._waiting.put(_Waiting(0 if urgent else 1, next(self._order), pixels, future, trace.now_ns()))
         return future
 
     @property
@@ -77,13 +97,15 @@ class Engine:
         return self._broken is not None
 
     def close(self) -> None:
-        """Finish what waits, then end the thread."""
-        self._waiting.put(_Waiting(2, next(self._order), None, Future()))
-        self._thread.join()
+        """Finish what waits, then end the threads."""
+        self._waiting.put(_Waiting(2, next(self._order), None, Future(), 0))
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         closing = False
         while not closing:
+            self._in_flight.acquire()  # before the batch is formed: what is urgent may come until then
             batch = [self._waiting.get()]
             while len(batch) < self.batch_size and not self._waiting.empty():
                 batch.append(self._waiting.get())
@@ -91,32 +113,74 @@ class Engine:
             # Nobody waits for a cancelled future.
             wanted = [w for w in batch if w.pixels is not None and w.future.set_running_or_notify_cancel()]
             if wanted:
+                now_ns = trace.now_ns()
+                for waiting in wanted:
+                    metrics.observe("wait", (now_ns - waiting.since_ns) / 1e9)
                 self._forward(wanted)
+            else:
+                self._in_flight.release()
+        self._started.put(None)
 
     def _forward(self, batch: list[_Waiting]) -> None:
-        if self._broken:
-            for waiting in batch:
-                waiting.future.set_exception(self._broken)
-            return
+        """Start a batch; it is one of those in flight."""
+        images = [waiting.pixels for waiting in batch if waiting.pixels is not None]
+        begun = trace.now_ns()
+        trace.record("wait", batch[0].since_ns, begun, images=len(batch))
         try:
-            vectors = self.encoder.encode_images(np.stack([w.pixels for w in batch if w.pixels is not None]))
+            if self._broken:
+                raise self._broken
+            finish = self.encoder.start_images(images)
+            metrics.batch_images.observe(len(batch))
         except OutOfMemory as error:
             self._split(batch, error)
+            return
         except Exception as error:  # whatever it is, the futures must learn of it
-            self._broken = error if isinstance(error, ScorerError) else ScorerError(f"forward pass failed: {error!r}")
-            log.exception("the encoder failed; this worker can score nothing more")
-            self._forward(batch)
-            self._on_broken(self._broken)
-        else:
-            for waiting, vector in zip(batch, vectors, strict=True):
-                waiting.future.set_result(vector)
+            finish = partial(_raise, error)
+        self._started.put(_Started(batch, finish, begun))
+        trace.record("forward", begun, trace.now_ns(), images=len(batch))
 
     def _split(self, batch: list[_Waiting], error: OutOfMemory) -> None:
         if len(batch) == 1:
-            batch[0].future.set_exception(ScorerError(f"one image alone does not fit into memory: {error}"))
+            alone = ScorerError(f"one image alone does not fit into memory: {error}")
+            batch[0].future.set_exception(alone)
+            self._in_flight.release()
             return
         half = len(batch) // 2
         self.batch_size = min(self.batch_size, half)
         log.warning("out of memory with a batch of %d: going on with batches of %d", len(batch), self.batch_size)
         self._forward(batch[:half])
+        self._in_flight.acquire()
         self._forward(batch[half:])
+
+    def _hand_out(self) -> None:
+        while (started := self._started.get()) is not None:
+            with trace.span("vectors", images=len(started.batch)):
+                self._finish(started)
+            self._in_flight.release()
+
+    def _finish(self, started: _Started) -> None:
+        try:
+            vectors = started.finish()
+        except Exception as error:
+            first = self._broken is None
+            broken = self._broken or (
+                error if isinstance(error, ScorerError) else ScorerError(f"forward pass failed: {error!r}")
+            )
+            self._broken = broken
+            if first:
+                log.error("the encoder failed; this worker can score nothing more", exc_info=error)
+            for waiting in started.batch:
+                waiting.future.set_exception(broken)
+            if first:
+                self._on_broken(broken)
+        else:
+            now_ns = trace.now_ns()
+            # A device does one batch after the other: this one's time begins when the last one's has ended.
+            metrics.observe("forward", (now_ns - max(started.begun_ns, self._free_ns)) / 1e9)
+            self._free_ns = now_ns
+            for waiting, vector in zip(started.batch, vectors, strict=True):
+                waiting.future.set_result(vector)
+
+
+def _raise(error: Exception) -> Vectors:
+    raise error

@@ -13,7 +13,7 @@ from .deadline import Deadline
 from .fetch_base import Known, Reader, unknown
 from .fetch_local import FileReader, InlineReader
 from .fetch_s3 import S3Reader
-from .fetch_web import Authorize, WebReader
+from .fetch_web import Authorize, Refused, WebReader
 
 BACKOFF_S = 0.25
 """Longest wait before the second try; it doubles with each further one."""
@@ -31,16 +31,17 @@ class Fetcher:
         settings: limits, roots, allowed hosts, and the Label Studio origin.
         authorize: gives the headers that identify us to Label Studio for a URL; asked for those of exactly the origin
             of `settings.label_studio_url`, and never sent anywhere else.
+        refused: told the headers that Label Studio does not take; says whether `authorize` has others by now.
 
     Raises:
         ConfigError: a setting about fetching cannot be used.
     """
 
-    def __init__(self, settings: Settings, authorize: Authorize | None = None) -> None:
+    def __init__(self, settings: Settings, authorize: Authorize | None = None, refused: Refused | None = None) -> None:
         self._attempts = settings.fetch_attempts
         self._timeout_s = settings.fetch_timeout_s
         self._closed = threading.Event()
-        self._web = WebReader(settings, authorize)
+        self._web = WebReader(settings, authorize, refused)
         self._s3 = S3Reader(settings)
         files = FileReader(settings)
         self._readers: dict[str, Reader] = {

@@ -22,6 +22,9 @@ from .guard import GuardedTransport
 Authorize = Callable[[str], Mapping[str, str]]
 """Gives the headers that identify us to Label Studio for a URL there; none where the URL is not media."""
 
+Refused = Callable[[Mapping[str, str]], bool]
+"""Told the headers that Label Studio answered 401 to; says whether there are others by now."""
+
 _Origin = tuple[str, str, int]
 
 _HEADERS = {
@@ -48,12 +51,14 @@ class WebReader:
     Args:
         settings: limits, allowed hosts, and the Label Studio origin, which is allowed though it may be private.
         authorize: headers for the Label Studio origin and for nothing else.
+        refused: asked once a fetch, when Label Studio does not take them (any more).
 
     Raises:
         ConfigError: the Label Studio URL or the allow-list cannot be used.
     """
 
-    def __init__(self, settings: Settings, authorize: Authorize | None = None) -> None:
+    def __init__(self, settings: Settings, authorize: Authorize | None = None, refused: Refused | None = None) -> None:
+        self._refused = refused
         self._limit = settings.max_image_bytes
         self._max_redirects = settings.max_redirects
         self._authorize = authorize
@@ -76,12 +81,15 @@ class WebReader:
             TransientError: the server is unreachable, overloaded, or too slow.
         """
         first = url = _parse(uri)
+        redirects = 0
+        renewable = self._refused is not None
         with deadline.in_force():
-            for _ in range(self._max_redirects + 1):
+            while redirects <= self._max_redirects:
+                headers = self._headers(url, first)
                 request = httpx.Request(
                     "GET",
                     url,
-                    headers=self._headers(url, first),
+                    headers=headers,
                     extensions={
                         "timeout": {"connect": CONNECT_TIMEOUT_S, "read": READ_TIMEOUT_S, "write": READ_TIMEOUT_S}
                     },
@@ -90,7 +98,12 @@ class WebReader:
                     with closing(self._transport.handle_request(request)) as response:
                         if response.status_code in _REDIRECTS:
                             url = _redirected(url, response)
+                            redirects += 1
                             continue
+                        if renewable and response.status_code == httpx.codes.UNAUTHORIZED:
+                            renewable = False
+                            if self._renewed(url, headers):
+                                continue
                         _check_status(response, url)
                         mark = _mark(response)
                         if mark and known(mark):
@@ -112,6 +125,10 @@ class WebReader:
             pair = f"{first.username}:{first.password}".encode()
             headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         return headers
+
+    def _renewed(self, url: httpx.URL, headers: Mapping[str, str]) -> bool:
+        """Whether Label Studio, which refused these headers, is worth asking again."""
+        return self._refused is not None and _origin(url) == self._label_studio and self._refused(headers)
 
     def _body(self, response: httpx.Response) -> bytes:
         length = response.headers.get("content-length", "")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..schemas.errors import ItemError
+import numpy as np
+from PIL import Image
+
 from ..schemas.items import ImageRef
 from ..schemas.settings import Settings
+from .decode import crop, decode
 from .decode_fast import decode_pixels
 from .embeddings import EmbeddingStore, content_key, stamp_key, vector_space
 from .engine import Engine
 from .fetch_base import Known
-from .scorer import Vectors
+from .host import usable_cpus
+from .scorer import Pixels, Vectors
+from .stages import stage
 
 _URGENT_FETCHES = 8
 _URGENT_DECODES = 2
@@ -24,16 +29,26 @@ _URGENT_DECODES = 2
 Fetch = Callable[[ImageRef, Known], bytes | None]
 
 
+Thumbnail = Callable[[Pixels], str]
+"""`Showcase.thumbnail`."""
+
+
+def _no_thumbnail(_: Pixels) -> str:
+    return ""
+
+
 class Embedded(NamedTuple):
     """An image's vector, at hand or on its way.
 
     Attributes:
         key: under which it is stored.
         vector: `(dim,)` float32, un-normalised.
+        thumbnail: see `Showcase.thumbnail`; empty for most.
     """
 
     key: bytes
     vector: Future[Vectors]
+    thumbnail: str = ""
 
     @classmethod
     def at_hand(cls, key: bytes, vector: Vectors) -> Embedded:
@@ -41,6 +56,23 @@ class Embedded(NamedTuple):
         done: Future[Vectors] = Future()
         done.set_result(vector)
         return cls(key, done)
+
+
+@dataclass(slots=True)
+class LastFile:
+    """The file an item's last image came from: the next ones are often other regions of it.
+
+    Attributes:
+        uri: its address.
+        content: its bytes.
+        mark: its store's mark for that content.
+        picture: it decoded, once a region of it was needed.
+    """
+
+    uri: str = ""
+    content: bytes = b""
+    mark: str | None = None
+    picture: Image.Image | None = None
 
 
 class ImageThreads:
@@ -56,8 +88,9 @@ class ImageThreads:
         max_pixels: largest image decoded.
         fetches: threads.
         decodes: threads that may decode at once.
-        exact: see `decode_pixels`.
+        preprocessing: "exact", "fast" or "scaled", see `decode_pixels`.
         urgent: whether images go to the front of the engine's queue.
+        thumbnail: makes one of a decoded image now and then.
     """
 
     def __init__(
@@ -69,8 +102,9 @@ class ImageThreads:
         max_pixels: int,
         fetches: int,
         decodes: int,
-        exact: bool,
+        preprocessing: str,
         urgent: bool,
+        thumbnail: Thumbnail = _no_thumbnail,
     ) -> None:
         self._engine = engine
         self._fetch = fetch
@@ -78,8 +112,10 @@ class ImageThreads:
         encoder = engine.encoder
         self._space = vector_space(encoder.model_id, encoder.dim, f"{encoder.preprocessing} {encoder.dtype}")
         self._max_pixels = max_pixels
-        self._exact = exact
+        self._exact = preprocessing == "exact"
+        self._scaled = preprocessing == "scaled"
         self._urgent = urgent
+        self._thumbnail = thumbnail
         self._decoding = threading.BoundedSemaphore(decodes)
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
 
@@ -87,51 +123,70 @@ class ImageThreads:
         """Run `work`, which calls `embed`, on one of the threads."""
         return self._pool.submit(work)
 
-    def embed(self, image: ImageRef, *, stored_only: bool = False) -> Embedded:
+    def embed(self, image: ImageRef, *, last: LastFile | None = None) -> Embedded:
         """On one of the threads: the embedding of an image, from the store where it is there.
 
         Args:
             image: what to embed.
-            stored_only: never fetch.
+            last: the file of the image before it, which is not fetched and decoded again; is changed.
 
         Raises:
-            ItemError: the image can never be scored, or is not stored.
+            ItemError: the image can never be scored.
             TransientError: its store does not deliver for now.
         """
         if image.vector:
             found = self._stored(bytes.fromhex(image.vector))
             if found:
                 return found
-        if stored_only:
-            raise ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
-        mark: bytes | None = None
+        last = last or LastFile()
+        found = None
+        mark: str | None = None
 
         def known(text: str) -> bool:
             nonlocal mark, found
-            mark = stamp_key(self._space, image.uri, text, image.region)
-            key = self._store.lookup([mark]).get(mark)
+            mark = text
+            stamp = stamp_key(self._space, image.uri, text, image.region)
+            key = self._store.lookup([stamp]).get(stamp)
             found = self._stored(key) if key else None
             return found is not None
 
-        found = None
-        data = self._fetch(image, known)
-        if data is None and found is not None:
-            return found
-        assert data is not None  # noqa: S101  # nothing was found
-        return self._embed(image, data, mark)
+        if last.uri == image.uri:
+            if last.mark and known(last.mark) and found:
+                return found
+        else:
+            with stage("fetch"):
+                data = self._fetch(image, known)
+            if data is None and found is not None:
+                return found
+            assert data is not None  # noqa: S101  # nothing was found
+            last.uri, last.content, last.mark, last.picture = image.uri, data, mark, None
+        return self._embed(image, last)
 
-    def _embed(self, image: ImageRef, data: bytes, mark: bytes | None) -> Embedded:
-        key = content_key(self._space, data, image.region)
+    def _embed(self, image: ImageRef, file: LastFile) -> Embedded:
+        key = content_key(self._space, file.content, image.region)
         found = self._stored(key)
         if found is None:
-            with self._decoding:
-                decoded = decode_pixels(data, max_pixels=self._max_pixels, region=image.region, exact=self._exact)
+            with self._decoding, stage("decode"):
+                decoded = self._decode(image, file)
                 pixels = self._engine.encoder.prepare(decoded)
-            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent))
+            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), self._thumbnail(decoded))
             found.vector.add_done_callback(lambda done: self._keep(key, done))
-        if mark:
-            self._store.remember({mark: key})
+        if file.mark:
+            self._store.remember({stamp_key(self._space, image.uri, file.mark, image.region): key})
         return found
+
+    def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, Embedded]:
+        """Those of the images whose vector's key is known and whose vector is stored; on any thread, in one look."""
+        keys = {image: bytes.fromhex(image.vector) for image in images if image.vector}
+        vectors = self._store.get(list(keys.values()))
+        return {image: Embedded.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
+
+    def _decode(self, image: ImageRef, file: LastFile) -> Pixels:
+        if image.region is None:
+            return decode_pixels(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)
+        if file.picture is None:
+            file.picture = decode(file.content, max_pixels=self._max_pixels)
+        return np.array(crop(file.picture, image.region))
 
     def _stored(self, key: bytes) -> Embedded | None:
         vector = self._store.get([key]).get(key)
@@ -146,7 +201,9 @@ class ImageThreads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def bulk_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings) -> ImageThreads:
+def bulk_threads(
+    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
+) -> ImageThreads:
     """The threads for bulk chunks."""
     return ImageThreads(
         engine,
@@ -154,13 +211,16 @@ def bulk_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: 
         store,
         max_pixels=settings.max_image_pixels,
         fetches=settings.fetch_threads,
-        decodes=settings.decode_threads or os.cpu_count() or 1,
-        exact=settings.preprocessing == "exact",
+        decodes=settings.decode_threads or usable_cpus(),
+        preprocessing=settings.preprocessing,
         urgent=False,
+        thumbnail=thumbnail,
     )
 
 
-def urgent_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings) -> ImageThreads:
+def urgent_threads(
+    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
+) -> ImageThreads:
     """Threads of their own for interactive chunks: slow bulk downloads must not hold them up."""
     return ImageThreads(
         engine,
@@ -169,6 +229,7 @@ def urgent_threads(engine: Engine, fetch: Fetch, store: EmbeddingStore, settings
         max_pixels=settings.max_image_pixels,
         fetches=_URGENT_FETCHES,
         decodes=_URGENT_DECODES,
-        exact=settings.preprocessing == "exact",
+        preprocessing=settings.preprocessing,
         urgent=True,
+        thumbnail=thumbnail,
     )

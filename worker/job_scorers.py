@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ..schemas.errors import ConfigError
-from ..schemas.jobs import JobSpec
-from ..schemas.predictions import Outcome
+from ..schemas.errors import ConfigError, ItemError, PrelabelError
+from ..schemas.items import ImageRef, Item, Options, Region
+from ..schemas.jobs import Control, JobSpec
+from ..schemas.predictions import Answer, ItemFailure, Outcome
 from ..schemas.versions import model_version
 from .image_threads import Embedded
 from .scorer import Encoder, Vectors
@@ -20,49 +22,197 @@ from .texts import TextVectors
 
 _JOBS_KEPT = 64
 
+_OPTIONS_KEPT = 20_000
+"""Labels kept in all the sets that came with items; their text vectors are cached by label besides."""
+
+Picture = tuple[str, Region | None]
+"""What an image is, whatever it is asked about: its address and the part of it."""
+
+
+def picture(image: ImageRef) -> Picture:
+    """See `Picture`."""
+    return image.uri, image.region
+
+
+class Rules(NamedTuple):
+    """How one control is answered: the rule, and `(n_leaves, dim)` text vectors, rows of length 1."""
+
+    answerer: Answerer
+    texts: Vectors
+
+
+class Wanted(NamedTuple):
+    """An image an item is to be scored by; `optional` when the item's other images can do without it."""
+
+    image: ImageRef
+    optional: bool
+
+
+class Ready(NamedTuple):
+    """An item and the embeddings of its pictures; those that can never be had are missing."""
+
+    item: Item
+    embedded: Mapping[Picture, Embedded]
+
 
 @dataclass(frozen=True, slots=True)
+class _Row:
+    """One question about one item: the images it is answered by."""
+
+    item: int
+    index: int | None
+    images: tuple[Embedded, ...]
+
+
+class _KeptRules:
+    """The rules of sets of labels seen lately, as many as hold `_OPTIONS_KEPT` labels together. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[str, str], Rules] = OrderedDict()
+        self._labels = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> Rules | None:
+        with self._lock:
+            known = self._made.get(key)
+            if known:
+                self._made.move_to_end(key)
+            return known
+
+    def keep(self, key: tuple[str, str], made: Rules) -> None:
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = made
+                self._labels += len(made.texts)
+            while self._labels > _OPTIONS_KEPT and len(self._made) > 1:
+                _, dropped = self._made.popitem(last=False)
+                self._labels -= len(dropped.texts)
+
+
 class JobScorer:
-    """Scores embedded items of one job.
+    """Scores embedded items of one job. Thread-safe.
+
+    Args:
+        spec: the job.
+        encoder: the model.
+        texts: its text vectors.
+        kept: where the rules of labels that came with items are kept.
 
     Attributes:
         version: `model_version` of its predictions.
-        images: which of an item's images each control asks about.
-        answerers: one per control.
-        texts: `(n_leaves, dim)` per control, rows of length 1.
-        logit_scale: see `Encoder`.
-        logit_bias: see `Encoder`.
     """
 
-    version: str
-    images: tuple[str | None, ...]
-    answerers: tuple[Answerer, ...]
-    texts: tuple[Vectors, ...]
-    logit_scale: float
-    logit_bias: float
+    def __init__(self, spec: JobSpec, encoder: Encoder, texts: TextVectors, kept: _KeptRules | None = None) -> None:
+        self.version = model_version(encoder.model_id, spec.controls)
+        self._spec = spec
+        self._encoder = encoder
+        self._texts = texts
+        self._fixed = {control.name: self._rules(control) for control in spec.controls if not control.taxonomy.is_open}
+        self._kept = kept or _KeptRules()
 
-    def score(self, embedded: Sequence[Sequence[Embedded]]) -> list[Outcome]:
-        """Outcomes of items, with one matrix product per control over all of them.
+    def wanted(self, item: Item) -> list[Wanted]:
+        """The images the item is scored by, each picture once, in the order the item has them.
+
+        Raises:
+            ItemError: the item has no image a control asks about, or none of the labels it should bring.
+        """
+        optional: dict[Picture, Wanted] = {}
+        for control in self._spec.controls:
+            images = item.group(control.image)
+            if not images and control.over != "each":
+                raise ItemError(f"the item has no image named {control.image!r}")
+            if control.taxonomy.is_open and control.name not in item.options:
+                raise ItemError(f"the item brings no labels for {control.name!r}")
+            for image in images[:1] if control.over == "first" else images:
+                known = optional.get(picture(image))
+                can_miss = control.over == "each" and (known is None or known.optional)
+                optional[picture(image)] = Wanted(image, can_miss)
+        if not optional:
+            raise ItemError("the item has no image that is asked about")
+        return [optional[picture(image)] for image in _each_once(item.images) if picture(image) in optional]
+
+    def score(self, ready: Sequence[Ready]) -> list[Outcome]:
+        """Outcomes of items, with one matrix product per control and set of labels over all of them.
 
         Args:
-            embedded: per item, per control, the embedding of the image it asks about; all of them done.
+            ready: items whose embeddings are done.
         """
-        if not embedded:
-            return []
-        logits = [
-            pair_logits(
-                np.stack([images[i].vector.result() for images in embedded]), texts, self.logit_scale, self.logit_bias
-            )
-            for i, texts in enumerate(self.texts)
-        ]
-        return [
-            Outcome(
-                model_version=self.version,
-                vectors={name or "": image.key.hex() for name, image in zip(self.images, embedded[row], strict=True)},
-                answers=tuple(answer(rows[row]) for answer, rows in zip(self.answerers, logits, strict=True)),
-            )
-            for row in range(len(embedded))
-        ]
+        answers: list[list[Answer]] = [[] for _ in ready]
+        failures: dict[int, Outcome] = {}
+        for control in self._spec.controls:
+            for options, rows in self._by_labels(control, ready).items():
+                try:
+                    rules = self._rules_of(control, ready[rows[0].item].item.options[control.name] if options else None)
+                except PrelabelError as error:
+                    if not options:
+                        raise
+                    failed = Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)[:500]))
+                    failures.update((row.item, failed) for row in rows)
+                else:
+                    made = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
+                    for row, answer in zip(rows, made, strict=True):
+                        answers[row.item].append(answer)
+        return [failures.get(i) or self._outcome(one, answers[i]) for i, one in enumerate(ready)]
+
+    def _by_labels(self, control: Control, ready: Sequence[Ready]) -> dict[str, list[_Row]]:
+        """What a control asks, by the digest of the labels an item brings for it ("" where it brings none)."""
+        found: dict[str, list[_Row]] = {}
+        for i, one in enumerate(ready):
+            options = one.item.options.get(control.name) if control.taxonomy.is_open else None
+            rows = found.setdefault(options.digest if options else "", [])
+            images = one.item.group(control.image)
+            if control.over == "first":
+                rows.append(_Row(i, None, (one.embedded[picture(images[0])],)))
+            elif control.over == "all":
+                rows.append(_Row(i, None, tuple(one.embedded[picture(image)] for image in images)))
+            else:
+                there = [(place, one.embedded.get(picture(image))) for place, image in enumerate(images)]
+                rows += [_Row(i, place, (embedded,)) for place, embedded in there if embedded]
+        return {digest: rows for digest, rows in found.items() if rows}
+
+    def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:
+        """`(n_rows, n_leaves)` float32: a row's image's, or for several the mean or the highest of theirs."""
+        vectors = np.stack([image.vector.result() for row in rows for image in row.images])
+        logits = pair_logits(vectors, rules.texts, self._encoder.logit_scale, self._encoder.logit_bias)
+        if control.over != "all":
+            return logits
+        counts = np.asarray([len(row.images) for row in rows])
+        starts = np.cumsum([0, *counts[:-1]])
+        if control.taxonomy.choice == "multiple":
+            highest: Vectors = np.maximum.reduceat(logits, starts, axis=0)
+            return highest
+        means: Vectors = (np.add.reduceat(logits, starts, axis=0) / counts[:, None]).astype(np.float32)
+        return means
+
+    def _outcome(self, one: Ready, answers: list[Answer]) -> Outcome:
+        slots = zip(one.item.slots(), one.item.images, strict=True)
+        return Outcome(
+            model_version=self.version,
+            vectors={
+                slot: one.embedded[picture(image)].key.hex() for slot, image in slots if picture(image) in one.embedded
+            },
+            answers=tuple(answers),
+        )
+
+    def _rules_of(self, control: Control, options: Options | None) -> Rules:
+        if options is None:
+            return self._fixed[control.name]
+        # What else makes the rules; `top_k` and all that is no part of the fingerprint included.
+        key = (f"{control.name} {self._spec.top_k} {control.taxonomy.fingerprint}", options.digest)
+        made = self._kept.get(key)
+        if made is None:
+            closed = control.taxonomy.closed(options.labels)
+            made = self._rules(control.model_copy(update={"taxonomy": closed}))
+            self._kept.keep(key, made)
+        return made
+
+    def _rules(self, control: Control) -> Rules:
+        answerer = Answerer(control.taxonomy, control=control.name, top_k=self._spec.top_k)
+        return Rules(answerer, self._texts.matrix(control.taxonomy))
+
+
+def _each_once(images: Sequence[ImageRef]) -> list[ImageRef]:
+    return list({picture(image): image for image in reversed(images)}.values())[::-1]
 
 
 class JobScorers:
@@ -77,6 +227,7 @@ class JobScorers:
         self._encoder = encoder
         self._texts = texts
         self._made: OrderedDict[str, JobScorer] = OrderedDict()
+        self._kept = _KeptRules()
         self._lock = threading.Lock()
 
     def get(self, job_id: str, spec: JobSpec) -> JobScorer:
@@ -90,27 +241,15 @@ class JobScorers:
             if known:
                 self._made.move_to_end(job_id)
                 return known
-        made = self._make(spec)
-        with self._lock:
-            self._made[job_id] = made
-            while len(self._made) > _JOBS_KEPT:
-                self._made.popitem(last=False)
-        return made
-
-    def _make(self, spec: JobSpec) -> JobScorer:
         model = self._encoder.model_id
         if spec.model is not None and spec.model != model:
             raise ConfigError(
                 f"the job asks for {spec.model}, this worker serves {model}: "
                 "set PRELABEL_MODEL alike for producers, adapter and workers"
             )
-        return JobScorer(
-            version=model_version(model, spec.controls),
-            images=tuple(control.image for control in spec.controls),
-            answerers=tuple(
-                Answerer(control.taxonomy, control=control.name, top_k=spec.top_k) for control in spec.controls
-            ),
-            texts=tuple(self._texts.matrix(control.taxonomy) for control in spec.controls),
-            logit_scale=self._encoder.logit_scale,
-            logit_bias=self._encoder.logit_bias,
-        )
+        made = JobScorer(spec, self._encoder, self._texts, self._kept)
+        with self._lock:
+            self._made[job_id] = made
+            while len(self._made) > _JOBS_KEPT:
+                self._made.popitem(last=False)
+        return made

@@ -83,10 +83,12 @@ class Written(NamedTuple):
     Attributes:
         held: False when the lease had been taken over: nothing was written.
         push_ready: finished predictions of this job may be pushed now.
+        ordinals: the items whose outcome was written now; the others had one already.
     """
 
     held: bool
     push_ready: bool
+    ordinals: frozenset[int] = frozenset()
 
 
 class Ledger:
@@ -182,7 +184,7 @@ class Ledger:
         flat: list[Any] = []
         for ordinal, outcome in outcomes:
             flat += [ordinal, _verdict(outcome), pack(outcome, lease.spec_json)]
-        written, push_ready = self._complete(
+        held, push_ready, *written = self._complete(
             keys=[
                 keys.meta,
                 keys.open,
@@ -198,7 +200,11 @@ class Ledger:
             args=[lease.ref.chunk, lease.token, int(close), lease.ref.job_id, self._ttl_s, lease.ref.member, *flat],
         )
         push = lease.spec.push
-        return Written(held=written >= 0, push_ready=push is not None and (not push.hold or bool(push_ready)))
+        return Written(
+            held=held >= 0,
+            push_ready=push is not None and (not push.hold or bool(push_ready)),
+            ordinals=frozenset(written),
+        )
 
     def release(self, lease: Lease, pause_s: float = 0.0) -> bool:
         """Give a chunk back.

@@ -70,7 +70,8 @@ end
 
 # KEYS: meta open leases finished failed quarantined results held active, then all keys.
 # ARGV: chunk, token, close (0/1), job id, ttl, held member, then (ordinal, 0 answered / 1 failed / 2 quarantined,
-# outcome JSON)... Returns {written or -1 when fenced off, push_ready 0/1}. Progress clears the chunk of suspicion.
+# outcome JSON)... Returns {0 or -1 when fenced off, push_ready 0/1, ordinals written...}. Progress clears the chunk of
+# suspicion.
 COMPLETE = (
     NOW_MS
     + _FORGET_CHUNK
@@ -79,17 +80,17 @@ if redis.call('HGET', KEYS[3], 'token:' .. ARGV[1]) ~= ARGV[2] then
   redis.call('SREM', KEYS[8], ARGV[6])
   return {-1, 0}
 end
-local written = 0
+local reply = {0, 0}
 for i = 7, #ARGV, 3 do
   if redis.call('SETBIT', KEYS[4], ARGV[i], 1) == 0 then
     local id = redis.call('XADD', KEYS[7], '*', 'o', ARGV[i], 'c', ARGV[1], 'r', ARGV[i + 2])
     if ARGV[i + 1] ~= '0' then redis.call('HSET', KEYS[5], ARGV[i], id) end
     if ARGV[i + 1] == '2' then redis.call('SADD', KEYS[6], ARGV[i]) end
-    written = written + 1
+    reply[#reply + 1] = tonumber(ARGV[i])
   end
 end
 redis.call('HSET', KEYS[1], 'updated', now / 1000)
-if written > 0 then redis.call('HDEL', KEYS[3], 'deaths:' .. ARGV[1]) end
+if #reply > 2 then redis.call('HDEL', KEYS[3], 'deaths:' .. ARGV[1]) end
 if ARGV[3] == '1' then
   forget(KEYS[2], KEYS[3], ARGV[1])
   redis.call('SREM', KEYS[8], ARGV[6])
@@ -98,7 +99,8 @@ if ARGV[3] == '1' then
     for i = 10, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
   end
 end
-return {written, redis.call('HEXISTS', KEYS[1], 'push_ready')}
+reply[2] = redis.call('HEXISTS', KEYS[1], 'push_ready')
+return reply
 """
 )
 

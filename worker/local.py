@@ -49,6 +49,7 @@ def score_images(
                 max_pixels=settings.max_image_pixels,
                 region=image.region,
                 exact=settings.preprocessing == "exact",
+                scaled=settings.preprocessing == "scaled",
             )
             vectors = encoder.encode_images(np.expand_dims(encoder.prepare(decoded), 0))
         except PrelabelError as error:

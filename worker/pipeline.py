@@ -11,8 +11,9 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -22,15 +23,19 @@ import redis
 from ..integrations.broker import passes
 from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientError
 from ..schemas.items import ImageRef, Item
-from ..schemas.jobs import Priority
+from ..schemas.jobs import JobSpec, Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
+from . import metrics, trace
 from .engine import Engine
 from .gate import Gate
-from .image_threads import Embedded, ImageThreads
-from .job_scorers import JobScorer, JobScorers
+from .image_threads import Embedded, ImageThreads, LastFile
+from .job_scorers import JobScorer, JobScorers, Picture, Ready, picture
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Lease, Ledger, Refusal
+from .logs import log_about
 from .scorer import Vectors
+from .showing import Shown
+from .stages import stage
 from .sweeper import Hint
 
 log = logging.getLogger(__name__)
@@ -47,8 +52,19 @@ QUARANTINE_DEATHS = 3
 _FIRST_REST_S = 4.0
 """Longest rest of an item whose store did not deliver; it doubles with each further one."""
 
+_ITEM_IMAGES = 32
+"""Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
+
 _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
+
+
+Show = Callable[[str, JobSpec, Sequence[Shown]], None]
+"""`Showcase.show`."""
+
+
+def _show_nobody(_job: str, _spec: JobSpec, _scored: Sequence[Shown]) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +83,7 @@ class Pipeline:
         gate: keeps suspects apart from everything else.
         stopping: set when every running chunk is to write what it has and hand back the rest.
         item_retries: times a bulk item is tried again later when its images cannot be had for now.
+        show: lets people see some of what was scored.
     """
 
     engine: Engine
@@ -80,6 +97,7 @@ class Pipeline:
     gate: Gate
     stopping: threading.Event
     item_retries: int = 0
+    show: Show = _show_nobody
 
     def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
         """Score one chunk, unless somebody else does or it needs no scoring any more.
@@ -93,6 +111,12 @@ class Pipeline:
         """
         if self.stopping.is_set():
             return  # it stays in the ledger; another worker's sweeper sends it again
+        with log_about(job=ref.job_id, chunk=ref.chunk):
+            begun = time.monotonic()
+            self._run(ref, urgent=urgent)
+            log.debug("job %s chunk %d took %.3f s", *ref, time.monotonic() - begun)
+
+    def _run(self, ref: ChunkRef, *, urgent: bool) -> None:
         with self.gate.together(urgent=urgent):
             lease = self.ledger.claim(ref)
             if isinstance(lease, Lease):
@@ -131,7 +155,7 @@ class _Ready(NamedTuple):
 
     ordinal: int
     item: Item
-    embeddings: dict[ImageRef, Embedded]
+    embeddings: dict[Picture, Embedded]
     error: Exception | None = None
 
 
@@ -145,6 +169,7 @@ class _ChunkRun:
         self._threads = pipeline.urgent if lease.spec.priority is Priority.INTERACTIVE else pipeline.bulk
         self._ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
         self._outcomes: list[tuple[int, Outcome]] = []
+        self._scored: list[Shown] = []
         self._put_off = 0
 
     def run(self) -> bool:
@@ -159,7 +184,11 @@ class _ChunkRun:
             if not isinstance(error, PrelabelError):
                 log.exception("job %s cannot be scored", self._lease.ref.job_id)
             return self._fail_all(type(error).__name__, _message(error))
-        tasks = [self._threads.run(partial(self._embed, scorer, ordinal, item)) for ordinal, item in self._lease.pairs]
+        if self._lease.spec.stored_only:
+            return self._score_stored(scorer)
+        tasks = [
+            self._threads.run(partial(self._embed_item, scorer, ordinal, item)) for ordinal, item in self._lease.pairs
+        ]
         try:
             return self._collect(scorer, len(tasks))
         finally:
@@ -172,21 +201,65 @@ class _ChunkRun:
         self._flush(left=0)
         return True
 
+    def _score_stored(self, scorer: JobScorer) -> bool:
+        """From stored vectors alone, the whole chunk at once: nothing is waited for."""
+        found = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
+        ready = [self._stored_item(scorer, ordinal, item, found) for ordinal, item in self._lease.pairs]
+        self._outcomes = self._score(scorer, ready)
+        self._flush(left=0)
+        return True
+
+    def _stored_item(self, scorer: JobScorer, ordinal: int, item: Item, found: Mapping[ImageRef, Embedded]) -> _Ready:
+        embeddings: dict[Picture, Embedded] = {}
+        missing: ItemError | None = None
+        try:
+            for image, optional in scorer.wanted(item):
+                if image in found:
+                    embeddings[picture(image)] = found[image]
+                    continue
+                missing = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
+                # A vector that was there and is gone is no fault of the image, whose answer would be missing.
+                if not optional or image.vector:
+                    raise missing
+            if missing and not embeddings:
+                raise missing
+        except ItemError as error:
+            return _Ready(ordinal, item, {}, error)
+        return _Ready(ordinal, item, embeddings)
+
+    def _embed_item(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
+        with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
+            self._embed(scorer, ordinal, item)
+
     def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
         """On an image thread. Never raises: what goes wrong is the item's outcome."""
-        embeddings: dict[ImageRef, Embedded] = {}
+        embeddings: dict[Picture, Embedded] = {}
+        missing: ItemError | None = None
+        waiting: deque[Future[Vectors]] = deque()
         try:
-            for name in scorer.images:
+            last = LastFile()
+            for image, optional in scorer.wanted(item):
                 if self._lost.is_set() or self._pipeline.stopping.is_set():
                     return
-                image = item.image(name)
-                if image is None:
-                    raise ItemError(f"the item has no image named {name!r}")
-                if image not in embeddings:
-                    embeddings[image] = self._threads.embed(image, stored_only=self._lease.spec.stored_only)
+                try:
+                    found = self._threads.embed(image, last=last)
+                except ItemError as error:
+                    if not optional:
+                        raise
+                    log.info("item %s is scored without one of its images: %s", item.id, error)
+                    missing = missing or error
+                else:
+                    embeddings[picture(image)] = found
+                    waiting.append(found.vector)
+                    if len(waiting) >= _ITEM_IMAGES:
+                        wait([waiting.popleft()])
+            if missing and not embeddings:
+                raise missing
         except Exception as error:
             if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
                 log.exception("item %s failed unexpectedly", item.id)
+            else:
+                log.info("item %s is not scored: %s", item.id, error)
             self._ready.put(_Ready(ordinal, item, {}, error))
         else:
             _when_all(
@@ -244,16 +317,14 @@ class _ChunkRun:
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
         outcomes: list[tuple[int, Outcome]] = []
         ordinals: list[int] = []
-        embedded: list[list[Embedded]] = []
+        embedded: list[Ready] = []
         for one in ready:
             try:
                 if one.error:
                     raise one.error
-                images = [one.item.image(name) for name in scorer.images]
-                found = [one.embeddings[image] for image in images if image]
-                for image in found:
+                for image in one.embeddings.values():
                     image.vector.result()  # raises what went wrong
-                embedded.append(found)
+                embedded.append(Ready(one.item, one.embeddings))
                 ordinals.append(one.ordinal)
             except Exception as error:
                 if isinstance(error, ScorerError) and self._pipeline.engine.broken:
@@ -262,15 +333,24 @@ class _ChunkRun:
                     self._put_off += 1
                 else:
                     outcomes.append((one.ordinal, _failure(error)))
-        return outcomes + list(zip(ordinals, scorer.score(embedded), strict=True))
+        with stage("score", len(embedded)):
+            scored = scorer.score(embedded)
+        self._scored += [
+            Shown(one.item, outcome, _thumbnail(one)) for one, outcome in zip(embedded, scored, strict=True)
+        ]
+        return outcomes + list(zip(ordinals, scored, strict=True))
 
     def _flush(self, left: int) -> bool:
         """Write what there is; close the chunk when nothing is left. False: the lease is no longer ours."""
         outcomes, self._outcomes = self._outcomes, []
-        written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
+        scored, self._scored = self._scored, []
+        with trace.span("write", images=len(outcomes)):
+            written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
         if not written.held:
             log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
             return False
+        self._pipeline.show(self._lease.ref.job_id, self._lease.spec, scored)
+        metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
         if written.push_ready and outcomes:
             self._pipeline.push(self._lease.ref.job_id)
         return True
@@ -304,6 +384,10 @@ def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
 
     for future in futures:
         future.add_done_callback(one_done)
+
+
+def _thumbnail(one: Ready) -> str:
+    return next((embedded.thumbnail for embedded in one.embedded.values() if embedded.thumbnail), "")
 
 
 def _failure(error: Exception) -> Outcome:

@@ -21,6 +21,9 @@ from ..schemas.jobs import PushTarget
 from ..schemas.names import PUSH_PENDING, JobKeys
 from ..schemas.predictions import Prediction
 from ..schemas.settings import Settings
+from . import metrics
+from .logs import log_about
+from .stages import stage
 
 if TYPE_CHECKING:
     from ..integrations.label_studio.push import PushReport
@@ -42,9 +45,9 @@ class Platform(Protocol):
     """Where predictions are pushed to; `prelabel.integrations.label_studio.push.Pusher` is one."""
 
     def push(
-        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
     ) -> PushReport:
-        """Send predictions; with `check_existing` leave out those the platform has already."""
+        """Send predictions; with `check_existing` leave out those the platform has already. `who` names the job."""
         ...
 
 
@@ -81,6 +84,10 @@ class JobPusher:
 
     def push(self, job_id: str) -> None:
         """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
+        with log_about(job=job_id):
+            self._push(job_id)
+
+    def _push(self, job_id: str) -> None:
         keys = JobKeys(job_id)
         try:
             target = self._store.spec(job_id).push
@@ -131,15 +138,20 @@ class JobPusher:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
-                report = self._get_platform().push(target, wanted, check_existing=True)
+                with stage("push", len(wanted)):
+                    report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
+                metrics.pushes.labels("put_off").inc(len(wanted))
                 pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
+                if error.retry_after_s is not None:
+                    pause += error.retry_after_s
                 log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
-                self._redis.expire(keys.push_lock, _LOCK_S)
-                if self._wait(pause):
+                self._redis.hset(keys.meta, "push_error", str(error)[:500])
+                if self._pause(keys, pause):
                     return False  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
+                metrics.pushes.labels("refused").inc(len(wanted))
                 log.error("push of job %s failed: %s", job_id, error)
                 self._redis.hset(keys.meta, "push_error", str(error)[:500])
                 return False
@@ -148,7 +160,19 @@ class JobPusher:
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
         return False
 
+    def _pause(self, keys: JobKeys, seconds: float) -> bool:
+        """Wait, and go on being the job's one pusher. Returns whether to stop."""
+        while True:
+            self._redis.expire(keys.push_lock, _LOCK_S)
+            if self._wait(min(seconds, _LOCK_S / 4)):
+                return True
+            seconds -= _LOCK_S / 4
+            if seconds <= 0:
+                return False
+
     def _mark(self, keys: JobKeys, report: PushReport) -> None:
+        for status, found in (("pushed", report.pushed), ("skipped", report.skipped), ("rejected", report.rejected)):
+            metrics.pushes.labels(status).inc(len(found))
         with self._redis.pipeline(transaction=True) as pipe:
             for ordinal in (*report.pushed, *report.skipped):
                 pipe.setbit(keys.pushed, ordinal, 1)
@@ -170,7 +194,8 @@ class JobPusher:
 
     def _get_platform(self) -> Platform:
         if self._platform is None:
+            from ..integrations.label_studio.claims import Claims
             from ..integrations.label_studio.push import Pusher  # the SDK brings pandas: only when something is pushed
 
-            self._platform = Pusher(self._settings)
+            self._platform = Pusher(self._settings, Claims(self._redis))
         return self._platform

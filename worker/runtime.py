@@ -6,17 +6,23 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 from ..integrations.broker import Sender, connect_redis
 from ..integrations.job_store import JobStore
+from ..integrations.metrics_server import serve_metrics
 from ..integrations.model_identity import names_one_model, settings_model_id
-from ..schemas.errors import ScorerError
+from ..integrations.queue_metrics import Queues
+from ..integrations.queue_state import queue_states
+from ..schemas.errors import ConfigError, ScorerError
 from ..schemas.jobs import WorkerInfo
+from ..schemas.package import package_version
 from ..schemas.settings import Settings
+from . import metrics, trace
 from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
-from .fetch_web import Authorize
 from .gate import Gate
 from .image_threads import bulk_threads, urgent_threads
 from .job_scorers import JobScorers
@@ -26,6 +32,7 @@ from .pipeline import Pipeline
 from .processes import WORKER_NAME_VARIABLE, new_worker_name
 from .pushing import JobPusher
 from .scorer import Encoder
+from .showing import Showcase
 from .sweeper import Sweeper
 from .texts import TextVectors
 from .warmup import find_batch_size
@@ -42,6 +49,9 @@ class Runtime:
     Args:
         settings: the worker's settings.
         encoder: the loaded model.
+
+    Raises:
+        ConfigError: a setting cannot be used.
     """
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
@@ -64,14 +74,21 @@ class Runtime:
             lease_s=settings.lease_s,
         )
         batch_size = settings.batch_size or find_batch_size(encoder)
+        encoder.tune(batch_size)
+        if settings.trace:
+            _start_trace(settings.trace)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
         self._store = _vector_store(settings)
-        self._fetcher = Fetcher(settings, authorize=label_studio_headers(settings))
+        self._fetcher = make_fetcher(settings)
+        showcase = Showcase(redis)
+        images = metrics.CountingStore(self._store, "images")
         self._pipeline = Pipeline(
             engine=self._engine,
-            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, self._store)),
-            bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, self._store, settings),
-            urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, self._store, settings),
+            scorers=JobScorers(
+                encoder, TextVectors(encoder, settings.text_cache, metrics.CountingStore(self._store, "texts"))
+            ),
+            bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
+            urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
             ledger=self._ledger,
             keeper=self._keeper,
             hint=self._hint,
@@ -79,9 +96,13 @@ class Runtime:
             gate=Gate(),
             stopping=threading.Event(),
             item_retries=settings.item_retries,
+            show=showcase.show,
         )
         self._pusher = JobPusher(store, redis, settings)
         self._deadline: threading.Timer | None = None
+        self._redis = redis
+        self._info = info
+        self._stop_metrics: Callable[[], None] = lambda: None
 
     def describe(self) -> str:
         """Model, device and batch size, for people."""
@@ -92,6 +113,19 @@ class Runtime:
         """Become visible and begin to renew leases and sweep."""
         self._keeper.start()
         self._sweeper.start()
+        if self.settings.metrics_port:
+            self._serve_metrics()
+
+    def _serve_metrics(self) -> None:
+        encoder = self._engine.encoder
+        info = self._info
+        metrics.worker_info.labels(info.name, info.model, info.device, info.dtype, package_version()).set(1)
+        metrics.batch_limit.set_function(lambda: self._engine.batch_size)
+        for collector in (Queues(lambda: queue_states(self._redis)), metrics.DeviceMemory(encoder.device_memory)):
+            metrics.REGISTRY.register(collector)
+        served = serve_metrics(metrics.REGISTRY, self.settings.host, self.settings.metrics_port)
+        if served:
+            self._stop_metrics = served[1]
 
     @property
     def broken(self) -> bool:
@@ -118,6 +152,7 @@ class Runtime:
         if self._deadline:
             self._deadline.cancel()
         self._pipeline.stopping.set()
+        self._stop_metrics()
         self._pipeline.bulk.close()
         self._pipeline.urgent.close()
         self._sweeper.stop()
@@ -126,6 +161,7 @@ class Runtime:
         self._fetcher.close()
         self._store.close()
         self._sender.close()
+        trace.stop()
 
     def _hint(self, ref: ChunkRef, queue: str) -> None:
         self._sender.score_chunk(ref.job_id, ref.chunk, queue)
@@ -151,17 +187,24 @@ def _vector_store(settings: Settings) -> EmbeddingStore:
     return NoStore()
 
 
+def _start_trace(path: Path) -> None:
+    try:
+        trace.start(path)
+    except OSError as error:
+        raise ConfigError(f"PRELABEL_TRACE={path} cannot be written: {error.strerror or error}") from None
+    log.info("writing a trace of the pipeline to %s: open it in https://ui.perfetto.dev", path)
+
+
 def _stop_loudly(error: ScorerError) -> None:
     log.critical("%s: stopping this worker", error)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def label_studio_headers(settings: Settings) -> Authorize | None:
-    """What identifies us to Label Studio when an image is fetched from there; None when it is not set up."""
+def make_fetcher(settings: Settings) -> Fetcher:
+    """A fetcher that identifies itself to Label Studio where that is set up."""
     if not settings.label_studio_url or not settings.label_studio_api_key:
-        return None
+        return Fetcher(settings)
     from ..integrations.label_studio.auth import LabelStudioAuth
 
     auth = LabelStudioAuth.from_settings(settings)
-    # Task data must not make us call Label Studio's API with our key: media alone gets it.
-    return lambda url: auth.headers() if auth.covers(url) else {}
+    return Fetcher(settings, auth.media_headers, auth.refused)

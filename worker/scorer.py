@@ -1,4 +1,4 @@
-"""The scorer protocol: `prepare` on CPU threads, `encode_*` on the device, logits from both.
+"""The scorer protocol: `prepare` on CPU threads, `start_images` and `encode_*` on the device, logits from both.
 
 `siglip.py` implements it with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
 """
@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,18 @@ Vectors = NDArray[np.float32]
 """Embeddings, un-normalised: `(n, dim)`."""
 
 
+class Memory(NamedTuple):
+    """Memory of the device, in bytes.
+
+    Attributes:
+        needed: what a piece of work took at its peak, beyond what the model itself holds.
+        free: what is left beside the model.
+    """
+
+    needed: int
+    free: int
+
+
 class Encoder(Protocol):
     """A dual encoder: images and texts into one space.
 
@@ -28,6 +40,7 @@ class Encoder(Protocol):
         device: "cpu", "cuda:0", …, for people.
         dtype: the compute type, for people.
         preprocessing: names what `prepare` and the decoder before it do to pixels; another name, another vector.
+        tokenisation: names what happens to a text before the model; another name, another vector.
         dim: length of an embedding.
         logit_scale: exp(t) in `logit = logit_scale * cos(image, text) + logit_bias`.
         logit_bias: b in the same formula (SigLIP, https://arxiv.org/abs/2303.15343, section 3.2).
@@ -37,6 +50,7 @@ class Encoder(Protocol):
     device: str
     dtype: str
     preprocessing: str
+    tokenisation: str
     dim: int
     logit_scale: float
     logit_bias: float
@@ -46,15 +60,38 @@ class Encoder(Protocol):
         ...
 
     def encode_images(self, batch: Pixels) -> Vectors:
-        """Embed `(n, height, width, 3)` prepared images. Called from one thread.
+        """Embed `(n, height, width, 3)` prepared images.
 
         Raises:
             OutOfMemory: the batch does not fit; a smaller one may.
         """
         ...
 
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """Begin to embed prepared images; what is returned waits for the vectors, `(n, dim)`.
+
+        A device that works by itself has its next batch before the last one's vectors are back; a CPU is done when
+        this returns. Called from one thread; the wait may happen in another.
+
+        Raises:
+            OutOfMemory: as for `encode_images`.
+        """
+        ...
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """Do some work and tell what memory it took; None where that cannot be told."""
+        ...
+
+    def tune(self, batch_size: int) -> None:
+        """Make batches of this size faster if that can be done. Called once, before the first image."""
+        ...
+
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts, canonicalised, padded and truncated as the checkpoint expects."""
+        ...
+
+    def device_memory(self) -> dict[str, int]:
+        """Bytes of the device's memory by kind; empty where it has none of its own. Called from any thread."""
         ...
 
 
@@ -71,6 +108,7 @@ class ColourEncoder:
         self.device = "cpu"
         self.dtype = "float32"
         self.preprocessing = f"{size}"
+        self.tokenisation = "colour"
         self.dim = 4
         self.logit_scale = 10.0
         self.logit_bias = -5.0
@@ -80,10 +118,27 @@ class ColourEncoder:
         """Resize to `size` x `size`."""
         return np.asarray(Image.fromarray(image).resize((self._size, self._size)), dtype=np.uint8)
 
+    def device_memory(self) -> dict[str, int]:
+        """None."""
+        return {}
+
     def encode_images(self, batch: Pixels) -> Vectors:
         """Mean colour of each image, and a constant."""
         means = batch.reshape(len(batch), -1, 3).mean(axis=1) / 127.5 - 1.0
         return np.asarray(np.concatenate([means, np.full((len(batch), 1), 0.1)], axis=1), dtype=np.float32)
+
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """At once."""
+        vectors = self.encode_images(np.stack(images))
+        return lambda: vectors
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """It takes next to none."""
+        work()
+        return None
+
+    def tune(self, batch_size: int) -> None:
+        """There is nothing to tune."""
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """The colour a text names, else one made from its hash."""

@@ -7,6 +7,7 @@ odds up to one constant, the posterior over labels is their softmax.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,18 @@ def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: f
     Returns:
         `(n_images, n_labels)` float32.
     """
-    result: Floats = normalise(images) @ texts.T * np.float32(logit_scale) + np.float32(logit_bias)
-    return result
+    squares = np.einsum("ij,ij->i", images, images)
+    if not ((squares > _LEAST_SQUARE) & (squares < _MOST_SQUARE)).all():
+        images, squares = normalise(images), np.ones_like(squares)
+    logits: Floats = images @ texts.T
+    # Not the images but their products are brought to length: of these there are fewer.
+    logits *= (np.float32(logit_scale) / np.sqrt(squares))[:, np.newaxis]
+    logits += np.float32(logit_bias)
+    return logits
+
+
+_LEAST_SQUARE, _MOST_SQUARE = np.float32(1e-20), np.float32(1e20)
+"""Between these a sum of float32 squares is as good as its terms."""
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,26 +123,57 @@ class Answerer:
         if taxonomy.is_tree:
             self._rule = "tree-sigmoid" if by_sigmoid else "tree-softmax"
 
-    def __call__(self, logits: NDArray[np.floating]) -> Answer:
+    def __call__(self, logits: NDArray[np.floating], index: int | None = None) -> Answer:
         """Answer from `(n_leaves,)` logits in the order of `taxonomy.leaves()`."""
+        return self.many(logits[np.newaxis], [index])[0]
+
+    def many(self, logits: NDArray[np.floating], indices: Sequence[int | None] | None = None) -> list[Answer]:
+        """An answer for each row of `(n_images, n_leaves)` logits; what can be done for all rows at once is.
+
+        Args:
+            logits: in the order of `taxonomy.leaves()`.
+            indices: per row `Answer.index`; left out it is None everywhere.
+        """
         leaves = leaf_probabilities(logits, self.taxonomy)
-        nodes = self._node_probabilities(leaves) if self.taxonomy.is_tree else {}
+        order = None if self.taxonomy.is_tree else np.argsort(-leaves, axis=1, kind="stable")[:, : self._top_k]
+        return [
+            self._answer(logits[row], leaves[row], None if order is None else order[row].tolist(), index)
+            for row, index in enumerate(indices or [None] * len(logits))
+        ]
+
+    def _answer(
+        self, logits: NDArray[np.floating], leaves: NDArray[np.float64], order: list[int] | None, index: int | None
+    ) -> Answer:
+        """One row's; `order` has its best leaves, best first, None for a tree."""
+        nodes = self._node_probabilities(leaves) if order is None else {}
         if self.taxonomy.choice == "multiple":
-            chosen = [self._paths[i] for i in np.flatnonzero(leaves >= self._leaf_thresholds)]
+            chosen = self._over_threshold(leaves)
             confidence = min(leaves[self._leaf[path]] for path in chosen) if chosen else 1.0 - leaves.max()
-        elif self.taxonomy.is_tree:
+        elif order is None:
             chosen, confidence = self._descend(nodes)
         else:
-            best = int(leaves.argmax())
+            best = order[0]
             chosen = [self._paths[best]] if leaves[best] >= self._leaf_thresholds[best] else []
             confidence = leaves[best]
+        if order is None:
+            kept = sorted(nodes, key=lambda path: -nodes[path])[: self._top_k]
+        else:
+            kept = [self._paths[i] for i in order]
         return Answer(
             control=self._control,
+            index=index,
             rule=self._rule,
             paths=tuple(chosen),
             confidence=_short(confidence),
-            scores=self._scores(logits, leaves, nodes, chosen),
+            scores=self._scores(logits, leaves, nodes, list(dict.fromkeys([*kept, *chosen]))),
         )
+
+    def _over_threshold(self, leaves: NDArray[np.float64]) -> list[LabelPath]:
+        """The labels that clear their thresholds, the likeliest `max_answers` of them, in the taxonomy's order."""
+        found = np.flatnonzero(leaves >= self._leaf_thresholds)
+        if self.taxonomy.max_answers is not None:
+            found = np.sort(found[np.argsort(-leaves[found], kind="stable")[: self.taxonomy.max_answers]])
+        return [self._paths[i] for i in found]
 
     def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[LabelPath, float]:
         """Every node's: a parent's is the sum (single) or the maximum (multiple) of its children's."""
@@ -161,18 +203,16 @@ class Answerer:
         logits: NDArray[np.floating],
         leaves: NDArray[np.float64],
         nodes: dict[LabelPath, float],
-        chosen: list[LabelPath],
+        paths: list[LabelPath],
     ) -> tuple[LabelScore, ...]:
-        if nodes:
-            best = sorted(nodes, key=lambda path: -nodes[path])[: self._top_k]
-        else:
-            best = [self._paths[i] for i in np.argsort(-leaves, kind="stable")[: self._top_k]]
+        at = [self._leaf.get(path, -1) for path in paths]
+        # Python's own floats: to format numpy's takes ten times as long.
+        raw, probable = logits[at].tolist(), leaves[at].tolist()
         scores: list[dict[str, Any]] = []
-        for path in dict.fromkeys([*best, *chosen]):
-            i = self._leaf.get(path)
-            if i is None:
+        for path, i, logit, probability in zip(paths, at, raw, probable, strict=True):
+            if i < 0:
                 scores.append({"path": path, "probability": _short(nodes[path])})
             else:
-                scores.append({"path": path, "logit": _short(logits[i]), "probability": _short(leaves[i])})
+                scores.append({"path": path, "logit": _short(logit), "probability": _short(probability)})
         scores.sort(key=lambda score: -score["probability"])
         return _SCORES.validate_python(scores)

@@ -1,4 +1,4 @@
-"""SigLIP through transformers: the one module that imports torch.
+"""SigLIP through transformers. With `siglip_tower.py`, where the image tower runs, the only module that imports torch.
 
 Preprocessing and text handling follow the checkpoint's own processor to the letter; see the model card
 (https://huggingface.co/google/siglip-base-patch16-512) and the paper (https://arxiv.org/abs/2303.15343).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import torch
 import transformers
 from PIL import Image
 
-from ..schemas.errors import ModelLoadError, OutOfMemory, ScorerError
+from ..schemas.errors import ModelLoadError
 from ..schemas.settings import Settings
-from .scorer import Pixels, Vectors
+from .host import usable_cpus
+from .scorer import Memory, Pixels, Vectors
+from .siglip_tower import Compile, ImageTower, Normalisation, device_errors, use_threads
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,9 @@ class SiglipEncoder:
         dtype: "auto", "float32", "bfloat16" or "float16".
         exact: resize with Pillow, to the bit as the processor does; else with torch's kernel, several times faster and
             within 2 of 255 of it.
+        scaled: the decoder before it scales large JPEGs down (see `decode_pixels`): other vectors.
+        compile_: whether `tune` tries `torch.compile`; "auto" does on CUDA and keeps it where it is faster.
+        threads: CPU threads of a forward pass; 0 is as many as torch would take, if the process may use them.
 
     Raises:
         ModelLoadError: the checkpoint cannot be found or is not a fixed-resolution SigLIP, or the device is missing.
@@ -59,9 +64,13 @@ class SiglipEncoder:
         device: str = "auto",
         dtype: str = "auto",
         exact: bool = False,
+        scaled: bool = False,
+        compile_: Compile = "auto",
+        threads: int = 0,
     ) -> None:
         self._exact = exact
         self.model_id = model_id
+        self._threads = threads or min(torch.get_num_threads(), usable_cpus())
         self._device = pick_device(device)
         self._dtype = _pick_dtype(dtype, self._device)
         self.device = str(self._device)
@@ -71,14 +80,16 @@ class SiglipEncoder:
         self._tokenizer = processor.tokenizer
         # SiglipTokenizer lower-cases and strips punctuation itself; SigLIP 2's Gemma tokenizer expects lower case.
         self._lower = not isinstance(self._tokenizer, transformers.SiglipTokenizer)
+        self.tokenisation = f"{type(self._tokenizer).__name__} {TEXT_LENGTH} {'lower' if self._lower else 'own'}"
         image_processor = processor.image_processor
         self._size = _input_size(image_processor, model)
         self._resample = Image.Resampling(int(image_processor.resample))
-        self.preprocessing = f"{self._size[0]}x{self._size[1]} {self._resample.name} {'exact' if exact else 'fast'}"
-        mean = torch.tensor(image_processor.image_mean, dtype=torch.float32, device=self._device)
-        std = torch.tensor(image_processor.image_std, dtype=torch.float32, device=self._device)
-        self._rescale = float(image_processor.rescale_factor)
-        self._mean, self._std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+        steps = "exact" if exact else "scaled" if scaled else "fast"
+        self.preprocessing = f"{self._size[0]}x{self._size[1]} {self._resample.name} {steps}"
+        normalise = Normalisation(
+            float(image_processor.rescale_factor), image_processor.image_mean, image_processor.image_std, self._device
+        )
+        self._tower = ImageTower(self._model, normalise, compile_=compile_, threads=self._threads)
         self.logit_scale = self._model.logit_scale.detach().exp().item()
         self.logit_bias = self._model.logit_bias.detach().item()
         self.dim = int(self._model.config.vision_config.hidden_size)
@@ -97,6 +108,9 @@ class SiglipEncoder:
             device=settings.device,
             dtype=settings.dtype,
             exact=settings.preprocessing == "exact",
+            scaled=settings.preprocessing == "scaled",
+            compile_=settings.compile,
+            threads=settings.cpu_threads,
         )
 
     def prepare(self, image: Pixels) -> Pixels:
@@ -112,6 +126,7 @@ class SiglipEncoder:
         mode = None if self._exact else _TORCH_MODES.get(self._resample)
         if mode is None:
             return np.array(Image.fromarray(image).resize((width, height), resample=self._resample))
+        use_threads(1)  # there is a thread for each image
         planes = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
         squashed = torch.nn.functional.interpolate(planes, (height, width), mode=mode, antialias=True)
         prepared: Pixels = squashed[0].permute(1, 2, 0).contiguous().numpy()
@@ -123,14 +138,26 @@ class SiglipEncoder:
         Raises:
             OutOfMemory: the batch does not fit on the device.
         """
-        with torch.inference_mode(), _device_errors(len(batch)):
-            pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
-            values = (pixels.to(torch.float32) * self._rescale - self._mean) / self._std
-            features = self._model.get_image_features(pixel_values=values.to(self._dtype))
-            return _to_numpy(features)
+        return self._tower.embed(batch)
+
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """See `Encoder.start_images`."""
+        if self._device.type == "cuda":
+            return self._tower.start(images)
+        vectors = self.encode_images(np.stack(images))
+        return lambda: vectors
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """See `Encoder.memory_of`."""
+        return self._tower.memory_of(work)
+
+    def tune(self, batch_size: int) -> None:
+        """See `Encoder.tune`."""
+        self._tower.tune(self.prepare(np.full((8, 8, 3), 127, dtype=np.uint8)), batch_size)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """`n` texts -> `(n, dim)` float32, un-normalised. A text of more than 64 tokens is cut, with a warning."""
+        use_threads(self._threads)
         rows = []
         for start in range(0, len(texts), _TEXT_BATCH):
             batch = [text.lower() if self._lower else text for text in texts[start : start + _TEXT_BATCH]]
@@ -138,10 +165,22 @@ class SiglipEncoder:
             encoded = self._tokenizer(
                 batch, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
             )
-            with torch.inference_mode(), _device_errors(len(batch)):
+            with torch.inference_mode(), device_errors(len(batch)):
                 # input_ids only: with an attention mask the embedding is another one.
                 rows.append(_to_numpy(self._model.get_text_features(input_ids=encoded["input_ids"].to(self._device))))
         return np.concatenate(rows)
+
+    def device_memory(self) -> dict[str, int]:
+        """Bytes by kind: allocated, reserved, used, total; empty where the device has no memory of its own."""
+        if self._device.type != "cuda":
+            return {}
+        free, total = torch.cuda.mem_get_info(self._device)
+        return {
+            "allocated": torch.cuda.memory_allocated(self._device),
+            "reserved": torch.cuda.memory_reserved(self._device),
+            "used": total - free,
+            "total": total,
+        }
 
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         with _quiet_tokenizer():
@@ -220,20 +259,6 @@ def _to_numpy(features: Any) -> Vectors:
     tensor = getattr(features, "pooler_output", features)
     result: Vectors = tensor.to(torch.float32).cpu().numpy()
     return result
-
-
-@contextlib.contextmanager
-def _device_errors(count: int) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory(f"no memory for a batch of {count}") from error
-    except RuntimeError as error:
-        # The CPU allocator raises a plain RuntimeError.
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise OutOfMemory(f"no memory for a batch of {count}") from error
-        raise ScorerError(f"forward pass failed: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def local_stack(
             url = stack.enter_context(embedded_broker(directory / "broker", port=broker_port))
         else:
             Client(settings).ping()
-        adapter_port = settings.port or _free_port()
+        adapter_port = settings.port or free_port()
         pointed = load_settings(**{**settings.model_dump(), "redis_url": url, "port": adapter_port})
         running = Stack(
             redis_url=url,
@@ -147,7 +148,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -158,6 +160,10 @@ def _last_line(path: Path, *, critical: bool) -> str:
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
+    if lines and lines[-1].startswith("{"):  # PRELABEL_LOG_FORMAT=json
+        events = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        chosen = [event for event in events if critical and event["level"] == "CRITICAL"] or events
+        return str(chosen[-1]["message"])
     marked = [line for line in lines if critical and " CRITICAL " in line]
     if marked:
         return marked[-1].partition(" CRITICAL ")[2].partition(": ")[2]

@@ -16,8 +16,10 @@ import redis
 from ..integrations.job_store import JobStore, redis_time
 from ..schemas.errors import PrelabelError
 from ..schemas.names import PUSH_PENDING, SWEEPER
+from . import metrics
 from .leases import BEAT_S
 from .ledger import ChunkRef, Ledger
+from .logs import log_about
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +152,11 @@ class Sweeper:
             log.warning("job %s: %s: cancelled", job_id, why)
             self._store.cancel(job_id, why)
         for job_id in self._ledger.active_jobs():
-            try:
-                sent += self._sweep_job(job_id, judge_leases=judge_leases)
-            except PrelabelError as error:  # one odd job must not keep the others waiting
-                log.warning("job %s cannot be swept: %s", job_id, error)
+            with log_about(job=job_id):
+                try:
+                    sent += self._sweep_job(job_id, judge_leases=judge_leases)
+                except PrelabelError as error:  # one odd job must not keep the others waiting
+                    log.warning("job %s cannot be swept: %s", job_id, error)
         self._sweeps += 1
         if self._sweeps % _PUSH_EVERY == 0:
             for raw in self._redis.smembers(PUSH_PENDING):
@@ -165,6 +168,7 @@ class Sweeper:
         if queue is None:
             return 0
         expired = self._ledger.reap(job_id) if judge_leases else []
+        metrics.leases_expired.inc(len(expired))
         for ref in expired:
             log.warning("lease of job %s chunk %d ran out: giving it out again", ref.job_id, ref.chunk)
             self._hint(ref, queue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -32,9 +33,11 @@ class TextVectors:
     def __init__(self, encoder: Encoder, capacity: int, store: EmbeddingStore | None = None) -> None:
         self._encoder = encoder
         self._store = store or NoStore()
-        self._space = vector_space(encoder.model_id, encoder.dim, f"text {encoder.dtype}")
+        self._space = vector_space(encoder.model_id, encoder.dim, f"text {encoder.tokenisation} {encoder.dtype}")
         self._capacity = capacity
         self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
+        # Label Studio asks with a job for every task: jobs with the same labels share a matrix while one of them lives.
+        self._matrices: WeakValueDictionary[tuple[tuple[str, ...], ...], Vectors] = WeakValueDictionary()
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
 
@@ -43,7 +46,11 @@ class TextVectors:
 
         A taxonomy whose labels are all known never waits for another one's encoding.
         """
-        wanted = taxonomy.prompts()
+        wanted = tuple(taxonomy.prompts())
+        with self._lock:
+            shared = self._matrices.get(wanted)
+        if shared is not None:
+            return shared
         rows = self._known(wanted)
         missing = [prompts for prompts in dict.fromkeys(wanted) if prompts not in rows]
         for start in range(0, len(missing), _SLICE):
@@ -51,7 +58,10 @@ class TextVectors:
                 labels = missing[start : start + _SLICE]
                 rows.update(self._known(labels))
                 rows.update(self._encode([prompts for prompts in labels if prompts not in rows]))
-        return np.stack([rows[prompts] for prompts in wanted])
+        made = np.stack([rows[prompts] for prompts in wanted])
+        made.flags.writeable = False
+        with self._lock:
+            return self._matrices.setdefault(wanted, made)
 
     def _known(self, wanted: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
         with self._lock:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from json import JSONDecodeError
 from typing import Any
@@ -12,6 +14,9 @@ import httpx
 
 from ...schemas import ConfigError, PrelabelError, Settings, TransientError
 from .auth import LabelStudioAuth
+
+LONGEST_RETRY_AFTER_S = 900.0
+"""Seconds a Retry-After header is believed at most."""
 
 TIMEOUT_S = 60.0
 """Seconds a call may take: Label Studio stores a few hundred predictions in about one second."""
@@ -22,6 +27,10 @@ class _HTTP(httpx.Client):
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         return super().send(request, **{**options, "follow_redirects": request.method == "GET"})
+
+
+class NotThere(ConfigError):
+    """Label Studio has no such project, task or backend; or none that our user can see."""
 
 
 class LabelStudioAPI:
@@ -62,6 +71,18 @@ class LabelStudioAPI:
             )
         return self._sdk
 
+    def json(self, method: str, path: str, **options: Any) -> Any:
+        """One request to the API; what it answered, parsed. Use it inside `errors`.
+
+        Args:
+            method: of HTTP.
+            path: relative to `url`.
+            options: those of `httpx.Client.request`.
+        """
+        response = self.http.request(method, path, **options)
+        response.raise_for_status()
+        return response.json() if response.content else None
+
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
         """Turn what the SDK and httpx raise inside into prelabel's errors.
@@ -78,15 +99,16 @@ class LabelStudioAPI:
         try:
             yield
         except ApiError as error:
-            raise self.explain(error.status_code or 0, error.body, what) from None
+            raise self.explain(error.status_code or 0, error.body, what, error.headers) from None
         except httpx.HTTPStatusError as error:
-            raise self.explain(error.response.status_code, error.response.text, what) from None
+            answer = error.response
+            raise self.explain(answer.status_code, answer.text, what, answer.headers) from None
         except httpx.HTTPError as error:
             raise TransientError(f"Label Studio at {self.url} does not answer ({type(error).__name__})") from None
         except JSONDecodeError:
             raise ConfigError(f"LABEL_STUDIO_URL={self.url} does not answer like Label Studio's API") from None
 
-    def explain(self, status: int, body: object, what: str) -> PrelabelError:
+    def explain(self, status: int, body: object, what: str, headers: Mapping[str, str] | None = None) -> PrelabelError:
         """The error for an answer that is not a success."""
         said = summary(body)
         if status == httpx.codes.UNAUTHORIZED:
@@ -103,11 +125,13 @@ class LabelStudioAPI:
         if status == httpx.codes.FORBIDDEN:
             return ConfigError(f"the user of LABEL_STUDIO_API_KEY may not access {what} (403): {said}")
         if status == httpx.codes.NOT_FOUND:
-            return ConfigError(
+            return NotThere(
                 f"Label Studio at {self.url} has no {what} that the user of LABEL_STUDIO_API_KEY can see (404)"
             )
         if status >= 500 or status in (408, 409, 425, 429):
-            return TransientError(f"Label Studio at {self.url} answers {status} for {what}")
+            return TransientError(
+                f"Label Studio at {self.url} answers {status} for {what}", retry_after_s=_retry_after(headers or {})
+            )
         if 200 <= status < 400:
             return ConfigError(
                 f"LABEL_STUDIO_URL={self.url} does not answer like Label Studio's API (HTTP {status} for {what}): "
@@ -118,6 +142,20 @@ class LabelStudioAPI:
     def close(self) -> None:
         """Close the connections."""
         self.http.close()
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or a date."""
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    try:
+        return min(max(0.0, float(value)), LONGEST_RETRY_AFTER_S)
+    except ValueError:
+        pass
+    try:
+        left_s = parsedate_to_datetime(value).timestamp() - time.time()
+    except ValueError:
+        return None
+    return min(max(0.0, left_s), LONGEST_RETRY_AFTER_S)
 
 
 def summary(body: object) -> str:

@@ -6,25 +6,38 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import PrelabelError, Settings
+from ...schemas.package import package_version
+from ..page.routes import page_router
+from .api import LabelStudioAPI
 from .bodies import PredictBody, SetupBody, WebhookBody
+from .convert import project_number
 from .metrics import Metrics
 from .predict import Entry, Predictor
+from .projects import Projects
 from .questions import reader
+from .reconciler import Reconciler
+from .registration import ACTIONS, SECRET_HEADER
 from .security import BasicAuth, Guard
 
 if TYPE_CHECKING:
     from ..client import Client
 
 log = logging.getLogger(__name__)
+
+UNSIGNED_AFTER_S = 5.0
+"""Seconds until an event without our secret has its project looked at, however many there are of them."""
 
 
 def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
@@ -41,12 +54,24 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     auth = BasicAuth(settings)
     metrics = Metrics(client)
     read = reader(model)
-    predictor = Predictor(settings, client, read, model, metrics)
+    projects = Projects(client)
+    predictor = Predictor(settings, client, projects, read, model, metrics)
+    reconciler = Reconciler(settings, client, projects, model)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        reconciler.start()
+        yield
+        await run_in_threadpool(reconciler.stop)
+
     app = FastAPI(
         title="prelabel",
-        version=_version(),
+        version=package_version(),
         summary="Label Studio ML backend: zero-shot image pre-labels from a queue",
+        lifespan=lifespan,
     )
+    keys = _Keys(projects)
+    app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -57,35 +82,50 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         where = ".".join(str(part) for part in problem["loc"])
         return JSONResponse({"detail": f"{where}: {problem['msg']}"}, status_code=422)
 
-    @app.get("/", summary="Same as /health")
+    app.include_router(page_router(settings, client))
+
     @app.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
     async def health() -> dict[str, str]:
         return {"status": "UP", "model_class": "prelabel"}
 
     @app.post("/setup", summary="The model version of a label config")
-    async def setup(body: SetupBody) -> dict[str, str]:
+    async def setup(body: SetupBody, later: BackgroundTasks) -> dict[str, str]:
         questions = read(body.label_config)
         if questions.config is None:
-            # An error would show in Label Studio without its text; the version does show.
+            # An error would show in Label Studio without its text. The version does show; the text is in its log.
             log.warning("project %s cannot be pre-labelled: %s", body.project, questions.problem)
         else:
             for name, reason in questions.config.skipped:
                 log.info("project %s: control %s is left to people: %s", body.project, name, reason)
+        project = project_number(body.project)
+        if project is not None:
+            later.add_task(reconciler.announced, project)
+        if questions.config is None:
+            return {"model_version": questions.version, "problem": questions.problem}
         return {"model_version": questions.version}
 
     @app.post("/predict", summary="One entry per task; [] for what will be pushed later")
     def predict(body: PredictBody) -> dict[str, list[Entry]]:
         return {"results": predictor.predict(body.tasks, body.project, body.label_config)}
 
-    @app.post("/webhook", summary="Events of Label Studio; new tasks are queued after the answer")
-    async def webhook(body: WebhookBody, request: Request, later: BackgroundTasks) -> dict[str, Any]:
-        if not request.state.authorized:
-            log.warning("webhook %s ignored: it came without BASIC_AUTH_USER and BASIC_AUTH_PASS", body.action[:40])
-            return {"status": "ignored", "reason": "not authorized"}
-        if body.action != "TASKS_CREATED" or not body.project.label_config:
+    @app.post("/webhook", summary="Events of Label Studio: what changed is looked at after the answer")
+    async def webhook(body: WebhookBody, request: Request, later: BackgroundTasks) -> dict[str, str]:
+        # Whoever sends it, nothing it says is believed: it only makes us look at a project that is connected.
+        project = body.project.id
+        if body.action not in ACTIONS or project is None:
             return {"status": "ignored"}
-        later.add_task(_created, predictor, body)
-        return {"status": "accepted", "tasks": len(body.tasks)}
+        later.add_task(noticed, project, request.headers.get(SECRET_HEADER, ""))
+        return {"status": "accepted"}
+
+    def noticed(project: int, given: str) -> None:
+        if reconciler.serves(project):
+            reconciler.hint(project, 0.0 if keys.accepts(given) else UNSIGNED_AFTER_S)
+
+    @app.post("/check", summary="Whether the adapter reaches Label Studio and the queue; for prelabel connect")
+    def check(request: Request) -> JSONResponse:
+        if not keys.accepts(request.headers.get(SECRET_HEADER, "")):
+            return JSONResponse({"detail": "wrong secret: both must use the same Redis"}, status_code=403)
+        return JSONResponse(look_around(settings))
 
     @app.get("/metrics", summary="Prometheus metrics")
     def prometheus() -> Response:
@@ -94,18 +134,34 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     return app
 
 
-def _created(predictor: Predictor, body: WebhookBody) -> None:
-    name = f"label studio project {body.project.id}: {len(body.tasks)} new tasks"
+def look_around(settings: Settings) -> dict[str, str]:
+    """Whether this process reaches Label Studio: `{"label_studio": url, "user": …}` or `{"problem": …}`."""
     try:
-        predictor.enqueue(body.tasks, body.project.id, body.project.label_config or "", name)
+        api = LabelStudioAPI(settings, timeout_s=10)
+        try:
+            with api.errors("the user of the API key"):
+                user = api.json("GET", "api/current-user/whoami")
+            return {"label_studio": api.url, "user": str(user.get("email", ""))}
+        finally:
+            api.close()
     except PrelabelError as error:
-        log.warning("%s are not queued: %s", name, error)
-    except Exception:  # nobody waits for the outcome, so it must be seen here
-        log.exception("%s are not queued", name)
+        return {"problem": str(error)}
 
 
-def _version() -> str:
-    try:
-        return version("prelabel")
-    except PackageNotFoundError:
-        return "0"
+class _Keys:
+    """The webhooks' secret, asked of Redis once."""
+
+    def __init__(self, projects: Projects) -> None:
+        self._projects = projects
+        self._secret = ""
+
+    def accepts(self, given: str) -> bool:
+        """Whether this is the secret; False while Redis cannot say."""
+        if not given:
+            return False
+        try:
+            self._secret = self._secret or self._projects.secret()
+        except PrelabelError as error:
+            log.warning("a webhook's secret cannot be checked: %s", error)
+            return False
+        return secrets.compare_digest(given.encode(), self._secret.encode())

@@ -15,7 +15,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Self
 
 import httpx
@@ -88,15 +88,38 @@ class LabelStudioAuth(httpx.Auth):
         """Whether `url` is media on this Label Studio, so the only kind of image URL that may get the header."""
         return is_media_url(url, self._url)
 
+    def media_headers(self, url: str) -> dict[str, str]:
+        """`headers()` for media on this Label Studio; none for anything else: task data must not make us call its API.
+
+        Raises:
+            PrelabelError: see `headers`.
+        """
+        return self.headers() if self.covers(url) else {}
+
+    def refused(self, headers: Mapping[str, str]) -> bool:
+        """Label Studio answered 401 to a request with these headers.
+
+        Returns:
+            Whether it is worth asking again: the access token was given up, here or by another thread before.
+        """
+        sent = headers.get("Authorization")
+        if not self._is_personal or sent is None:
+            return False
+        self._forget(sent)
+        return True
+
+    def _forget(self, sent: str) -> None:
+        with self._lock:
+            if sent == f"Bearer {self._access}":
+                self._access = ""
+
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Authorize a request; on a 401 exchange the token once more and try again."""
         sent = self.headers()["Authorization"]
         request.headers["Authorization"] = sent
         response = yield request
         if response.status_code == httpx.codes.UNAUTHORIZED and self._is_personal:
-            with self._lock:
-                if sent == f"Bearer {self._access}":
-                    self._access = ""
+            self._forget(sent)
             request.headers["Authorization"] = self.headers()["Authorization"]
             yield request
 

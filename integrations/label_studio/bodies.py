@@ -30,15 +30,13 @@ class PredictBody(_Body):
 
 
 class WebhookProject(_Body):
-    """The few of a webhook project's 45 fields that are used."""
+    """The one of a webhook project's 45 fields that is used."""
 
     id: int | None = None
-    label_config: str | None = None
 
 
 class WebhookBody(_Body):
-    """`POST /webhook`: an event; at most 5,000 tasks in `TASKS_CREATED`."""
+    """`POST /webhook`: an event; its tasks (at most 5,000 in `TASKS_CREATED`) are not read."""
 
     action: str = ""
     project: WebhookProject = WebhookProject()
-    tasks: list[Any] = []

@@ -28,13 +28,13 @@ _CLOUD = ("s3", "gs", "azure-blob")
 """Storage schemes Label Studio resolves itself at /tasks/<id>/resolve/."""
 
 
-def image_uri(value: object, task_id: int, label_studio_url: str | None) -> str:
+def image_uri(value: object, task_id: int, label_studio_url: str | None, *, s3_direct: bool = False) -> str:
     """The reference a worker can fetch, from a value of the task's data.
 
     - Media on Label Studio, relative or with any public host, becomes a URL on `label_studio_url`: the public host
       is often not reachable from where prelabel runs.
-    - Cloud storage goes through Label Studio's resolver, which knows the bucket's credentials; without Label
-      Studio `s3:` is left to the worker's own credentials.
+    - Cloud storage goes through Label Studio's resolver, which knows the bucket's credentials; without Label Studio,
+      or with `s3_direct`, `s3:` is left to the worker's own credentials.
     - Other `http:`, `https:` and `data:` references stay as they are.
 
     Raises:
@@ -49,6 +49,8 @@ def image_uri(value: object, task_id: int, label_studio_url: str | None) -> str:
         raise ItemError(f"not a URL: {display_uri(uri)!r}") from None
     scheme = parts.scheme.lower()
     if scheme == "data":
+        return uri
+    if scheme == "s3" and s3_direct:
         return uri
     if scheme in _CLOUD:
         return _resolved(uri, scheme, task_id, label_studio_url)

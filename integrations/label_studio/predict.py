@@ -8,7 +8,7 @@ Label Studio asks again, whereas null breaks the task's page and an empty result
 from __future__ import annotations
 
 import logging
-import threading
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from ...schemas import Item, ItemError, Prediction, PrelabelError, Priority, Pus
 from ...schemas.label_config import LabelConfig
 from .convert import has_version, item_from_task, prediction_to_label_studio, project_number
 from .metrics import Metrics
+from .projects import Projects, Submitted
 from .questions import Questions
 
 if TYPE_CHECKING:
@@ -27,16 +28,18 @@ log = logging.getLogger(__name__)
 Entry = list[dict[str, Any]]
 """One task's entry in a reply: a list with its prediction, or an empty one."""
 
-REMEMBER_S = {Priority.INTERACTIVE: 60.0, Priority.BULK: 300.0}
-"""Seconds during which a task whose answer was promised as a push is not queued again with this priority."""
+INLINE_S = 60.0
+"""Seconds within which Label Studio has stored what a reply to /predict held; until then nobody pushes the same."""
 
-_Key = tuple[int | None, str, str, Priority]
+_MARGIN_S = 30.0
+"""Seconds beyond the wait after which the claim of an adapter that has died is void."""
 
 
 class Predictor:
     """Queues tasks, waits for what comes in time and leaves the rest to the push.
 
     Args:
+        projects: who delivers what, and what is queued already.
         read: from a label config to its `Questions`.
         clock: seconds, monotonic.
     """
@@ -45,6 +48,7 @@ class Predictor:
         self,
         settings: Settings,
         client: Client,
+        projects: Projects,
         read: Callable[[str], Questions],
         model: str,
         metrics: Metrics,
@@ -52,11 +56,11 @@ class Predictor:
     ) -> None:
         self._settings = settings
         self._client = client
+        self._projects = projects
         self._read = read
         self._model = model
         self._metrics = metrics
         self._clock = clock
-        self._busy = _Busy(clock)
         has_key = settings.label_studio_api_key is not None and bool(settings.label_studio_api_key.get_secret_value())
         self._label_studio_url = settings.label_studio_url if has_key else None
 
@@ -73,27 +77,6 @@ class Predictor:
             self._metrics.tasks("unavailable", len(tasks))
         return entries
 
-    def enqueue(self, tasks: Sequence[Any], project: object, label_config: str, name: str) -> int:
-        """Queue new tasks in bulk, to be pushed when done; without a way to push there is no use in it.
-
-        Returns:
-            How many were queued.
-
-        Raises:
-            PrelabelError: the broker is down.
-        """
-        questions = self._read(label_config)
-        push = self._push(project_number(project), label_config, hold=False)
-        if questions.config is None or push is None:
-            log.info(
-                "%s: nothing queued: %s", name, questions.problem or "no LABEL_STUDIO_URL and API key to push with"
-            )
-            return 0
-        items = [item for _, item in self._items(tasks, questions.config, questions.version)]
-        if items:
-            self._submit(items, questions, Priority.BULK, push, name)
-        return len(items)
-
     def _fill(self, entries: list[Entry], tasks: Sequence[Any], project: int | None, label_config: str) -> None:
         questions = self._read(label_config)
         config = questions.config
@@ -102,27 +85,59 @@ class Predictor:
             self._metrics.tasks("refused", len(tasks))
             return
         found = self._items(tasks, config, questions.version)
-        waits = len(found) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0
-        priority = Priority.INTERACTIVE if waits else Priority.BULK
-        keys = [(project, item.id, questions.version, priority) for _, item in found]
-        free = self._busy.claim(keys)
-        self._metrics.tasks("busy", len(keys) - len(free))
-        if not free:
+        if not found:
             return
-        found, keys = [found[index] for index in free], [keys[index] for index in free]
-        promised = False
+        if len(found) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
+            self._answer(entries, found, questions, project, label_config)
+        else:
+            self._queue([item for _, item in found], questions, project, label_config)
+
+    def _answer(
+        self,
+        entries: list[Entry],
+        found: list[tuple[int, Item]],
+        questions: Questions,
+        project: int | None,
+        label_config: str,
+    ) -> None:
+        """Answer a few tasks now, as far as there is time; leave those to others that others deliver already."""
+        assert questions.config is not None  # noqa: S101  # _fill has looked
+        claims, number, who = self._projects.claims, project or 0, secrets.token_hex(8)
+        deliveries = [(int(item.id), questions.version) for _, item in found]
+        taken = claims.take(number, deliveries, who, self._settings.predict_wait_s + _MARGIN_S)
+        self._metrics.tasks("busy", taken.count(False))
+        found = [one for one, is_ours in zip(found, taken, strict=True) if is_ours]
+        if not found:
+            return
+        delivered: list[int] = []
+        items = [item for _, item in found]
         try:
-            push = self._push(project, label_config, hold=waits)
-            items = [item for _, item in found]
-            job = self._submit(items, questions, priority, push, f"label studio project {project}")
-            promised = push is not None
-            delivered = self._wait(job, entries, [position for position, _ in found], config) if waits else []
-            self._metrics.tasks("inline", len(delivered))
-            self._metrics.tasks("deferred", len(items) - len(delivered))
-            if push is not None and waits:
-                job.release_push(delivered)
+            push = self._push(project, label_config, hold=True)
+            job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
+            delivered = self._wait(job, entries, [position for position, _ in found], questions.config)
         finally:
-            self._busy.release(keys, REMEMBER_S[priority] if promised else 0.0)
+            inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
+            others = [(int(item.id), questions.version) for item in items]
+            claims.let_go(number, [one for one in others if one not in inline], who)
+            claims.let_go(number, inline, who, INLINE_S)
+        self._metrics.tasks("inline", len(delivered))
+        self._metrics.tasks("deferred", len(items) - len(delivered))
+        if push is not None:
+            claims.verify_later(number, inline, INLINE_S)
+            job.release_push(delivered)
+
+    def _queue(self, items: list[Item], questions: Questions, project: int | None, label_config: str) -> None:
+        """Queue many tasks, but for those a job under way has already."""
+        if project is not None and self._projects.working(project):
+            before = self._projects.submitted(project, [int(item.id) for item in items])
+            known = [Submitted.of(questions.version, item) for item in items]
+            free = [item for item, old, now in zip(items, before, known, strict=True) if old != now]
+            self._metrics.tasks("busy", len(items) - len(free))
+            items = free
+        if items:
+            push = self._push(project, label_config, hold=False)
+            self._submit(items, questions, Priority.BULK, push, project)
+            self._metrics.tasks("deferred", len(items))
 
     def _items(self, tasks: Sequence[Any], config: LabelConfig, version: str) -> list[tuple[int, Item]]:
         """The tasks to score as items, each with its place among the tasks."""
@@ -134,18 +149,29 @@ class Predictor:
                 self._metrics.tasks("known")
             else:
                 try:
-                    found.append((position, item_from_task(task, config, self._label_studio_url)))
+                    item = item_from_task(task, config, self._label_studio_url, s3_direct=self._settings.s3_direct)
+                    found.append((position, item))
                 except ItemError as error:
                     log.info("task %s is not pre-labelled: %s", task.get("id"), error)
                     self._metrics.tasks("refused")
         return found
 
     def _submit(
-        self, items: list[Item], questions: Questions, priority: Priority, push: PushTarget | None, name: str
+        self, items: list[Item], questions: Questions, priority: Priority, push: PushTarget | None, project: int | None
     ) -> Job:
-        return self._client.submit(
-            items, questions.controls, priority=priority, name=name, model=self._model, push=push
+        job = self._client.submit(
+            items,
+            questions.controls,
+            priority=priority,
+            name=f"label studio project {project}",
+            model=self._model,
+            push=push,
         )
+        if push is not None:
+            self._projects.add_job(push.project, job.id)
+            known = {int(item.id): Submitted.of(questions.version, item) for item in items}
+            self._projects.record(push.project, known)
+        return job
 
     def _wait(self, job: Job, entries: list[Entry], positions: Sequence[int], config: LabelConfig) -> list[int]:
         """Fill in what comes within `predict_wait_s`; returns the ordinals that were filled in."""
@@ -167,35 +193,6 @@ class Predictor:
         if self._label_studio_url is None or project is None:
             return None
         return PushTarget(project=project, label_config=label_config, hold=hold)
-
-
-class _Busy:
-    """Tasks that are being answered or were promised lately: people reload pages, and each answer is stored again."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._until: dict[_Key, float] = {}
-
-    def claim(self, keys: Sequence[_Key]) -> list[int]:
-        """Which of the keys (by index) the caller now owns; the others are busy."""
-        now = self._clock()
-        with self._lock:
-            for key in [key for key, until in self._until.items() if until <= now]:
-                del self._until[key]
-            free = []
-            for index, key in enumerate(keys):
-                if key not in self._until:
-                    self._until[key] = float("inf")
-                    free.append(index)
-        return free
-
-    def release(self, keys: Sequence[_Key], after_s: float) -> None:
-        """Give owned keys back when this many seconds have passed."""
-        until = self._clock() + after_s
-        with self._lock:
-            for key in keys:
-                self._until[key] = until
 
 
 def _entry(prediction: Prediction, config: LabelConfig) -> dict[str, Any] | None:

@@ -14,9 +14,7 @@ What Label Studio 1.23 does, and what follows:
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -25,15 +23,25 @@ import httpx
 
 from ...schemas import Prediction, PrelabelError, PushTarget, Settings, model_version
 from ...schemas.label_config import LabelConfig
-from .api import LabelStudioAPI, summary
+from .api import LabelStudioAPI, NotThere, summary
+from .claims import Claims, Delivery
 from .convert import prediction_to_label_studio
+from .registration import OURS
+from .tasks import with_prediction
 
 log = logging.getLogger(__name__)
 
 BULK_SIZE = 500
 """Predictions in one bulk request at most."""
 
-_OURS = re.compile(r"(?P<model>.+)\+tax\.[0-9a-f]{6}")
+CLAIM_S = 180.0
+"""Seconds a push may take before others may deliver the same predictions."""
+
+AFTERGLOW_S = 30.0
+"""Seconds after a push during which /predict still leaves its tasks alone: Label Studio may have asked before it."""
+
+VERIFY_AFTER_S = 120.0
+"""Seconds after which a prediction that somebody else delivers must have arrived."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +74,20 @@ class _Run:
         return PushReport(tuple(sorted(self.pushed)), tuple(sorted(self.rejected.items())), tuple(sorted(self.skipped)))
 
 
-_ASKING = 4
-"""Requests at once while Label Studio is asked what it has: it is a web server that people work on."""
-
-
 class Pusher:
     """Pushes predictions into projects of one Label Studio. Thread-safe; close it after use, or use it with `with`.
+
+    Args:
+        settings: where Label Studio is, and the key.
+        claims: who else delivers; None when nobody does.
 
     Raises:
         ConfigError: LABEL_STUDIO_URL or LABEL_STUDIO_API_KEY is not set.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, claims: Claims | None = None) -> None:
         self._api = LabelStudioAPI(settings)
+        self._claims = claims
         self._shown: set[tuple[int, str]] = set()
 
     def __enter__(self) -> Self:
@@ -94,7 +103,7 @@ class Pusher:
         self._api.close()
 
     def push(
-        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
     ) -> PushReport:
         """Push predictions of one job.
 
@@ -102,34 +111,72 @@ class Pusher:
             target: the project, and the label config its tasks were scored with.
             predictions: their ordinals must differ.
             check_existing: ask first, and leave out tasks that already have a prediction of the same version.
+            who: name for the claims; the same for every try of one job.
 
         Raises:
-            ConfigError: the key, the project or the label config is wrong; pushing again will not help.
+            ConfigError: the key or the label config is wrong; pushing again will not help.
             TransientError: Label Studio is down or slow; some may have been stored.
         """
         config = LabelConfig.parse(target.label_config)
         run = _Run(target)
-        single: list[int] = []
         for prediction in predictions:
             self._prepare(run, prediction, config)
+        if not run.payloads:
+            return run.report()
+        mine = self._claim(run, who)
+        try:
+            self._deliver(run, config, check_existing=check_existing)
+        except NotThere:
+            if self._project_is_there(target.project):
+                raise
+            for ordinal in set(run.payloads) - run.pushed - run.skipped:
+                run.rejected[ordinal] = f"Label Studio has no project {target.project} any more"
+        # After any other failure the claims stay: what was stored is unknown until we, or whoever goes on, have looked.
+        self._let_go(target.project, mine, who)
+        return run.report()
+
+    def _claim(self, run: _Run, who: str) -> list[Delivery]:
+        """Claim the deliveries; what another delivers is left to it, and looked after later."""
+        deliveries = {ordinal: (int(one["task"]), str(one["model_version"])) for ordinal, one in run.payloads.items()}
+        if self._claims is None:
+            return []
+        taken = self._claims.take(run.target.project, list(deliveries.values()), who, CLAIM_S, to_push=True)
+        theirs = [ordinal for ordinal, is_ours in zip(deliveries, taken, strict=True) if not is_ours]
+        run.skipped.update(theirs)
+        self._claims.verify_later(run.target.project, [deliveries[ordinal] for ordinal in theirs], VERIFY_AFTER_S)
+        return [deliveries[ordinal] for ordinal in deliveries if ordinal not in run.skipped]
+
+    def _let_go(self, project: int, mine: Sequence[Delivery], who: str) -> None:
+        if self._claims is not None:
+            self._claims.let_go(project, mine, who, AFTERGLOW_S, pushed=True)
+
+    def _deliver(self, run: _Run, config: LabelConfig, *, check_existing: bool) -> None:
+        open_ones = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
         if check_existing:
-            run.skipped.update(self._stored(run, run.payloads))
-        bulk = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
-        nested = {control.from_name for control in config.controls if control.nested}
-        if nested:
-            single = [
-                ordinal
-                for ordinal in bulk
-                if any(entry["from_name"] in nested for entry in run.payloads[ordinal]["result"])
-            ]
+            run.skipped.update(self._stored(run, open_ones))
+        bulk = [ordinal for ordinal in open_ones if ordinal not in run.skipped]
+        refused = {control.from_name for control in config.controls if not control.bulk}
+        single = [
+            ordinal
+            for ordinal in bulk
+            if any(entry["from_name"] in refused for entry in run.payloads[ordinal]["result"])
+        ]
+        if single:
             bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]
         for start in range(0, len(bulk), BULK_SIZE):
             self._import(run, bulk[start : start + BULK_SIZE])
         for ordinal in single:
             self._create(run, ordinal)
         for version in {run.payloads[ordinal]["model_version"] for ordinal in run.pushed}:
-            self._show(target.project, version)
-        return run.report()
+            self._show(run.target.project, version)
+
+    def _project_is_there(self, project: int) -> bool:
+        try:
+            with self._api.errors(f"project {project}"):
+                self._api.http.get(f"api/projects/{project}/").raise_for_status()
+        except NotThere:
+            return False
+        return True
 
     def _prepare(self, run: _Run, prediction: Prediction, config: LabelConfig) -> None:
         if not prediction.item.id.isdigit():
@@ -141,18 +188,17 @@ class Pusher:
         else:
             run.payloads[prediction.ordinal] = payload
 
-    def _stored(self, run: _Run, ordinals: Sequence[int] | dict[int, Any]) -> set[int]:
+    def _stored(self, run: _Run, ordinals: Sequence[int]) -> set[int]:
         """Which of these have a prediction of their version in Label Studio."""
-
-        def is_stored(ordinal: int) -> bool:
+        wanted: dict[str, dict[int, int]] = {}
+        for ordinal in ordinals:
             payload = run.payloads[ordinal]
-            with self._api.errors(f"predictions of task {payload['task']}"):
-                known = self._api.sdk.predictions.list(task=payload["task"])
-            return any(prediction.model_version == payload["model_version"] for prediction in known)
-
-        # Label Studio has no way to ask for many tasks at once, so a few ask side by side.
-        with ThreadPoolExecutor(_ASKING) as pool:
-            return {ordinal for ordinal, known in zip(ordinals, pool.map(is_stored, ordinals), strict=True) if known}
+            wanted.setdefault(payload["model_version"], {})[payload["task"]] = ordinal
+        found: set[int] = set()
+        for version, by_task in wanted.items():
+            stored = with_prediction(self._api, run.target.project, sorted(by_task), version)
+            found.update(by_task[task] for task in stored if task in by_task)
+        return found
 
     def _import(self, run: _Run, ordinals: Sequence[int]) -> None:
         from label_studio_sdk.core.api_error import ApiError
@@ -218,7 +264,7 @@ class Pusher:
         `model_version`. It is moved from another version of ours, or from none, when `version` is what the
         project's label config asks for now; what people chose otherwise stays. Best effort: the predictions are stored.
         """
-        ours = _OURS.fullmatch(version)
+        ours = OURS.fullmatch(version)
         if ours is None or (project, version) in self._shown:
             return
         try:
@@ -228,7 +274,7 @@ class Pusher:
                 current = model_version(ours.group("model"), LabelConfig.parse(state.label_config or "").to_controls())
                 if current != version:
                     return
-                if shown != version and (not shown or _OURS.fullmatch(shown)):
+                if shown != version and (not shown or OURS.fullmatch(shown)):
                     self._api.sdk.projects.update(id=project, model_version=version)
         except PrelabelError as error:
             log.warning("project %s may not show %s yet: %s", project, version, error)

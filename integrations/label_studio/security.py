@@ -27,7 +27,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
-_OPEN = ("/", "/health")
+_OPEN = ("/health",)
 
 
 class BasicAuth:

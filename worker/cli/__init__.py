@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from ...schemas.package import package_version
 from . import jobs, score, services
 from .console import err
 from .demo import demo
 from .doctor import doctor
-from .label_studio import connect
+from .label_studio import connect, disconnect
 
 app = typer.Typer(
     name="prelabel",
@@ -19,6 +21,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"prelabel {package_version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # its callback has done it
+        bool, typer.Option("--version", help="Show the version and exit", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of prelabel itself."""
+
+
 app.command(rich_help_panel="Try it")(score.score)
 app.command(rich_help_panel="Try it")(demo)
 app.command(rich_help_panel="Run it")(services.up)
@@ -26,6 +45,7 @@ app.command(rich_help_panel="Run it")(services.worker)
 app.command(rich_help_panel="Run it")(services.serve)
 app.command(rich_help_panel="Run it")(doctor)
 app.command(rich_help_panel="Label Studio")(connect)
+app.command(rich_help_panel="Label Studio")(disconnect)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,19 +12,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ...schemas.errors import TransientError
 from ...schemas.settings import get_settings, load_settings
 from .console import confidence_bar, err, needs, out, user_errors
 from .jobs import follow
+from .services import interrupt_on_sigterm
 
 if TYPE_CHECKING:
+    from ...integrations.client import Job
     from ..demo.report import ChapterResult
 
 _SHOWN = 6
+_PUSH_S = 60.0
 
 
 def demo(
     report: Annotated[Path, typer.Option(help="Where the HTML report goes")] = Path("demo-report.html"),
     seed: Annotated[int, typer.Option(help="Other pictures")] = 7,
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="Show it in a real Label Studio on this machine instead")
+    ] = False,
 ) -> None:
     """Watch it work: images into Redis, a worker scores them, predictions come back.
 
@@ -30,7 +39,14 @@ def demo(
     choice, multiple choice, a taxonomy of two levels), shows the predictions beside the truth and writes a report.
     It uses a small checkpoint that comes with prelabel and was trained on such pictures; some combinations of
     colour and shape were kept from it, and the demo says how it does on those.
+
+    With --label-studio it installs a real Label Studio from PyPI (once, into your cache folder), starts it on
+    loopback, makes a project with the pictures, connects it and pre-labels every task; then you look. Ctrl-C stops
+    all of it.
     """
+    if label_studio:
+        _in_label_studio(seed)
+        return
     with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
         with needs("all"):
             from ..demo import story
@@ -86,6 +102,64 @@ def demo(
     if failed:
         err.print(f"[red]{failed} items failed[/]")
         raise typer.Exit(1)
+
+
+def _in_label_studio(seed: int) -> None:
+    with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+        with needs("all"):
+            from ..demo import story
+            from ..demo.label_studio import make_project, pre_label
+            from ..label_studio_server import label_studio_server
+            from ..stack import local_stack
+
+        root = Path(directory)
+        interrupt_on_sigterm()
+        try:
+            with err.status("drawing pictures") as status, contextlib.ExitStack() as running:
+                pictures = [one for one in story.draw_pictures(root, seed=seed) if len(one.pairs) == 1]
+                server = running.enter_context(label_studio_server(root / "label-studio", tell=status.update))
+                settings = load_settings(
+                    **{
+                        **get_settings().model_dump(),
+                        "model": str(story.CHECKPOINT),
+                        "revision": None,
+                        "vector_store_dir": root / "vectors",
+                        "label_studio_url": server.url,
+                        "label_studio_api_key": server.personal_token,
+                        "host": "127.0.0.1",
+                        "port": 0,
+                        "reconcile_s": 10.0,
+                    }
+                )
+                stack = running.enter_context(
+                    local_stack(settings, root / "state", adapter=True, embedded=True, broker_port=0)
+                )
+                stack.wait_until_ready(status.update)
+                status.update("importing pictures into Label Studio")
+                project = make_project(server, pictures)
+                for job in pre_label(stack, project.number, status.update):
+                    status.stop()
+                    follow(job, "pre-labelling")
+                    _until_pushed(job)
+                status.stop()
+                table = Table(show_header=False, box=None)
+                table.add_row("project", project.url)
+                table.add_row("log in as", server.username)
+                table.add_row("password", server.password)
+                out.print(table)
+                out.print(f"{len(pictures)} tasks are pre-labelled: open one. Ctrl-C stops everything")
+                while server.process.poll() is None:
+                    stack.check()
+                    time.sleep(0.5)
+                raise TransientError(f"Label Studio has ended (log: {server.log})")
+        except KeyboardInterrupt:
+            err.print("stopped")
+
+
+def _until_pushed(job: Job) -> None:
+    deadline = time.monotonic() + _PUSH_S
+    while (progress := job.progress()).pushed < progress.done and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _table(result: ChapterResult) -> Table:

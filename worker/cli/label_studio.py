@@ -1,60 +1,103 @@
-"""`prelabel connect`: make a Label Studio project use the adapter."""
+"""`prelabel connect` and `prelabel disconnect`: make a Label Studio project use the adapter, and undo it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from ...schemas.settings import get_settings, load_settings
+from ...schemas.settings import Settings, get_settings, load_settings
 from . import options
-from .console import EXIT_FAILED, err, needs, out, print_json, user_errors
+from .console import EXIT_FAILED, err, needs, out, plain, print_json, user_errors
+
+if TYPE_CHECKING:
+    from ...integrations.label_studio.registration import Step
 
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
+_Project = Annotated[int, typer.Option(help="Label Studio project number, as in its URL")]
+_Url = Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)]
+_BackendUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="The adapter as Label Studio reaches it; default this host's PRELABEL_HOST and PRELABEL_PORT",
+        show_default=False,
+    ),
+]
+
 
 def connect(
-    project: Annotated[int, typer.Option(help="Label Studio project number, as in its URL")],
-    url: Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)] = None,
-    backend_url: Annotated[
-        str | None, typer.Option(help="The adapter as Label Studio reaches it; default this host's PRELABEL_PORT")
-    ] = None,
+    project: _Project,
+    url: _Url = None,
+    backend_url: _BackendUrl = None,
     all_tasks: Annotated[bool, typer.Option("--all", help="Also pre-label every task that is there")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Register the adapter with a Label Studio project; with --all pre-label the tasks that are there.
+    """Make a Label Studio project use the adapter: tasks open with a pre-annotation from then on.
 
-    Needs LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY (a personal access token or a legacy token). Running it again
-    changes nothing that is right already.
+    Needs LABEL_STUDIO_API_KEY (a personal access token or a legacy token) and the Redis of adapter and workers. It
+    registers the ML backend and a webhook, checks that Label Studio and the adapter reach each other and that a worker
+    can score an image, and says what it did. With --all the tasks that are there are pre-labelled too. Running it
+    again changes nothing that is right already; `prelabel disconnect` undoes it.
     """
     with user_errors():
-        settings = get_settings()
-        if url is not None:
-            settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})
-        with needs("label-studio"):
-            import label_studio_sdk  # noqa: F401  # told here, not inside connect
-
+        settings = _settings(url)
         from ...integrations.client import Client
         from ...integrations.label_studio.connect import connect as run
         from ...integrations.model_identity import settings_model_id
 
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
         with err.status("connecting"):
             steps = run(
                 settings,
                 project=project,
-                backend_url=backend_url or f"http://{host}:{settings.port}",
+                backend_url=backend_url or _here(settings),
                 model=settings_model_id(settings),
-                client=Client(settings) if all_tasks else None,
+                client=Client(settings),
                 pre_label_all=all_tasks,
             )
+    _tell(steps, as_json=as_json)
+
+
+def disconnect(
+    project: _Project,
+    url: _Url = None,
+    backend_url: _BackendUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Undo `prelabel connect`: remove ML backend and webhook, cancel the project's jobs. Predictions stay."""
+    with user_errors():
+        settings = _settings(url)
+        from ...integrations.client import Client
+        from ...integrations.label_studio.connect import disconnect as run
+
+        with err.status("disconnecting"):
+            steps = run(settings, project=project, backend_url=backend_url or _here(settings), client=Client(settings))
+    _tell(steps, as_json=as_json)
+
+
+def _settings(url: str | None) -> Settings:
+    settings = get_settings()
+    if url is not None:
+        settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})
+    with needs("label-studio"):
+        import label_studio_sdk  # noqa: F401  # told here, not in the middle
+    return settings
+
+
+def _here(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
+    return f"http://{host}:{settings.port}"
+
+
+def _tell(steps: Sequence[Step], *, as_json: bool) -> None:
     if as_json:
         print_json([step._asdict() for step in steps])
     else:
         table = Table("step", "", "result", show_edge=False)
         for step in steps:
-            table.add_row(step.name, f"[{_COLOURS[step.status]}]{step.status}[/]", step.detail)
+            table.add_row(step.name, f"[{_COLOURS[step.status]}]{step.status}[/]", plain(step.detail))
         out.print(table)
     if any(step.status == "failed" for step in steps):
         raise typer.Exit(EXIT_FAILED)

@@ -39,7 +39,7 @@ def up(
         embedded = "redis_url" not in get_settings().model_fields_set
         try:
             with local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack:
-                _interrupt_on_sigterm()
+                interrupt_on_sigterm()
                 with err.status("starting") as status:
                     stack.wait_until_ready(status.update)
                 table = Table(show_header=False, box=None)
@@ -72,7 +72,7 @@ def worker() -> None:
         from ..logs import configure_logging
         from ..supervisor import Supervisor
 
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         sys.exit(Supervisor(settings).run())
 
 
@@ -87,14 +87,17 @@ def serve(
             import uvicorn
 
             from ...integrations.label_studio.app import create_app
+            from ...integrations.metrics_server import serve_metrics
         from ...integrations.client import Client
         from ...integrations.model_identity import settings_model_id
         from ..logs import configure_logging
 
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
         client = Client(settings.model_copy(update={"broker_wait_s": 0}))
         app = create_app(settings, client, model=settings_model_id(settings))
+        if settings.metrics_port:
+            serve_metrics(app.state.registry, settings.host, settings.metrics_port)
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 
@@ -110,7 +113,9 @@ def _with(settings: Settings, **changes: Any) -> Settings:
     return load_settings(**{**settings.model_dump(), **given}) if given else settings
 
 
-def _interrupt_on_sigterm() -> None:
+def interrupt_on_sigterm() -> None:
+    """Let a SIGTERM end this command as a Ctrl-C does."""
+
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 

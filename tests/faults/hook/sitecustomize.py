@@ -63,8 +63,8 @@ def _worker() -> None:
         except TransientError as error:
             raise ItemError(str(error)) from None
 
-    def push_once(self: Any, target: Any, predictions: Any, *, check_existing: bool = False) -> Any:
-        return push(self, target, predictions, check_existing=check_existing and not _on("no-check-existing"))
+    def push_once(self: Any, target: Any, predictions: Any, *, check_existing: bool = False, who: str = "") -> Any:
+        return push(self, target, predictions, check_existing=check_existing and not _on("no-check-existing"), who=who)
 
     complete = _without(scripts.COMPLETE, "~= ARGV[2]", "== 'nobody'")
     complete = _without(complete, "ARGV[i], 1) == 0 then", "ARGV[i], 1) >= 0 then")

@@ -16,7 +16,21 @@ from hypothesis import strategies as st
 from prelabel.integrations import Client
 from prelabel.integrations.broker import Patience, celery_config, connect_redis
 from prelabel.integrations.chunks import make_chunks
-from prelabel.schemas import BrokerUnavailable, ConfigError, ImageRef, Item, JobState, Outcome, Taxonomy
+from prelabel.integrations.rescore import stored_items as rescored_items
+from prelabel.schemas import (
+    Answer,
+    BrokerUnavailable,
+    ConfigError,
+    ImageRef,
+    Item,
+    JobState,
+    Label,
+    Options,
+    Outcome,
+    Prediction,
+    Region,
+    Taxonomy,
+)
 from prelabel.schemas.predictions import ItemFailure
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.ledger import ChunkRef, Ledger
@@ -317,6 +331,38 @@ def test_chunks_keep_order_and_limits(sizes: list[int]) -> None:
     for chunk in chunks:
         assert 1 <= len(chunk.items) <= 64
         assert len(chunk.items) == 1 or len(chunk.model_dump_json()) <= 64 * 1024 + 100 * len(chunk.items)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3000)), max_size=80))
+def test_chunks_stay_small_whatever_labels_items_bring_and_hold_each_set_of_labels_once(brought) -> None:
+    sets = [Options(labels=tuple(Label(name=f"label {n} of {i}") for n in range(900))) for i in range(4)]
+    items = [
+        Item(id=str(i), images=(ImageRef(uri="x" * size),), options={"cls": sets[which]})
+        for i, (which, size) in enumerate(brought)
+    ]
+    chunks = list(make_chunks(items))
+    assert [item for chunk in chunks for _, item in chunk.pairs()] == items
+    for chunk in chunks:
+        text = chunk.to_json()
+        assert len(chunk.items) == 1 or len(text) <= 64 * 1024 + 100 * len(chunk.items)
+        assert text.count('"label 0 of ') == len({item.options["cls"].digest for item in chunk.items})
+
+
+def test_items_scored_again_keep_the_vector_of_each_of_their_images() -> None:
+    region = Region(x=0, y=0, width=10, height=10)
+    images = (
+        ImageRef(uri="a", name="img"),
+        ImageRef(uri="b", name="img"),
+        ImageRef(uri="a", name="regions of img", region=region),
+    )
+    item = Item(id="1", images=images)
+    keys = {slot: f"{place:032x}" for place, slot in enumerate(item.slots())}
+    answer = Answer(control="c", rule="softmax", confidence=0.5)
+    prediction = Prediction(item=item, model_version="m@1+tax.abc123", vectors=keys, answers=(answer,))
+    (again,) = rescored_items([prediction], "m@1")
+    assert [image.vector for image in again.images] == [f"{place:032x}" for place in range(3)]
+    (bare,) = rescored_items([prediction.model_copy(update={"vectors": {"": "f" * 32}})], "m@1")
+    assert [image.vector for image in bare.images] == ["f" * 32, None, None]
 
 
 @pytest.mark.parametrize("module", ["prelabel.integrations", "prelabel.schemas", "prelabel.worker.cli"])

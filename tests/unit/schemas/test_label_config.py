@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prelabel.schemas import ConfigError, Taxonomy
+from prelabel.schemas import ConfigError, Taxonomy, model_version
 from prelabel.schemas.label_config import LabelConfig
 
 IMAGE = '<Image name="img" value="$image"/>'
@@ -142,18 +142,21 @@ def test_layout_tags_and_case_do_not_matter():
 
 SKIPPED = [
     (choices("x", to="txt"), "it is about <Text>, only <Image> is supported"),
+    (choices("x", to="sound"), "it is about <Audio>, only <Image> is supported"),
     (choices("x", to="nowhere"), "toName='nowhere' is not an <Image> of the label config"),
-    (choices("x", perRegion="true"), 'perRegion="true": labels of regions are not supported yet'),
-    (choices("x", perItem="true"), 'perItem="true": lists of images are not supported yet'),
+    (choices("x", perItem="true"), 'perItem="true" needs a list: <Image name="img" valueList="$…">'),
     (choices("x", model_skip="true"), 'model_skip="true"'),
-    (choices("x", to="many"), '<Image name="many"> uses valueList, only one image per <Image> is supported'),
-    (choices("x", to="fixed"), '<Image name="fixed"> needs value="$variable"'),
-    (choices(value="$options"), "its labels come from the task data ($options), only <Choice> tags are supported"),
-    ('<Taxonomy name="cls" toName="img" apiUrl="https://e.org"/>', "its labels come from apiUrl, only <Choice> tags are"
-     " supported"),
+    (choices("x", to="fixed"), '<Image name="fixed"> needs value="$variable" or valueList="$variable"'),
+    (choices(value="options"), "its value='options' names no task data: write $ before the name"),
+    (choices("$first", "$second"), "the texts of its choices come from the task data: use value=\"$…\" of the control"
+     " for that"),
+    ('<Taxonomy name="cls" toName="img" apiUrl="https://e.org"/>', "its labels come from apiUrl, which the browser asks"
+     ' and prelabel does not: write them as <Choice> tags, or give each task its own with value="$…"'),
+    (choices("x", visibleWhen="choice-selected", whenTagName="mood"), "it is shown for answers to 'mood', which people"
+     " give"),
     (choices(), "there is no <Choice> in <Choices>"),
 ]  # fmt: skip
-OTHERS = '<Text name="txt" value="$t"/><Image name="many" valueList="$images"/><Image name="fixed" value="x.jpg"/>'
+OTHERS = '<Text name="txt" value="$t"/><Audio name="sound" value="$s"/><Image name="fixed" value="x.jpg"/>'
 
 
 @pytest.mark.parametrize(("tag", "reason"), SKIPPED)
@@ -166,6 +169,154 @@ def test_skipped_with_the_reason(tag, reason):
     with pytest.raises(ConfigError) as alone:
         LabelConfig.parse(view(IMAGE, OTHERS, tag))
     assert str(alone.value) == f"nothing in the label config can be pre-labelled: cls: {reason}"
+
+
+def test_a_list_of_images_is_asked_about_as_a_whole_or_one_by_one():
+    config = LabelConfig.parse(
+        view('<Image name="many" valueList="$photos"/>', choices("a", name="all", to="many"),
+             choices("a", name="each", to="many", perItem="true"))
+    )  # fmt: skip
+    assert config.images == {"many": "photos"}
+    assert [(c.name, c.image, c.over) for c in config.to_controls()] == [
+        ("all", "many", "all"),
+        ("each", "many", "each"),
+    ]
+
+
+REGIONS = '<RectangleLabels name="box" toName="img"><Label value="Car"/><Label value="Bus"/></RectangleLabels>'
+
+
+def test_regions_are_asked_about_one_by_one_and_alike_filters_share_them():
+    config = LabelConfig.parse(
+        view(
+            IMAGE,
+            REGIONS,
+            choices("a", name="one", perRegion="true"),
+            choices("b", name="two", perRegion="true"),
+            choices("c", name="cars", perRegion="true", whenTagName="box", whenLabelValue="Car,Bus"),
+            '<View visibleWhen="region-selected" whenLabelValue="Bus">',
+            choices("d", name="bus", perRegion="true"),
+            "</View>",
+        )
+    )
+    one, two, cars, bus = config.controls
+    assert one.group == two.group != cars.group != bus.group
+    assert {control.over for control in config.to_controls()} == {"each"}
+    assert one.regions == ()
+    assert cars.regions[0].takes("box", ("Car",))
+    assert not cars.regions[0].takes("box", ("Truck",))
+    assert not cars.regions[0].takes("other", ("Car",))
+    assert bus.regions[0].takes("anything", ("Bus", "Car"))
+
+
+def test_a_regions_label_may_hold_a_comma():
+    xml = view(IMAGE, choices("a", perRegion="true", whenLabelValue="Car, small"))
+    (regions,) = only(xml).regions
+    assert regions.takes("box", ("Car, small",))
+    assert regions.takes("box", ("small",))
+    assert not regions.takes("box", ("Bus",))
+
+
+def test_labels_that_come_with_the_task():
+    config = LabelConfig.parse(
+        view(IMAGE,
+             '<Taxonomy name="tax" toName="img" value="$tree" leafsOnly="true"><Choice value="Other"/></Taxonomy>',
+             choices(value="$opts", choice="multiple", model_score_threshold="0.3"))
+    )  # fmt: skip
+    tax, cls = config.controls
+    assert (tax.options, cls.options) == ("tree", "opts")
+    assert tax.taxonomy.is_open
+    assert tax.taxonomy.threshold == 0.0
+    assert not tax.bulk, "Label Studio's bulk import knows only the labels in the config"
+    assert cls.bulk
+    assert cls.taxonomy == Taxonomy(labels=(), choice="multiple", threshold=0.3, is_open=True)
+
+
+@pytest.mark.parametrize(
+    ("extra", "choice", "most"),
+    [
+        ("", "single", None),
+        ('maxUsages="1"', "single", None),
+        ('maxUsages="3"', "multiple", 3),
+        ('choice="multiple"', "multiple", None),
+        ('choice="multiple" maxUsages="1"', "single", None),
+        ('choice="single" maxUsages="3"', "single", None),
+        ('maxUsages="many"', "single", None),
+        ('pathSeparator=" > " showFullPath="true"', "single", None),
+    ],
+)
+def test_how_many_paths_of_a_taxonomy_are_answered(extra, choice, most):
+    taxonomy = only(view(IMAGE, TAXONOMY.format(extra=extra))).taxonomy
+    assert (taxonomy.choice, taxonomy.max_answers) == (choice, most)
+
+
+def test_what_a_control_is_shown_for():
+    config = LabelConfig.parse(
+        view(
+            IMAGE,
+            choices("Cat", "Car", name="kind"),
+            choices("x", name="a", visibleWhen="choice-selected", whenTagName="kind", whenChoiceValue="Cat,Dog"),
+            f'<View visibleWhen="choice-unselected" whenTagName="kind">{choices("x", name="b")}</View>',
+            choices("x", name="c", whenChoiceValue="Cat"),
+        )
+    )
+    conditions = {control.from_name: control.conditions for control in config.controls}
+    assert conditions["a"] == (("kind", ("Cat", "Dog"), True),)
+    assert conditions["b"] == (("kind", (), False),)
+    assert conditions["c"] == (("", ("Cat",), True),)
+
+
+BASE = view(IMAGE, '<Image name="other" value="$o"/>', NESTED.format(extra=""))
+CHANGED = {
+    "nested": BASE.replace('toName="img"', 'toName="img" allowNested="true"'),
+    "code-like alias": BASE.replace('alias="A"', 'alias="B"'),
+    "no alias": BASE.replace(' alias="A"', ""),
+    "other image": BASE.replace('toName="img"', 'toName="other"'),
+    "other data": BASE.replace("$image", "$picture"),
+    "list": BASE.replace('value="$image"', 'valueList="$image"'),
+    "tag": BASE.replace("Choices", "Taxonomy"),
+    "renamed": BASE.replace('name="cls"', 'name="klass"'),
+    "multiple": BASE.replace('toName="img"', 'toName="img" choice="multiple"'),
+    "per region": BASE.replace('toName="img"', 'toName="img" perRegion="true"'),
+    "for some regions": BASE.replace('toName="img"', 'toName="img" perRegion="true" whenLabelValue="Car"'),
+    "threshold": BASE.replace('toName="img"', 'toName="img" model_score_threshold="0.2"'),
+    "hint": BASE.replace('value="Blue"', 'value="Blue" hint="like the sky"'),
+    "prompt": BASE.replace('value="Blue"', 'value="Blue" model_prompt="something blue"'),
+    "predicted values": BASE.replace('value="Blue"', 'value="Blue" predicted_values="azure"'),
+    "labels of the task": BASE.replace('toName="img"', 'toName="img" value="$options"'),
+    "shown for": BASE.replace('toName="img"', 'toName="img" visibleWhen="choice-unselected" whenTagName="mood"'),
+    "one more": BASE.replace("</View>", choices("x", name="more") + "</View>"),
+}
+SAME = {
+    "colour": BASE.replace('value="Blue"', 'value="Blue" background="#00f" color="blue"'),
+    "hotkey": BASE.replace('value="Blue"', 'value="Blue" hotkey="b"'),
+    "order": BASE.replace('<Choice value="Blue"/>', "").replace(
+        '<Choice value="Animal"', '<Choice value="Blue"/><Choice value="Animal"'
+    ),
+    "layout": BASE.replace("<View>", '<View><Header value="What is it?"/>', 1),
+    "display": BASE.replace('toName="img"', 'toName="img" showInline="true" required="true"'),
+    "another control": BASE.replace("</View>", '<TextArea name="note" toName="img"/></View>'),
+}
+
+
+def version(xml):
+    return model_version("m@1", LabelConfig.parse(xml).to_controls())
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_the_version_changes_whenever_the_answer_could(change):
+    assert CHANGED[change] != BASE
+    assert version(CHANGED[change]) != version(BASE)
+
+
+def test_every_such_change_makes_another_version():
+    assert len({version(xml) for xml in CHANGED.values()}) == len(CHANGED)
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_the_version_does_not_change_with_what_people_see_alone(change):
+    assert SAME[change] != BASE
+    assert version(SAME[change]) == version(BASE)
 
 
 REFUSED = [

@@ -18,7 +18,9 @@ from prelabel.schemas import (
     Item,
     ItemFailure,
     JobSpec,
+    Label,
     LabelScore,
+    Options,
     Outcome,
     Prediction,
     Priority,
@@ -106,9 +108,41 @@ def test_an_item_is_named_after_its_image_unless_it_has_an_id() -> None:
     assert ITEM.id == "7"
 
 
-def test_images_of_one_item_need_different_names() -> None:
-    with pytest.raises(ConfigError, match="different names"):
+def test_images_of_one_item_need_names() -> None:
+    with pytest.raises(ConfigError, match="need names"):
         Item(images=(ImageRef(uri="a"), ImageRef(uri="b")))
+
+
+def test_images_that_share_a_name_are_a_list_in_their_order() -> None:
+    item = Item(images=tuple(ImageRef(uri=uri, name=name) for uri, name in [("a", "x"), ("b", "y"), ("c", "x")]))
+    assert [image.uri for image in item.group("x")] == ["a", "c"]
+    assert item.group(None) == item.images[:1]
+    assert item.group("z") == ()
+    assert len(set(item.slots())) == 3
+    assert item.slots()[:2] == ["x", "y"]
+
+
+OPTIONS = Options(labels=(Label(name="red", answer="r"), Label(name="green", children=(Label(name="lime"),))))
+
+
+def test_labels_that_items_bring_travel_once_a_chunk_and_come_back_as_one_object() -> None:
+    items = tuple(Item(id=str(i), images=(ImageRef(uri=f"{i}.jpg"),), options={"cls": OPTIONS}) for i in range(64))
+    chunk = Chunk(items=(*items, Item.of("bare.jpg")))
+    text = chunk.to_json()
+    assert text.count('"lime"') == 1
+    read = Chunk.model_validate_json(text)
+    assert read == chunk
+    assert len({id(item.options["cls"]) for item in read.items[:64]}) == 1
+
+
+def test_a_chunk_without_new_features_is_written_as_before() -> None:
+    """A worker of an older release reads it; what it cannot read it refuses by the spec's unknown field."""
+    items = tuple(Item(id=str(i), images=(ImageRef(uri=f"{i}.jpg"),)) for i in range(2))
+    assert Chunk(items=items).to_json() == (
+        '{"items":[{"id":"0","images":[{"uri":"0.jpg"}]},{"id":"1","images":[{"uri":"1.jpg"}]}]}'
+    )
+    plain = JobSpec(controls=(Control(name="a", taxonomy=Taxonomy.flat(["x"])),))
+    assert not {"over", "form", "is_open", "answer"} & set(plain.to_json().split('"'))
 
 
 def test_a_control_finds_its_image_by_name() -> None:
@@ -185,3 +219,9 @@ def test_the_model_version_changes_with_any_controls_taxonomy() -> None:
     assert both == model_version("m@1", [other, one])
     edited = other.model_copy(update={"taxonomy": Taxonomy.flat(["x", "z"])})
     assert len({alone, both, model_version("m@1", [one, edited])}) == 3
+
+
+def test_the_model_version_changes_with_what_several_images_mean_and_with_the_form_of_answers() -> None:
+    one = Control(name="a", taxonomy=Taxonomy.flat(["x"]))
+    others = [one.model_copy(update=update) for update in ({"over": "all"}, {"over": "each"}, {"form": "1"})]
+    assert len({model_version("m@1", [control]) for control in (one, *others)}) == 4

@@ -144,3 +144,35 @@ def test_a_label_config_gives_its_controls_taxonomy() -> None:
     taxonomy = Taxonomy.from_label_config(config)
     assert taxonomy.choice == "multiple"
     assert [path for path, _ in taxonomy.leaves()] == [("Cat",), ("Dog",)]
+
+
+def test_an_open_taxonomy_takes_the_labels_an_item_brings() -> None:
+    taxonomy = Taxonomy(labels=(Label(name="other"),), choice="multiple", threshold=0.3, is_open=True)
+    closed = taxonomy.closed((Label(name="cat"), Label(name="dog", children=(Label(name="puppy"),))))
+    assert [path for path, _ in closed.leaves()] == [("other",), ("cat",), ("dog", "puppy")]
+    assert (closed.choice, closed.threshold, closed.is_open) == ("multiple", 0.3, False)
+    with pytest.raises(ConfigError, match="duplicate label: other"):
+        taxonomy.closed((Label(name="other"),))
+    with pytest.raises(ConfigError, match="at least one label"):
+        Taxonomy(labels=(), is_open=True).closed(())
+
+
+def test_what_an_open_taxonomy_or_a_cap_decides_is_in_the_fingerprint_and_nothing_else_has_changed_it() -> None:
+    fixed = Taxonomy.flat(["a", "b"], "multiple")
+    assert fixed.fingerprint == Taxonomy.flat(["a", "b"], "multiple", is_open=False, max_answers=None).fingerprint
+    made = [
+        fixed,
+        Taxonomy.flat(["a", "b"], "multiple", max_answers=1),
+        Taxonomy.flat(["a", "b"], "multiple", max_answers=2),
+        Taxonomy.flat(["a", "b"], "multiple", is_open=True),
+        Taxonomy.flat(["a", "b"], "multiple", is_open=True, threshold=0.1),
+        Taxonomy.flat(["a", "b"], "multiple", is_open=True, template="{label}"),
+    ]
+    assert len({taxonomy.fingerprint for taxonomy in made}) == len(made)
+    assert Taxonomy.flat(["a"], max_answers=1).fingerprint == Taxonomy.flat(["a"]).fingerprint
+
+
+def test_labels_that_come_with_the_task_are_no_taxonomy_to_submit_with() -> None:
+    xml = '<View><Image name="i" value="$i"/><Choices name="c" toName="i" value="$opts"/></View>'
+    with pytest.raises(ConfigError, match=r"the labels of control 'c' come with each task \(opts\)"):
+        Taxonomy.from_label_config(xml)

@@ -96,3 +96,32 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     for exact in (False, True):
         with pytest.raises(ItemError, match="scans"):
             decode_pixels(hostile, max_pixels=10**7, exact=exact)
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [
+        ((2047, 3000), (2047, 3000)),
+        ((2048, 2048), (1024, 1024)),
+        ((4001, 3001), (2001, 1501)),
+        ((4096, 9000), (1024, 2250)),
+    ],
+    ids=["small", "half", "odd", "quarter"],
+)
+def test_scaled_reads_large_jpegs_smaller_but_never_below_1024(size, read) -> None:
+    data = encoded(picture(*size), quality=90)
+    scaled = decode_pixels(data, max_pixels=10**8, scaled=True)
+    assert scaled.shape == (read[1], read[0], 3)
+
+
+def test_scaled_and_squashed_it_stays_within_4_of_255_and_the_turn_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(2304, 2048), quality=95, exif=exif)
+    squashed = [
+        np.asarray(Image.fromarray(decode_pixels(data, max_pixels=10**8, scaled=scaled)).resize((512, 512)))
+        for scaled in (True, False)
+    ]
+    difference = np.abs(squashed[0].astype(int) - squashed[1])
+    assert difference.max() <= 4
+    assert difference.mean() < 0.5

@@ -33,9 +33,10 @@ from prelabel.worker.embeddings import (
     vector_directory,
     vector_space,
 )
-from prelabel.worker.embeddings_base import BackgroundWriter
+from prelabel.worker.embeddings_base import BackgroundWriter, Block, read_ahead
 from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.embeddings_redis import RedisStore
+from prelabel.worker.scoring import normalise, pair_logits
 
 SPACE = vector_space("m@12345678", 8, "fast")
 BOX = Region(x=10, y=20, width=30, height=40)
@@ -686,3 +687,34 @@ def test_a_store_that_cannot_be_is_named_with_its_fix(wrong, fix) -> None:
     with pytest.raises(ConfigError, match=fix) as refused:
         open_store(load_settings(**wrong))
     assert "s3cret" not in str(refused.value)
+
+
+def test_a_stream_read_ahead_scores_as_a_plain_product_of_what_was_put(disk) -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(500, 16)).astype(np.float32)
+    texts = normalise(rng.normal(size=(7, 16)).astype(np.float32))
+    keys = [bytes([index % 256, index // 256] * 8) for index in range(len(rows))]
+    store = disk()
+    store.put(dict(zip(keys, rows, strict=True)))
+    store.flush()
+    logits = np.full((len(rows), len(texts)), np.nan)
+    for block in read_ahead(store.blocks(keys, 64)):
+        logits[block.positions] = pair_logits(block.vectors.astype(np.float32), texts, 100.0, -10.0)
+    halves = rows.astype(np.float16).astype(np.float64)
+    expected = 100 * (halves / np.linalg.norm(halves, axis=1, keepdims=True)) @ texts.T.astype(np.float64) - 10
+    assert np.abs(logits - expected).max() < 1e-3
+    unrounded = rows.astype(np.float64)
+    exact = 100 * (unrounded / np.linalg.norm(unrounded, axis=1, keepdims=True)) @ texts.T.astype(np.float64) - 10
+    assert np.abs(logits - exact).max() < 0.1  # what fp16 costs, in logits
+
+
+def test_reading_ahead_passes_errors_on_and_may_end_early() -> None:
+    def blocks():
+        yield from (Block(np.asarray([at]), np.zeros((1, 2), dtype="<f2")) for at in range(2))
+        raise OSError("the disk is gone")
+
+    ahead = read_ahead(blocks())
+    assert [next(ahead).positions.tolist() for _ in range(2)] == [[0], [1]]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(ahead)
+    assert next(read_ahead(blocks())).positions.tolist() == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -134,3 +135,76 @@ def test_a_caller_is_held_back_while_too_many_images_wait() -> None:
     assert done.wait(10)
     thread.join()
     engine.close()
+
+
+class Accelerator(ColourEncoder):
+    """A device that works by itself: a batch is started at once, its vectors come when `done` is set."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        super().__init__(size=2)
+        self.started: list[int] = []
+        self.second = threading.Event()
+        self.third = threading.Event()
+        self.done = threading.Event()
+        self._breaks = breaks
+
+    def start_images(self, images):
+        self.started.append(len(images))
+        if len(self.started) == 2:
+            self.second.set()
+        if len(self.started) == 3:
+            self.third.set()
+        vectors = self.encode_images(np.stack(images))
+
+        def wait():
+            assert self.done.wait(10)
+            if self._breaks:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return vectors
+
+        return wait
+
+
+def test_a_device_gets_its_next_batch_before_the_last_ones_vectors_are_back_and_no_third() -> None:
+    encoder = Accelerator()
+    engine = Engine(encoder, batch_size=1)
+    futures = [engine.submit(image(value)) for value in (10, 20, 30, 40)]
+    assert encoder.second.wait(10)
+    assert not encoder.third.wait(0.2)  # what is urgent must not wait behind a heap
+    encoder.done.set()
+    assert [round((future.result(10)[0] + 1) * 127.5) for future in futures] == [10, 20, 30, 40]
+    engine.close()
+
+
+def test_a_device_that_breaks_while_it_works_is_told_once_and_fails_everyone() -> None:
+    told: list[ScorerError] = []
+    encoder = Accelerator(breaks=True)
+    engine = Engine(encoder, batch_size=1, on_broken=told.append)
+    futures = [engine.submit(image(value)) for value in range(4)]
+    encoder.done.set()
+    for future in futures:
+        with pytest.raises(ScorerError, match="illegal memory access"):
+            future.result(10)
+    engine.close()
+    assert engine.broken
+    assert len(told) == 1
+
+
+def test_what_is_urgent_goes_into_the_next_batch_though_a_device_is_full() -> None:
+    encoder = Accelerator()
+    engine = Engine(encoder, batch_size=2)
+    bulk = [engine.submit(image(1))]
+    while not encoder.started:
+        time.sleep(0.001)
+    bulk += [engine.submit(image(2)), engine.submit(image(3)), engine.submit(image(4))]
+    assert encoder.second.wait(10)
+    order: list[str] = []
+    for future in bulk:
+        future.add_done_callback(lambda _: order.append("bulk"))
+    urgent = engine.submit(image(9), urgent=True)
+    urgent.add_done_callback(lambda _: order.append("urgent"))
+    encoder.done.set()
+    for future in (*bulk, urgent):
+        future.result(10)
+    engine.close()
+    assert order.index("urgent") <= 3  # behind the batches on the device alone

@@ -45,8 +45,8 @@ def test_an_item_keeps_its_first_outcome_and_is_counted_once(client, ledger) -> 
     job, ref = submit(client)
     worker = ledger()
     lease = worker.claim(ref)
-    worker.complete(lease, [(0, GOOD), (1, BAD)], close=False)
-    worker.complete(lease, [(0, OTHER), (1, GOOD), (2, GOOD)], close=True)
+    assert worker.complete(lease, [(0, GOOD), (1, BAD)], close=False).ordinals == {0, 1}
+    assert worker.complete(lease, [(0, OTHER), (1, GOOD), (2, GOOD)], close=True).ordinals == {2}
     assert {p.ordinal: (p.model_version, p.ok) for p in job.results(5)} == {
         0: ("m", True),
         1: ("", False),

@@ -35,7 +35,7 @@ class Platform:
         self.refuses: set[int] = set()
 
     def push(
-        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
     ) -> PushReport:
         if self.errors:
             raise self.errors.pop(0)
@@ -158,3 +158,18 @@ def test_a_job_that_is_gone_is_forgotten(client, pusher, platform) -> None:
     client.store._redis.sadd(PUSH_PENDING, "gone")
     pusher.push("gone")
     assert pending(client) == set()
+
+
+def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, settings, platform, finish) -> None:
+    waited: list[float] = []
+    job = finish()
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    platform.errors = [TransientError("busy", retry_after_s=90)]
+    JobPusher(client.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    assert 90 <= sum(waited) <= 121
+    assert max(waited) <= 30, "the lock is renewed meanwhile"
+    assert job.progress().pushed == 3

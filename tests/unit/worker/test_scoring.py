@@ -88,6 +88,18 @@ def test_temperature_never_changes_which_label_is_best(logits, temperature) -> N
         )
 
 
+@given(logit_rows, st.integers(1, 4))
+def test_a_cap_keeps_the_likeliest_of_what_would_be_answered(logits, most) -> None:
+    free = Answerer(flat(len(logits), "multiple", threshold=0.3), top_k=None)(logits)
+    capped = Answerer(flat(len(logits), "multiple", threshold=0.3, max_answers=most), top_k=None)(logits)
+    probability = {score.path: score.probability for score in free.scores}
+    assert set(capped.paths) <= set(free.paths)
+    assert len(capped.paths) == min(most, len(free.paths))
+    assert list(capped.paths) == [path for path in free.paths if path in capped.paths], "in the taxonomy's order"
+    left_out = [probability[path] for path in free.paths if path not in capped.paths]
+    assert all(probability[path] >= max(left_out) for path in capped.paths) if left_out else capped == free
+
+
 def test_the_shift_moves_probabilities_and_leaves_raw_logits_alone() -> None:
     logits = np.array([-2.0, -6.0], dtype=np.float32)
     answer = Answerer(flat(2, "multiple", logit_shift=3.0, threshold=0.5))(logits)
@@ -165,3 +177,24 @@ def test_extreme_logits_do_not_overflow(extreme: float) -> None:
     for choice in ("single", "multiple"):
         answer = Answerer(flat(3, choice))(np.array([extreme, 0.0, -extreme]))
         assert 0.0 <= answer.confidence <= 1.0
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(7)), elements=st.floats(-40, 20, width=32)),
+    st.sampled_from(["single", "multiple"]),
+    st.sampled_from([1, 3, None]),
+    st.booleans(),
+)
+def test_many_images_are_answered_as_each_of_them_alone(logits, choice, top_k, tree) -> None:
+    taxonomy = flat(7, choice)
+    if tree:
+        taxonomy = Taxonomy.tree({"a": ["b", "c"], "d": {"e": ["f", "g", "h"], "i": ["j", "k"]}}, choice)
+    answerer = Answerer(taxonomy, top_k=top_k)
+    assert answerer.many(logits) == [answerer(row) for row in logits]
+
+
+@given(hnp.arrays(np.float32, (4, 8), elements=st.floats(-1e3, 1e3, width=32)))
+def test_vectors_are_brought_to_length_whatever_theirs_is(rows) -> None:
+    texts = normalise(np.flip(rows, axis=1).copy())
+    expected = 112 * (normalise(rows).astype(np.float64) @ texts.T.astype(np.float64)) - 16
+    assert pair_logits(rows, texts, 112.0, -16.0) == pytest.approx(expected, abs=1e-3)

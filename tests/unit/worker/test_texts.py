@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prelabel.schemas import Label, OutOfMemory, Taxonomy
+from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.scorer import ColourEncoder
 from prelabel.worker.texts import TextVectors
 
@@ -89,3 +90,43 @@ def test_a_taxonomy_that_is_known_does_not_wait_for_another_ones_encoding() -> N
     assert vectors.matrix(Taxonomy.flat(["red"])).shape == (1, 4)  # would hang
     go_on.set()
     thread.join(10)
+
+
+def test_jobs_with_the_same_labels_share_a_matrix_and_nobody_keeps_it_for_ever() -> None:
+    vectors = TextVectors(ColourEncoder(), 100)
+    one = vectors.matrix(Taxonomy.flat(["red", "green"]))
+    assert vectors.matrix(Taxonomy.flat(["red", "green"], threshold=0.9)) is one
+    assert vectors.matrix(Taxonomy.flat(["green", "red"])) is not one
+    with pytest.raises(ValueError, match="read-only"):
+        one[0, 0] = 2.0
+    del one
+    assert not vectors._matrices
+
+
+def test_a_text_is_encoded_once_for_all_workers_of_a_store_unless_it_is_tokenised_otherwise(tmp_path) -> None:
+    labels = Taxonomy.flat([f"label {i}" for i in range(200)])
+    store = DiskStore(tmp_path, 2**26)
+    first = TextVectors(Counting(), 10, store).matrix(labels)
+    store.flush()
+    later = Counting()
+    assert np.allclose(TextVectors(later, 10, store).matrix(labels), first, atol=1e-3)  # fp16
+    assert later.encoded == []
+    other = Counting()
+    other.tokenisation = "another"
+    TextVectors(other, 10, store).matrix(labels)
+    assert len(other.encoded) == 200
+    store.close()
+
+
+def test_ten_thousand_labels_are_encoded_in_batches() -> None:
+    class Batches(Counting):
+        largest = 0
+
+        def encode_texts(self, texts):
+            self.largest = max(self.largest, len(texts))
+            return super().encode_texts(texts)
+
+    encoder = Batches()
+    matrix = TextVectors(encoder, 20_000).matrix(Taxonomy.flat([f"label {i}" for i in range(10_000)]))
+    assert matrix.shape == (10_000, 4)
+    assert encoder.largest <= 64

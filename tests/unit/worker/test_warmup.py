@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prelabel.schemas import OutOfMemory
-from prelabel.worker.scorer import ColourEncoder
+from prelabel.worker.scorer import ColourEncoder, Memory
 from prelabel.worker.warmup import find_batch_size
 
 
@@ -17,11 +17,13 @@ class Device(ColourEncoder):
 
     def __init__(self, *, batch_s: float, image_s: float, fits: int = 10_000) -> None:
         super().__init__()
+        self._last = 0
         self._batch_s, self._image_s, self._fits = batch_s, image_s, fits
 
     def encode_images(self, batch):
         if len(batch) > self._fits:
             raise OutOfMemory("no memory")
+        self._last = len(batch)
         time.sleep(self._batch_s + len(batch) * self._image_s)
         return np.zeros((len(batch), self.dim), dtype=np.float32)
 
@@ -36,6 +38,27 @@ def test_a_device_with_a_cost_per_call_gets_large_batches() -> None:
 
 def test_memory_bounds_it() -> None:
     assert find_batch_size(Device(batch_s=0.05, image_s=0.0, fits=11)) == 8
+
+
+def test_memory_is_measured_where_too_much_is_no_error(caplog) -> None:
+    """A CPU's allocator gives what it does not have, and the kernel ends the process."""
+
+    class Host(Device):
+        def memory_of(self, work):
+            work()
+            return Memory(needed=self._last * 2**20, free=10 * 2**20)
+
+    with caplog.at_level("INFO"):
+        assert find_batch_size(Host(batch_s=0.05, image_s=0.0)) == 8
+    assert "8 MiB at work, 10 MiB free; 16 may not fit into memory" in caplog.text
+
+
+def test_the_log_says_the_rate_and_why_the_search_ended(caplog) -> None:
+    with caplog.at_level("INFO"):
+        find_batch_size(Device(batch_s=0.0, image_s=0.02))
+    assert "batches of 1: " in caplog.text
+    assert "images/s" in caplog.text
+    assert "2 gain less than 5 %" in caplog.text
 
 
 def test_a_slow_device_does_not_hold_up_the_start() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from prelabel.integrations import Client
+from prelabel.integrations.label_studio.projects import Projects
 from prelabel.schemas.settings import load_settings
 from tests.label_studio import LEGACY, running
 
@@ -39,11 +41,31 @@ def label_studio():
 
 
 @pytest.fixture
-def settings(label_studio):
-    """Settings pointing at the stand-in, with the legacy token."""
+def settings(label_studio, broker_url):
+    """Settings pointing at the stand-in, with the legacy token, and at the test broker."""
 
     def make(**overrides):
-        values = {"label_studio_url": label_studio.url, "label_studio_api_key": LEGACY, **overrides}
+        values = {
+            "label_studio_url": label_studio.url,
+            "label_studio_api_key": LEGACY,
+            "redis_url": broker_url,
+            **overrides,
+        }
         return load_settings(**values)
 
     return make
+
+
+@pytest.fixture
+def client(settings):
+    """A client of a broker that holds nothing."""
+    made = Client(settings())
+    made.store._redis.flushall()
+    yield made
+    made.store._redis.flushall()
+
+
+@pytest.fixture
+def claims(client):
+    """Claims in that broker."""
+    return Projects(client).claims

@@ -1,6 +1,7 @@
 import pytest
 
-from prelabel.integrations.label_studio.connect import PAGE_SIZE, connect
+from prelabel.integrations.label_studio.connect import connect
+from prelabel.integrations.label_studio.tasks import PAGE_SIZE
 from prelabel.schemas import model_version
 from prelabel.schemas.label_config import LabelConfig
 
@@ -14,16 +15,9 @@ XML = (
 VERSION = model_version(MODEL, LabelConfig.parse(XML).to_controls())
 
 
-class FakeClient:
-    def submit(self, items, controls, **options):
-        self.items, self.controls, self.options = list(items), controls, options
-        self.id = "job1"
-        return self
-
-
 @pytest.fixture
-def run(label_studio, settings):
-    def run(project=1, url=URL, client=None, all_tasks=False, **overrides):
+def run(label_studio, settings, client):
+    def run(project=1, url=URL, all_tasks=False, **overrides):
         return connect(
             settings(**overrides), project=project, backend_url=url, model=MODEL, client=client, pre_label_all=all_tasks
         )
@@ -41,17 +35,21 @@ def test_connect_and_again(label_studio, run):
     assert statuses(steps) == [
         ("token", "ok"),
         ("project", "ok"),
+        ("adapter", "warning"),  # there is none at this URL
         ("backend", "changed"),
-        ("webhook", "ok"),
+        ("webhook", "changed"),
         ("model version", "ok"),
+        ("image", "ok"),
     ]
     assert "left to people: mood (it is about <Text>" in steps[1].detail
     (backend,) = label_studio.backends
     assert (backend["url"], backend["title"], backend["auto_update"]) == (URL, VERSION, True)
     assert label_studio.projects[1]["model_version"] == VERSION
 
-    assert {status for _, status in statuses(run(url=URL + "/"))} == {"ok"}
-    assert len(label_studio.backends) == 1
+    again = dict(statuses(run(url=URL + "/")))
+    assert again.pop("adapter") == "warning"
+    assert set(again.values()) == {"ok"}
+    assert len(label_studio.backends) == len(label_studio.webhooks) == 1
 
 
 def test_a_changed_config_refreshes_title_and_shown_version(label_studio, run):
@@ -59,16 +57,22 @@ def test_a_changed_config_refreshes_title_and_shown_version(label_studio, run):
     run()
     label_studio.projects[1]["label_config"] = XML.replace("Dog", "Fox")
     steps = run()
-    assert statuses(steps)[2:] == [("backend", "changed"), ("webhook", "ok"), ("model version", "changed")]
+    assert statuses(steps)[3:] == [
+        ("backend", "changed"),
+        ("webhook", "ok"),
+        ("model version", "changed"),
+        ("image", "ok"),
+    ]
     assert label_studio.backends[0]["title"] == label_studio.projects[1]["model_version"] != VERSION
 
 
-def test_basic_auth_is_handed_over_and_a_bare_webhook_warned_about(label_studio, run):
+def test_basic_auth_is_handed_over(label_studio, run):
     label_studio.add_project(1, XML)
     steps = run(basic_auth_user="u", basic_auth_pass="p")
     backend = label_studio.backends[0]
     assert (backend["auth_method"], backend["basic_auth_user"], backend["basic_auth_pass"]) == ("BASIC_AUTH", "u", "p")
-    assert statuses(steps)[3] == ("webhook", "warning")
+    assert statuses(steps)[3] == ("backend", "changed")
+    assert statuses(run(basic_auth_user="u", basic_auth_pass="p"))[3] == ("backend", "ok")
 
 
 @pytest.mark.parametrize("half_made", [False, True])
@@ -86,7 +90,7 @@ def test_duplicates_left_by_earlier_tries_are_removed(label_studio, run):
     label_studio.add_project(1, XML)
     run()
     label_studio.backends.append({**label_studio.backends[0], "id": 7})
-    assert statuses(run())[2] == ("backend", "changed")
+    assert statuses(run())[3] == ("backend", "changed")
     assert [backend["id"] for backend in label_studio.backends] == [1]
 
 
@@ -94,8 +98,8 @@ def test_another_backend_comes_first(label_studio, run):
     label_studio.add_project(1, XML)
     label_studio.backends.append({"id": 1, "project": 1, "url": "http://yolo:9090", "title": "yolo", "state": "CO"})
     steps = run()
-    assert steps[2].status == "warning"
-    assert "http://yolo:9090" in steps[2].detail
+    assert steps[3].status == "warning"
+    assert "http://yolo:9090" in steps[3].detail
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_label_studio_cannot_reach_the_backend(label_studio, run):
     assert "Disconnected" in steps[-1].detail
 
 
-def test_pre_label_all_queues_what_lacks_the_version(label_studio, run):
+def test_pre_label_all_queues_what_lacks_the_version(label_studio, run, client):
     count = PAGE_SIZE + 5
     label_studio.add_project(1, XML, tasks=range(1, count + 1))
     label_studio.tasks[4]["data"] = {}
@@ -133,18 +137,18 @@ def test_pre_label_all_queues_what_lacks_the_version(label_studio, run):
         {"task": 1, "result": [], "model_version": VERSION},
         {"task": 2, "result": [], "model_version": "other"},
     ]
-    client = FakeClient()
-    steps = run(client=client, all_tasks=True)
+    steps = run(all_tasks=True)
     assert statuses(steps)[-1] == ("tasks", "warning")
     assert "task 4" in steps[-1].detail
-    assert [item.id for item in client.items] == [str(n) for n in range(2, count + 1) if n != 4]
-    assert client.options["model"] == MODEL
-    assert client.options["push"].project == 1
-    assert client.options["priority"] == "bulk"
+    (progress,) = client.jobs()
+    job = client.job(progress.job_id)
+    assert (progress.total, progress.priority) == (count - 2, "bulk")
+    assert (job.spec().model, job.spec().push.project) == (MODEL, 1)
+    run(all_tasks=True)
+    assert [progress.total for progress in client.jobs()] == [count - 2] * 2, "who asks for all gets all that lack it"
 
 
-def test_nothing_is_queued_unless_asked(label_studio, run):
+def test_nothing_is_queued_unless_asked(label_studio, run, client):
     label_studio.add_project(1, XML, tasks=[1])
-    client = FakeClient()
-    assert len(run(client=client)) == 5
-    assert not hasattr(client, "items")
+    assert statuses(run())[-1] == ("image", "warning")
+    assert client.jobs() == []

@@ -147,6 +147,13 @@ def test_image_references_without_label_studio():
             image_uri(value, 9, None)
 
 
+def test_s3_references_are_left_to_the_workers_where_they_have_credentials():
+    assert image_uri("s3://bkt/x.jpg", 9, URL, s3_direct=True) == "s3://bkt/x.jpg"
+    assert image_uri("gs://bkt/x.jpg", 9, URL, s3_direct=True).startswith(f"{URL}/tasks/9/resolve/")
+    task = {"id": 3, "data": {"image": "s3://bkt/x.jpg"}}
+    assert item_from_task(task, LabelConfig.parse(PLAIN), URL, s3_direct=True).images[0].uri == "s3://bkt/x.jpg"
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -254,6 +261,20 @@ def test_item_with_two_images_names_them():
 def test_bare_file_imports_are_found_under_undefined():
     task = {"id": 3, "data": {"$undefined$": "/data/upload/1/x.jpg"}}
     assert item_from_task(task, LabelConfig.parse(PLAIN), URL).images[0].uri == f"{URL}/data/upload/1/x.jpg"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("photos[1].url", True), ("photos.1.url", True), ("a.b", True), ("photos[2].url", False), ("photos.url", False)],
+)
+def test_an_image_may_lie_deeper_in_the_data(path, found):
+    config = LabelConfig.parse(PLAIN.replace("$image", f"${path}"))
+    task = {"id": 3, "data": {"photos": [{"url": "x"}, {"url": "https://e.org/1.jpg"}], "a.b": "https://e.org/1.jpg"}}
+    if found:
+        assert item_from_task(task, config, None).images[0].uri == "https://e.org/1.jpg"
+    else:
+        with pytest.raises(ItemError, match="has no"):
+            item_from_task(task, config, None)
 
 
 @pytest.mark.parametrize("task", [{}, {"id": "3"}, {"id": True}, {"id": 0}, {"id": 3}, {"id": 3, "data": []},

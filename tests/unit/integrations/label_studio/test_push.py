@@ -171,9 +171,39 @@ def test_a_redirected_post_is_not_followed(label_studio, push):
     assert len(label_studio.calls) == 1
 
 
-def test_an_unknown_project_is_a_config_error(push):
-    with pytest.raises(ConfigError, match=r"has no project 9 that the user of LABEL_STUDIO_API_KEY can see"):
-        push([predicted(0)], project=9)
+def test_a_project_that_is_gone_has_all_refused(push):
+    report = push([predicted(0), predicted(1)], project=9)
+    assert [ordinal for ordinal, _ in report.rejected] == [0, 1]
+    assert "has no project 9 any more" in report.rejected[0][1]
+
+
+def test_a_push_says_how_long_label_studio_wants_to_be_left_alone(label_studio, push):
+    label_studio.add_project(1, XML, tasks=[1])
+    label_studio.trouble = lambda method, path: 429
+    with pytest.raises(TransientError) as raised:
+        push([predicted(0)])
+    assert raised.value.retry_after_s == 1
+
+
+def test_what_another_delivers_is_left_to_it_and_checked_later(label_studio, settings, claims):
+    label_studio.add_project(1, XML, tasks=[1, 2])
+    claims.take(1, [(1, VERSION)], "an adapter", for_s=60)
+    with Pusher(settings(), claims) as pusher:
+        report = pusher.push(PushTarget(project=1, label_config=XML), [predicted(0), predicted(1)], who="job")
+    assert (report.pushed, report.skipped) == ((1,), (0,))
+    assert claims.to_verify() == {}, "it has time to arrive"
+
+
+def test_a_job_goes_on_with_what_it_claimed_before(label_studio, settings, claims):
+    label_studio.add_project(1, XML, tasks=[1])
+    target = PushTarget(project=1, label_config=XML)
+    with Pusher(settings(), claims) as pusher:
+        label_studio.fail_with = 503
+        with pytest.raises(TransientError):
+            pusher.push(target, [predicted(0)], check_existing=True, who="job")
+        assert claims.take(1, [(1, VERSION)], "an adapter", for_s=60) == [False], "what was stored is not known"
+        label_studio.fail_with = None
+        assert pusher.push(target, [predicted(0)], check_existing=True, who="job").pushed == (0,)
 
 
 def test_something_else_at_the_address(label_studio, push):

@@ -1,0 +1,72 @@
+"""docs/label-configs.md is true: every example, from task to result, through the worker's own scoring.
+
+The same examples go through a real Label Studio in tests/label_studio_server/test_controls.py.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import pytest
+
+from prelabel.integrations.label_studio.convert import item_from_task, prediction_to_label_studio
+from prelabel.schemas import JobSpec, Prediction
+from prelabel.schemas.label_config import LabelConfig
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.story import CHECKPOINT
+from prelabel.worker.embeddings import NoStore
+from prelabel.worker.engine import Engine
+from prelabel.worker.image_threads import ImageThreads, LastFile
+from prelabel.worker.job_scorers import JobScorers, Ready, picture
+from prelabel.worker.siglip import SiglipEncoder
+from prelabel.worker.texts import TextVectors
+from tests.cookbook import Example, examples, with_pictures, without_scores
+
+
+class Scoring:
+    """Tasks to results, with the demo checkpoint."""
+
+    def __init__(self) -> None:
+        encoder = SiglipEncoder.from_settings(load_settings(model=str(CHECKPOINT)), "demo@00000000")
+        self.engine = Engine(encoder, 8)
+        self.threads = ImageThreads(
+            self.engine,
+            lambda image, _: base64.b64decode(image.uri.partition(",")[2]),
+            NoStore(),
+            max_pixels=10**7,
+            fetches=1,
+            decodes=1,
+            exact=False,
+            urgent=False,
+        )
+        self.scorers = JobScorers(encoder, TextVectors(encoder, 1000))
+
+    def __call__(self, example: Example) -> dict | None:
+        config = LabelConfig.parse(example.config)
+        task = {"id": 1, "data": with_pictures(example.data)}
+        if example.annotation:
+            task["annotations"] = [{"id": 1, "result": example.annotation}]
+        item = item_from_task(task, config, None)
+        scorer = self.scorers.get(example.name, JobSpec(controls=config.to_controls()))
+        last = LastFile()
+        embedded = {picture(image): self.threads.embed(image, last=last) for image, _ in scorer.wanted(item)}
+        for one in embedded.values():
+            one.vector.result(30)
+        (outcome,) = scorer.score([Ready(item, embedded)])
+        return prediction_to_label_studio(Prediction(item=item, **dict(outcome)), config)
+
+
+@pytest.fixture(scope="module")
+def score() -> Iterator[Scoring]:
+    made = Scoring()
+    yield made
+    made.threads.close()
+    made.engine.close()
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_an_example_is_answered_as_the_cookbook_says(example: Example, score: Scoring) -> None:
+    made = score(example)
+    assert made is not None
+    assert without_scores(made["result"]) == example.result

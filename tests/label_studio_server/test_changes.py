@@ -1,0 +1,106 @@
+"""A taxonomy that is edited, several projects at once, and a Label Studio that does not answer."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from prelabel.integrations import Client
+from prelabel.integrations.label_studio.projects import Projects
+from prelabel.worker.demo.shapes import COLOURS, SHAPES
+from prelabel.worker.demo.story import Picture
+from prelabel.worker.stack import Stack
+from tests.label_studio_server.images import CountingWeb
+from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, tasks_of, until
+
+
+def test_an_edited_taxonomy_is_scored_from_stored_vectors(
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture], web: CountingWeb
+) -> None:
+    project = label_studio.make_project()
+    chosen = [picture for picture in pictures if len(picture.pairs) == 1][:12]
+    urls = [web.url(f"flaky/{picture.path.name}") for picture in chosen]  # each request is counted, none refused
+    tasks = label_studio.import_tasks(project, [{"image": url} for url in urls])
+    label_studio.call(
+        "POST",
+        f"/api/projects/{project}/import/predictions",
+        json=[{"task": tasks[0], "result": [], "score": 0.1, "model_version": "somebody else's"}],
+    )
+    connect_project(backend, project, pre_label_all=True)
+    first = label_studio.project(project)["model_version"]
+    label_studio.wait_for(project, len(tasks), version=first)
+    until(lambda: not Projects(client).working(project), 30, "the job has ended")
+    fetched = len(web.asked)
+    assert fetched >= len(tasks)
+
+    # A hotkey changes nothing that is scored: no job.
+    before = len(jobs_of(client, project))
+    with_hotkey = SHAPES_CONFIG.replace('<Choice value="star"/>', '<Choice value="star" hotkey="s" background="red"/>')
+    label_studio.update_project(project, label_config=with_hotkey)
+    looked = Projects(client).state(project).since
+    until(lambda: Projects(client).state(project).since > looked + 2, 30, "the project has been looked at since")
+    assert len(jobs_of(client, project)) == before
+    assert label_studio.backends(project)[0]["title"] == first
+
+    colours = SHAPES_CONFIG.split("<Choice ")[0] + "".join(f'<Choice value="{one}"/>' for one in COLOURS)
+    label_studio.update_project(project, label_config=colours + "</Choices></View>")
+    until(lambda: label_studio.project(project)["model_version"] != first, 30, "the project shows a new version")
+    second = label_studio.project(project)["model_version"]
+    stored = label_studio.wait_for(project, len(tasks), version=second)
+    truth = dict(zip(tasks, (picture.pairs[0][0] for picture in chosen), strict=True))
+    right = [one["result"][0]["value"]["choices"] == [truth[one["task"]]] for one in stored]
+    assert sum(right) >= 10
+    assert len(web.asked) == fetched, "no image was fetched again"
+    assert label_studio.backends(project)[0]["title"] == second
+
+    def versions() -> set[str]:
+        return {one["model_version"] for one in label_studio.predictions(project=project)}
+
+    until(lambda: versions() == {second, "somebody else's"}, 30, "our old predictions are replaced")
+    assert sorted(tasks_of(label_studio.wait_for(project, 12, version=second))) == tasks
+
+
+def test_several_projects_at_once_each_with_its_taxonomy(
+    label_studio: LabelStudio, backend: Stack, pictures: list[Picture]
+) -> None:
+    configs = {
+        "shapes": SHAPES_CONFIG,
+        "colours": SHAPES_CONFIG.split("<Choice ")[0]
+        + "".join(f'<Choice value="{one}"/>' for one in COLOURS)
+        + "</Choices></View>",
+        "two shapes": SHAPES_CONFIG.split("<Choice ")[0]
+        + '<Choice value="star"/><Choice value="heart"/></Choices></View>',
+    }
+    projects = {name: label_studio.make_project(config, title=name) for name, config in configs.items()}
+    tasks = {
+        name: label_studio.import_tasks(number, [{"image": inline(picture.path)} for picture in pictures[:20]])
+        for name, number in projects.items()
+    }
+    for number in projects.values():
+        connect_project(backend, number, pre_label_all=True)
+    labels = {"shapes": set(SHAPES), "colours": set(COLOURS), "two shapes": {"star", "heart"}}
+    for name, number in projects.items():
+        stored = label_studio.wait_for(number, 20)
+        assert sorted(tasks_of(stored)) == tasks[name]
+        assert {choice for one in stored for choice in one["result"][0]["value"]["choices"]} <= labels[name]
+    assert len({label_studio.project(number)["model_version"] for number in projects.values()}) == 3
+
+
+def test_while_label_studio_hangs_scoring_goes_on_and_pushes_wait(
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:70]])
+    connect_project(backend, project, pre_label_all=True)
+    label_studio.server.process.send_signal(signal.SIGSTOP)
+    try:
+        (job,) = jobs_of(client, project)
+        until(lambda: job.progress().done == len(tasks), 60, "all is scored while Label Studio hangs")
+        time.sleep(2)
+    finally:
+        label_studio.server.process.send_signal(signal.SIGCONT)
+    stored = label_studio.wait_for(project, len(tasks), timeout_s=180)
+    until(lambda: job.progress().pushed == len(tasks), 90, "all are marked as pushed")
+    stored = label_studio.predictions(project=project)
+    assert sorted(tasks_of(stored)) == tasks, "each once"
+    assert job.progress().failed == 0

@@ -1,0 +1,172 @@
+"""`prelabel connect` and `disconnect` against a real Label Studio."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prelabel.integrations.label_studio.connect import connect, disconnect
+from prelabel.integrations.label_studio.projects import Projects
+from prelabel.integrations.label_studio.registration import ACTIONS, SECRET_HEADER
+from prelabel.integrations.model_identity import settings_model_id
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.story import Picture
+from prelabel.worker.label_studio_server import LabelStudioServer, label_studio_server
+from prelabel.worker.stack import Stack
+from tests.label_studio_server.site import LabelStudio, inline, until
+
+
+def settings_for(backend: Stack, **changes: object):
+    return load_settings(**{**backend.settings.model_dump(), **changes})
+
+
+def run(backend: Stack, project: int, **changes: object):
+    return connect(
+        settings_for(backend, **changes),
+        project=project,
+        backend_url=backend.adapter_url or "",
+        model=settings_model_id(backend.settings),
+        client=backend.client(),
+    )
+
+
+@pytest.mark.parametrize("kind", ["token", "personal_token"])
+def test_connect_registers_and_again_changes_nothing_and_disconnect_undoes_it(
+    label_studio: LabelStudio, server: LabelStudioServer, backend: Stack, pictures: list[Picture], kind: str
+) -> None:
+    project = label_studio.make_project()
+    label_studio.import_tasks(project, [{"image": inline(pictures[0].path)}])
+    key = {"label_studio_api_key": getattr(server, kind)}
+
+    steps = {step.name: step for step in run(backend, project, **key)}
+    assert {name: step.status for name, step in steps.items()} == {
+        "token": "ok",
+        "project": "ok",
+        "adapter": "ok",
+        "backend": "changed",
+        "webhook": "changed",
+        "model version": "ok",  # registering has set it
+        "image": "ok",
+    }
+    (ml,) = label_studio.backends(project)
+    version = ml["model_version"]
+    assert "+tax." in version
+    assert (ml["title"], ml["url"], ml["state"], ml["auto_update"]) == (version, backend.adapter_url, "CO", True)
+    (hook,) = label_studio.webhooks(project)
+    assert hook["url"] == f"{backend.adapter_url}/webhook"
+    assert not hook["send_for_all_actions"]
+    assert set(hook["actions"]) == set(ACTIONS)
+    assert hook["headers"] == {SECRET_HEADER: Projects(backend.client()).secret()}
+    assert label_studio.project(project)["model_version"] == version
+
+    before = label_studio.backends(project), label_studio.webhooks(project)
+    again = run(backend, project, **key)
+    assert {step.status for step in again} == {"ok"}
+    untouched = [{**one, "updated_at": ""} for found in before for one in found]
+    found = label_studio.backends(project), label_studio.webhooks(project)
+    assert [{**one, "updated_at": ""} for rows in found for one in rows] == untouched
+
+    undo = {"project": project, "backend_url": backend.adapter_url or "", "client": backend.client()}
+    undone = disconnect(settings_for(backend, **key), **undo)
+    assert {step.name: step.status for step in undone} == {"backend": "changed", "webhook": "changed", "jobs": "ok"}
+    assert label_studio.backends(project) == label_studio.webhooks(project) == []
+    assert project not in Projects(backend.client()).numbers()
+    assert {step.status for step in disconnect(settings_for(backend, **key), **undo)} == {"ok"}
+
+
+def test_a_backend_added_in_label_studios_dialog_is_taken_over(
+    label_studio: LabelStudio, backend: Stack, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    old = label_studio.import_tasks(project, [{"image": inline(pictures[0].path)}])
+    label_studio.call(
+        "POST",
+        "/api/ml",
+        json={
+            "project": project,
+            "url": backend.adapter_url,
+            "title": "my model",
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": backend.settings.basic_auth_user,
+            "basic_auth_pass": backend.settings.basic_auth_pass.get_secret_value(),
+        },
+    )
+    (hook,) = label_studio.webhooks(project)
+    assert hook["send_for_all_actions"]
+    assert hook["headers"] == {}
+
+    until(lambda: SECRET_HEADER in label_studio.webhooks(project)[0]["headers"], 30, "the webhook is replaced by ours")
+    (hook,) = label_studio.webhooks(project)
+    assert set(hook["actions"]) == set(ACTIONS)
+    until(lambda: label_studio.backends(project)[0]["title"] != "my model", 10, "the backend's title is its version")
+    (ml,) = label_studio.backends(project)
+    assert ml["title"] == ml["model_version"]
+    until(lambda: label_studio.project(project)["model_version"] == ml["title"], 10, "the project shows our version")
+    until(lambda: Projects(backend.client()).serves(project), 10, "the project is served")
+
+    new = label_studio.import_tasks(project, [{"image": inline(pictures[1].path)}])
+    assert [one["task"] for one in label_studio.wait_for(project, 1)] == new
+    label_studio.open_task(old[0])  # what was there before is pre-labelled when it is opened
+    assert {one["task"] for one in label_studio.wait_for(project, 2)} == {*old, *new}
+
+
+def test_connect_explains_a_project_it_cannot_serve_and_leaves_nothing(
+    label_studio: LabelStudio, backend: Stack
+) -> None:
+    project = label_studio.make_project(
+        '<View><Text name="t" value="$text"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
+    )
+    last = run(backend, project)[-1]
+    assert (last.name, last.status) == ("project", "failed")
+    assert label_studio.backends(project) == label_studio.webhooks(project) == []
+
+
+@pytest.mark.parametrize(
+    "protection",
+    [
+        {"USE_DEFAULT_BANNED_SUBNETS": "true", "USER_ADDITIONAL_BANNED_SUBNETS": ""},
+        {"USE_DEFAULT_BANNED_SUBNETS": "true", "ML_BLOCK_LOCAL_IP": "false"},
+        {"USE_DEFAULT_BANNED_SUBNETS": "true", "SSRF_PROTECTION_ENABLED": "false"},
+    ],
+    ids=["as shipped", "webhooks are protected", "backends are protected"],
+)
+def test_a_protected_label_studio_is_explained_and_left_as_it_was(
+    backend: Stack, tmp_path: Path, protection: dict[str, str]
+) -> None:
+    with label_studio_server(tmp_path, settings=protection) as strict, LabelStudio(strict) as site:
+        project = site.make_project()
+        for _ in range(2):
+            steps = run(backend, project, label_studio_url=strict.url, label_studio_api_key=strict.token)
+            assert steps[-1].status == "failed"
+            advice = steps[-1].detail
+            pair = "USE_DEFAULT_BANNED_SUBNETS=false and USER_ADDITIONAL_BANNED_SUBNETS=169.254.0.0/16"
+            assert pair in advice
+            assert advice.index(pair) < advice.index("ML_BLOCK_LOCAL_IP=false")
+            assert site.backends(project) == site.webhooks(project) == []
+        assert project not in Projects(backend.client()).numbers() or site.url != backend.settings.label_studio_url
+
+
+def test_the_command_prints_a_table(label_studio: LabelStudio, backend: Stack) -> None:
+    project = label_studio.make_project()
+    env = {**os.environ, **backend.settings.environment(), "COLUMNS": "200", "NO_COLOR": "1"}
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "prelabel.worker.cli", *arguments, "--project", str(project)],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    done = command("connect", "--url", label_studio.url, "--backend-url", str(backend.adapter_url), "--all")
+    assert done.returncode == 0, done.stderr
+    for expected in ("token", "reaches Label Studio", "registered", "announces new tasks", "no tasks yet"):
+        assert expected in done.stdout
+    undone = command("disconnect", "--backend-url", str(backend.adapter_url))
+    assert undone.returncode == 0, undone.stderr
+    assert label_studio.backends(project) == []

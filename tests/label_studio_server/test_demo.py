@@ -1,0 +1,149 @@
+"""`prelabel demo --label-studio`, and what a labeler then sees in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+PICTURES = Path(__file__).parents[2] / "docs" / "images"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass
+class Demo:
+    """The running demo and what it printed."""
+
+    process: subprocess.Popen[str]
+    scratch: Path
+    printed: str
+
+    def told(self, pattern: str) -> str:
+        match = re.search(pattern, self.printed)
+        assert match, self.printed
+        return match.group(1)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    scratch = tmp_path_factory.mktemp("scratch")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prelabel.worker.cli", "demo", "--label-studio"],
+        env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    complaints: list[str] = []
+    reader = threading.Thread(target=lambda: complaints.extend(process.stderr), daemon=True)
+    reader.start()
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "Ctrl-C stops everything" in line:
+            break
+    else:
+        pytest.fail(f"the demo ended: {printed} {''.join(complaints)}")
+    yield Demo(process, scratch, printed)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    process.wait(60)
+    reader.join(10)
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def page(demo: Demo) -> Iterator[Any]:
+    """A page of a headless Chromium, logged in."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        message = "no Chromium on this machine: apt-get install chromium"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)
+        page.goto(demo.told(r"project +(\S+)"))
+        page.fill("input[name=email]", demo.told(r"log in as +(\S+)"))
+        page.fill("input[name=password]", demo.told(r"password +(\S+)"))
+        page.click("button[type=submit]")
+        page.wait_for_load_state()
+        yield page
+        browser.close()
+
+
+def keep(page: Any, name: str, folder: Path) -> None:
+    """A picture of the page; with UPDATE_IMAGES=1 the one the README shows."""
+    page.screenshot(path=(PICTURES if os.environ.get("UPDATE_IMAGES") else folder) / name)
+
+
+def test_the_data_manager_shows_our_score(demo: Demo, page: Any, tmp_path: Path) -> None:
+    url = demo.told(r"project +(\S+)")
+    page.goto(url)
+    row = page.locator(".lsf-table-row").first
+    row.wait_for()
+    page.wait_for_function("document.querySelectorAll('.lsf-table-row img').length > 3")
+    project = re.search(r"/projects/(\d+)/", url)
+    assert project is not None
+    server = url.partition("/projects/")[0]
+    stored = page.request.get(f"{server}/api/predictions/?project={project.group(1)}").json()
+    lowest = min(stored, key=lambda prediction: prediction["score"])
+    cells = row.inner_text().split("\n")
+    assert any(cell.startswith(f"{lowest['score']:.4f}"[:5]) for cell in cells), cells
+    assert lowest["model_version"] in cells
+    keep(page, "label-studio-data-manager.png", tmp_path)
+
+
+def test_a_task_opens_with_the_predicted_choices_selected(demo: Demo, page: Any, tmp_path: Path) -> None:
+    url = demo.told(r"project +(\S+)")
+    server, _, rest = url.partition("/projects/")
+    project = int(rest.partition("/")[0])
+    stored = page.request.get(f"{server}/api/predictions/?project={project}").json()
+    one = max(stored, key=lambda prediction: prediction["score"])
+    predicted = {choice for entry in one["result"] for choice in entry["value"]["choices"]}
+    assert len(predicted) == 2, "a shape and a colour"
+    page.goto(f"{url}&task={one['task']}")
+    page.wait_for_selector(".ant-radio-input")
+    page.wait_for_function("document.querySelectorAll('.ant-radio-input:checked').length == 2")
+    checked = page.evaluate("[...document.querySelectorAll('.ant-radio-input:checked')].map(one => one.name)")
+    assert set(checked) == predicted
+    page.goto(f"{server}/projects/{project}/data?labeling=1")  # "Label All Tasks"
+    page.wait_for_function("document.querySelectorAll('.ant-radio-input:checked').length == 2")
+    page.wait_for_function("document.querySelector('canvas, img') !== null")
+    page.wait_for_timeout(2000)  # the picture is drawn
+    keep(page, "label-studio-labeling.png", tmp_path)
+
+
+def test_control_c_stops_everything(demo: Demo) -> None:
+    family = psutil.Process(demo.process.pid).children(recursive=True)
+    assert {"label-studio", "valkey-server"} <= {Path(part).name for one in family for part in one.cmdline()[:2]}
+    demo.process.send_signal(signal.SIGINT)
+    demo.process.wait(90)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    left = [path.name for path in demo.scratch.iterdir() if not path.name.startswith(("torchinductor", "playwright"))]
+    assert left == []
