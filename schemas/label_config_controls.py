@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import ConfigError
@@ -96,6 +97,11 @@ class ControlTag:
     regions: tuple[RegionFilter, ...] = ()
     options: str = ""
     conditions: tuple[Condition, ...] = ()
+
+    @cached_property
+    def parents(self) -> frozenset[LabelPath]:
+        """The paths that are no leaves, among those in the label config."""
+        return frozenset(path[:-1] for path in self.answers)
 
     @property
     def over(self) -> Literal["first", "each", "all"]:

@@ -196,9 +196,9 @@ class _Shown:
         self.control = control
         self.image = item.group(group)[answer.index] if answer.index is not None else None
         options = item.options.get(control.from_name)
-        stored = control.stored(options.labels if options else ())
-        parents = {path[:-1] for path in stored} if control.leafs_only else set()
-        self.paths = [path for path in answer.paths if path in stored and path not in parents]
+        stored = control.stored(options.labels) if options else control.answers
+        parents = frozenset(path[:-1] for path in stored) if options else control.parents
+        self.paths = [path for path in answer.paths if path in stored and not (control.leafs_only and path in parents)]
         self._stored = [stored[path] for path in self.paths]
 
     @property
