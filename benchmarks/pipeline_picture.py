@@ -7,6 +7,7 @@ becomes an SVG, a row a thread. docs/pipeline.svg is such a picture. Any worker'
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from html import escape
 from pathlib import Path
@@ -45,7 +46,7 @@ def draw(spans: list[Span], begin_s: float, seconds: float, title: str) -> str:
         parts.append(f'<text x="{x + 17}" y="40">{stage}</text>')
     for line, thread in enumerate(threads):
         y = TOP + line * ROW
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(thread)}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(_label(thread))}</text>')
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{y + ROW - 1}" y2="{y + ROW - 1}" stroke="#eeeeee"/>')
         for span in some:
             if span.thread == thread:
@@ -61,6 +62,11 @@ def draw(spans: list[Span], begin_s: float, seconds: float, title: str) -> str:
         label = f"{1000 * tick * seconds / 5:.0f} ms"
         parts.append(f'<text x="{x_tick:.0f}" y="{height - 10}" text-anchor="middle" fill="#555555">{label}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _label(thread: str) -> str:
+    """Celery's pool does not name its threads; each has a chunk."""
+    return re.sub(r"^ThreadPoolExecutor-\d+_", "chunk ", thread.removeprefix("prelabel-"))
 
 
 def _order(thread: str) -> tuple[int, str]:

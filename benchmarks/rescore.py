@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
 
-from prelabel.worker.embeddings_base import read_ahead
+from prelabel.worker.embeddings_base import floats, read_ahead
 from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.scoring import pair_logits
 
@@ -49,7 +49,7 @@ def rescore(store: DiskStore, keys: list[bytes], texts: NDArray[np.float32]) -> 
     """Every stored vector's best label; returns how many there were."""
     done = 0
     for block in read_ahead(store.blocks(keys, ROWS)):
-        logits = pair_logits(block.vectors.astype(np.float32), texts, 112.0, -16.0)
+        logits = pair_logits(floats(block.vectors), texts, 112.0, -16.0)
         done += len(logits.argmax(axis=1))
     return done
 

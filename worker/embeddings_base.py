@@ -58,6 +58,33 @@ def sound(keys: Sequence[bytes], rows: Halves, checksums: Sequence[int]) -> NDAr
     return good
 
 
+def floats(halves: Halves) -> Vectors:
+    """`(n, dim)` finite fp16 as float32, exactly.
+
+    numpy converts one number at a time. Here their bits are moved to where float32 has them, many at a time: what is
+    missing then is the difference of the exponents' biases, 127 - 15, and the factor for that is right for subnormal
+    numbers too.
+    """
+    out = np.empty(halves.shape, dtype=np.float32)
+    for start in range(0, len(halves), _ROWS_AT_ONCE):
+        some = out[start : start + _ROWS_AT_ONCE]
+        bits = some.view(np.int32)
+        np.copyto(bits, halves[start : start + _ROWS_AT_ONCE].view(np.int16))  # keeps the sign at the top
+        np.left_shift(bits, 13, out=bits)
+        np.bitwise_and(bits, _HALF_BITS, out=bits)
+        np.multiply(some, _BIASES, out=some)
+    return out
+
+
+_ROWS_AT_ONCE = 128
+"""400 kB of 768 components: they stay in the cache from step to step."""
+
+_HALF_BITS = np.int32(0x8FFFE000 - 2**32)
+"""Sign, 5 bits of exponent and 10 of mantissa, in float32's places."""
+
+_BIASES = np.float32(2.0**112)
+
+
 def read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
     """The same blocks, each read by another thread while the one before it is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="vectors-ahead") as pool:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from .embeddings import FLUSH_S
-from .embeddings_base import BackgroundWriter, Batch, Block, Halves, Trouble, pack, sound
+from .embeddings_base import BackgroundWriter, Batch, Block, Halves, Trouble, floats, pack, sound
 from .embeddings_index import MAX_ROWS, Entry, Index
 from .embeddings_live import TROUBLES, LiveIndex
 from .embeddings_shards import ShardWriter, by_shard, read_rows
@@ -73,7 +73,7 @@ class DiskStore:
         """Those that are stored and sound: float32 `(dim,)`."""
         found: dict[bytes, Vectors] = {}
         for entries, rows in self._rows(list(dict.fromkeys(keys)), len(keys)):
-            found.update((key, row.astype(np.float32)) for (_, _, key), row in zip(entries, rows, strict=True))
+            found.update((key, row.copy()) for (_, _, key), row in zip(entries, floats(rows), strict=True))
         return found
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:

@@ -33,7 +33,7 @@ from prelabel.worker.embeddings import (
     vector_directory,
     vector_space,
 )
-from prelabel.worker.embeddings_base import BackgroundWriter, Block, read_ahead
+from prelabel.worker.embeddings_base import BackgroundWriter, Block, floats, read_ahead
 from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.embeddings_redis import RedisStore
 from prelabel.worker.scoring import normalise, pair_logits
@@ -699,7 +699,7 @@ def test_a_stream_read_ahead_scores_as_a_plain_product_of_what_was_put(disk) -> 
     store.flush()
     logits = np.full((len(rows), len(texts)), np.nan)
     for block in read_ahead(store.blocks(keys, 64)):
-        logits[block.positions] = pair_logits(block.vectors.astype(np.float32), texts, 100.0, -10.0)
+        logits[block.positions] = pair_logits(floats(block.vectors), texts, 100.0, -10.0)
     halves = rows.astype(np.float16).astype(np.float64)
     expected = 100 * (halves / np.linalg.norm(halves, axis=1, keepdims=True)) @ texts.T.astype(np.float64) - 10
     assert np.abs(logits - expected).max() < 1e-3
@@ -718,3 +718,12 @@ def test_reading_ahead_passes_errors_on_and_may_end_early() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         next(ahead)
     assert next(read_ahead(blocks())).positions.tolist() == [0]
+
+
+def test_every_finite_fp16_number_becomes_its_float32() -> None:
+    every = np.arange(65536, dtype=np.uint16).view("<f2")
+    finite = every[np.isfinite(every)]
+    converted = floats(finite.reshape(-1, 16))
+    assert converted.dtype == np.float32
+    assert np.array_equal(converted.view(np.uint32), finite.astype(np.float32).reshape(-1, 16).view(np.uint32))
+    assert floats(finite[:0].reshape(0, 16)).shape == (0, 16)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
 from prelabel.schemas import OutOfMemory
+from prelabel.worker import warmup
 from prelabel.worker.scorer import ColourEncoder, Memory
 from prelabel.worker.warmup import find_batch_size
+
+
+class Clock:
+    """Stands while nobody sleeps: a busy machine must not decide these tests."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(warmup, "time", made)
+    monkeypatch.setattr(Device, "sleep", made.sleep, raising=False)
+    return made
 
 
 class Device(ColourEncoder):
@@ -24,7 +43,7 @@ class Device(ColourEncoder):
         if len(batch) > self._fits:
             raise OutOfMemory("no memory")
         self._last = len(batch)
-        time.sleep(self._batch_s + len(batch) * self._image_s)
+        self.sleep(1e-9 + self._batch_s + len(batch) * self._image_s)
         return np.zeros((len(batch), self.dim), dtype=np.float32)
 
 
@@ -73,3 +92,16 @@ def test_not_even_one_fitting_is_left_for_the_engine_to_report() -> None:
 @pytest.mark.parametrize("largest", [1, 3])
 def test_never_beyond_the_largest(largest) -> None:
     assert find_batch_size(Device(batch_s=0.02, image_s=0.0), largest=largest) <= largest
+
+
+def test_a_pass_that_others_slowed_down_does_not_decide() -> None:
+    class Disturbed(Device):
+        passes = 0
+
+        def encode_images(self, batch):
+            self.passes += 1
+            if self.passes == 2:  # the first one that counts
+                self.sleep(0.1)
+            return super().encode_images(batch)
+
+    assert find_batch_size(Disturbed(batch_s=0.0, image_s=0.02)) == 1
