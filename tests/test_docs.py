@@ -141,6 +141,13 @@ def test_every_variable_named_is_one_that_is_read(page: Path) -> None:
     assert named - OURS - OTHERS == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_source_file_named_is_there(page: Path) -> None:
+    folders = "worker|integrations|schemas|tests|deploy|examples|training|benchmarks|docs"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text()))
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
 def test_every_label_config_shown_can_be_pre_labeled() -> None:
     shown_configs = [(page, body) for page in PAGES for body in fences(page, "xml")]
     assert shown_configs
