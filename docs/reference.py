@@ -51,7 +51,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         marker = f"<!-- reference: {name} -->"
         if marker in markdown:
             markdown = markdown.replace(marker, make())
-    return markdown
+    # ```json task: a word for people (and for the tests) behind the language.
+    return re.sub(r"^( *```\w+) (\w+)$", r'\1 title="\2"', markdown, flags=re.MULTILINE)
 
 
 def settings_reference() -> str:

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import typer
 from typer.main import get_command
 
 from prelabel.schemas import Settings
@@ -40,17 +42,29 @@ def fences(page: Path, language: str) -> list[str]:
     return [body for _, body in found]
 
 
-def command_lines() -> Iterator[tuple[Path, list[str]]]:
-    """Every call of prelabel in a shell example: the words after `prelabel`."""
+class Shown(NamedTuple):
+    """A call of prelabel as a page shows it: the words after `prelabel`; in a sentence some may be left out."""
+
+    page: Path
+    words: list[str]
+    complete: bool
+
+    def __str__(self) -> str:
+        return f"{self.page.name}: {' '.join(self.words)[:60]}"
+
+
+def calls() -> Iterator[Shown]:
     for page in PAGES:
-        for body in fences(page, "bash"):
-            for line in body.replace("\\\n", " ").splitlines():
+        prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        spans = re.findall(r"(?<!`)`((?:docker compose [^`\n]+ )?prelabel [a-z][^`\n]*)`(?!`)", prose)
+        texts = [*((body, True) for body in fences(page, "bash")), *((span, False) for span in spans)]
+        for text, complete in texts:
+            for line in text.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                starts = [at for at, word in enumerate(words) if word == "prelabel"]
-                for start in starts:
+                for start in (at for at, word in enumerate(words) if word == "prelabel"):
                     tail = words[start + 1 :]
                     end = next((at for at, word in enumerate(tail) if word in ("|", "&&", "&", ";")), len(tail))
-                    yield page, tail[:end]
+                    yield Shown(page, tail[:end], complete)
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +122,16 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
                 assert all(option in text for option in parameter.opts), (name, parameter.opts)
 
 
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [pytest.param(page, words, id=f"{page.name}: {' '.join(words)[:60]}") for page, words in command_lines()],
-)
-def test_every_command_line_shown_is_one_prelabel_takes(page: Path, words: list[str]) -> None:
-    name, *arguments = words
-    assert name in COMMANDS, f"{page.name} shows `prelabel {name}`"
-    arguments = [re.sub(r"^(N|…)$", "7", argument) for argument in arguments]
-    COMMANDS[name].make_context(name, arguments)  # parses, and does nothing
+@pytest.mark.parametrize("call", list(calls()), ids=str)
+def test_every_command_line_shown_is_one_prelabel_takes(call: Shown) -> None:
+    name, *arguments = call.words
+    assert name in COMMANDS, f"{call.page.name} shows `prelabel {name}`"
+    arguments = [re.sub(r"^(N|…|HOURS)$", "7", argument) for argument in arguments]
+    # Parses, and does nothing.
+    try:
+        COMMANDS[name].make_context(name, arguments)
+    except typer.BadParameter:  # among them MissingParameter
+        assert not call.complete
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -124,6 +139,13 @@ def test_every_variable_named_is_one_that_is_read(page: Path) -> None:
     text = re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.DOTALL)
     named = set(re.findall(r"\b(?:PRELABEL|LABEL_STUDIO|BASIC_AUTH|AWS|HF)_[A-Z_]*[A-Z]\b", text))
     assert named - OURS - OTHERS == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_source_file_named_is_there(page: Path) -> None:
+    folders = "worker|integrations|schemas|tests|deploy|examples|training|benchmarks|docs"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text()))
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 def test_every_label_config_shown_can_be_pre_labeled() -> None:

@@ -535,7 +535,9 @@ def assert_complete(job: Job, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_user_with_the_documented_rights_can_do_everything(server, pictures, pictures_dir, tmp_path) -> None:
+def test_a_user_with_the_rights_the_documentation_lists_can_do_everything(
+    server, pictures, pictures_dir, tmp_path
+) -> None:
     rights = re.search(r"ACL SETUSER prelabel on >\S+ (.*)", SECURITY.read_text()).group(1).split()
     server.admin.execute_command("ACL", "SETUSER", "prelabel", "on", f">{PASSWORD}", *rights)
     settings = worker_settings(server.url("prelabel", PASSWORD), pictures_dir)
