@@ -109,7 +109,7 @@ class LabelStudio:
             {
                 **task,
                 "updated_at": "",
-                "predictions": [p for p in self.predictions if p["task"] == task["id"]],
+                "predictions": [{"id": id(p), **p} for p in self.predictions if p["task"] == task["id"]],
                 "predictions_model_versions": ",".join(
                     {p["model_version"] for p in self.predictions if p["task"] == task["id"]}
                 ),
@@ -136,6 +136,18 @@ class LabelStudio:
             return task["id"] > value if operator == "greater" else task["id"] in value
         has = any(part in task[name] for part in value)
         return has if operator == "contains" else not has
+
+    def one_prediction(self, method, query, body, number):
+        self.predictions = [p for p in self.predictions if id(p) != number]
+        return 204, None
+
+    def versions(self, method, query, body, number):
+        mine = [p for p in self.predictions if self.tasks[p["task"]]["project"] == number]
+        if method == "DELETE":
+            self.predictions = [p for p in self.predictions if p["model_version"] != body["model_version"]]
+            return 200, {}
+        counts = {v: sum(p["model_version"] == v for p in mine) for v in {p["model_version"] for p in mine}}
+        return 200, {"static": [{"model_version": v, "count": count} for v, count in counts.items()], "live": None}
 
     def ml(self, method, query, body, number=None):
         if method == "GET":
@@ -192,6 +204,8 @@ ROUTES = [
     (r"/api/projects/(\d+)/", {"GET", "PATCH"}, "project"),
     (r"/api/projects/(\d+)/import/predictions", {"POST"}, "bulk"),
     (r"/api/predictions/", {"GET", "POST"}, "prediction"),
+    (r"/api/predictions/(\d+)/", {"DELETE"}, "one_prediction"),
+    (r"/api/projects/(\d+)/model-versions", {"GET", "DELETE"}, "versions"),
     (r"/api/tasks", {"GET"}, "list_tasks"),
     (r"/api/ml", {"GET", "POST"}, "ml"),
     (r"/api/ml/(\d+)", {"PATCH", "DELETE"}, "ml"),

@@ -111,15 +111,15 @@ class Predictor:
             return
         delivered: list[int] = []
         items = [item for _, item in found]
+        push = self._push(project, label_config, hold=True)
         try:
-            push = self._push(project, label_config, hold=True)
             job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
             delivered = self._wait(job, entries, [position for position, _ in found], questions.config)
         finally:
             inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
             others = [(int(item.id), questions.version) for item in items]
             claims.let_go(number, [one for one in others if one not in inline], who)
-            claims.let_go(number, inline, who, INLINE_S)
+            claims.let_go(number, inline, who, INLINE_S if push is not None else 0.0)  # else nobody pushes
         self._metrics.tasks("inline", len(delivered))
         self._metrics.tasks("deferred", len(items) - len(delivered))
         if push is not None:

@@ -90,13 +90,14 @@ def test_while_label_studio_hangs_scoring_goes_on_and_pushes_wait(
     label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
 ) -> None:
     project = label_studio.make_project()
-    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:70]])
+    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures * 2])
     connect_project(backend, project, pre_label_all=True)
     label_studio.server.process.send_signal(signal.SIGSTOP)
     try:
         (job,) = jobs_of(client, project)
         until(lambda: job.progress().done == len(tasks), 60, "all is scored while Label Studio hangs")
         time.sleep(2)
+        assert job.progress().pushed < len(tasks), "it was stopped in the middle"
     finally:
         label_studio.server.process.send_signal(signal.SIGCONT)
     stored = label_studio.wait_for(project, len(tasks), timeout_s=180)

@@ -437,3 +437,8 @@ def test_versions_is_not_there_so_label_studio_falls_back(http):
 def test_docs(http):
     assert http.get("/docs").status_code == 200
     assert "/predict" in http.get("/openapi.json").json()["paths"]
+
+
+def test_without_a_push_the_same_task_is_answered_every_time(make, client):
+    http = make(label_studio_api_key=None)
+    assert ask(http, tasks(1)) == ask(http, tasks(1)) == [READY]
