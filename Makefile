@@ -86,16 +86,21 @@ RELEASE := .release
 TOOLS := $(RELEASE)/tools/bin
 CLEAN := $(RELEASE)/clean
 
-dist: setup
+# Built anew when something in it has changed.
+$(RELEASE)/.built: pyproject.toml README.md LICENSE $(shell find schemas integrations worker -type f -not -name '*.pyc') \
+		| setup
 	rm -rf dist build
 	$(BIN)/python -m build
+	mkdir -p $(RELEASE) && touch $@
+
+dist: $(RELEASE)/.built
 
 $(RELEASE)/tools/.installed: deploy/release-tools.txt
 	$(PYTHON) -m venv $(RELEASE)/tools
 	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-$(CLEAN)/.installed: dist
+$(CLEAN)/.installed: $(RELEASE)/.built constraints.txt
 	$(PYTHON) -m venv --clear $(CLEAN)
 	$(CLEAN)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		"$$(ls dist/*.whl)[all]"
@@ -112,9 +117,10 @@ release-check: $(RELEASE)/tools/.installed $(CLEAN)/.installed
 	$(TOOLS)/cyclonedx-py environment $(CLEAN)/bin/python --pyproject pyproject.toml --mc-type library \
 		--output-reproducible --output-file dist/sbom.cdx.json
 
-# Asks PyPI's advisory database about every package of that environment.
+# Asks PyPI's advisory database about every package of that environment; what could not be asked about is a failure too.
 audit: $(RELEASE)/tools/.installed $(CLEAN)/.installed
-	$(TOOLS)/pip-audit --path "$$($(CLEAN)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	$(CLEAN)/bin/python -m pip freeze --all | sed -e '/^prelabel /d' -e 's/+.*//' > $(RELEASE)/requirements.txt
+	$(TOOLS)/pip-audit --strict --no-deps --disable-pip --requirement $(RELEASE)/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(RELEASE) build dist site .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -23,7 +23,7 @@ from ..schemas.wire import first_problem
 from .broker import Patience, Sender, connect_redis
 from .chunks import absolute_item, make_chunks, retry_batches
 from .job_store import JobStore
-from .queue_state import QueueState, queue_states
+from .queue_state import QueueState, queue_lengths, queue_states
 from .recent import newest
 from .rescore import model_of, stored_items
 
@@ -209,7 +209,7 @@ class Client:
 
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""
-        return self.patiently(lambda: self.store.queues())
+        return self.patiently(lambda: queue_lengths(self._redis))
 
     def queue_states(self) -> dict[str, QueueState]:
         """Length of each queue, and how long its oldest work has waited."""
@@ -229,7 +229,7 @@ class Client:
         Raises:
             BrokerUnavailable: it does not.
         """
-        self.patiently(self.store.queues)
+        self.patiently(lambda: queue_lengths(self._redis))
 
 
 class Job:

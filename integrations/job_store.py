@@ -15,7 +15,7 @@ import redis
 from ..schemas.errors import ConfigError
 from ..schemas.items import Chunk
 from ..schemas.jobs import JobSpec, JobState, Progress, WorkerInfo
-from ..schemas.names import ACTIVE, JOBS, PUSH_PENDING, QUEUES, WORKERS, JobKeys
+from ..schemas.names import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from ..schemas.packing import unpack
 from ..schemas.predictions import Prediction
 
@@ -320,13 +320,6 @@ class JobStore:
         """
         keys = JobKeys(job_id)
         return bool(self._release_push(keys=[keys.meta, keys.finished, keys.pushed], args=list(delivered)))
-
-    def queues(self) -> dict[str, int]:
-        """Messages waiting on each queue."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for queue in QUEUES:
-                pipe.llen(queue)
-            return dict(zip(QUEUES, pipe.execute(), strict=True))
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""

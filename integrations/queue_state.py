@@ -22,6 +22,21 @@ class QueueState(NamedTuple):
     oldest_s: float
 
 
+def queue_lengths(redis: Any) -> dict[str, int]:
+    """Messages waiting on each queue, by name.
+
+    Args:
+        redis: a redis-py client.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        for queue in QUEUES:
+            pipe.llen(queue)
+        return dict(zip(QUEUES, pipe.execute(), strict=True))
+
+
 def queue_states(redis: Any) -> dict[str, QueueState]:
     """Every queue, by name.
 

@@ -152,13 +152,14 @@ class DiskStore:
         if not dim:
             return nothing
         try:
-            rows = read_rows(path, dim, np.asarray([place % MAX_ROWS for place, _, _ in entries], dtype=np.int64))
+            places, checksums, keys = zip(*entries, strict=True)
+            rows = read_rows(path, dim, np.asarray(places, dtype=np.int64) % MAX_ROWS)
         except FileNotFoundError:
             return nothing
         except OSError as error:
             self._read_trouble.failed(error)
             return nothing
-        good = sound([key for _, _, key in entries], rows, [crc for _, crc, _ in entries])
+        good = sound(keys, rows, checksums)
         if good.all():
             return entries, rows
         return [entry for entry, is_good in zip(entries, good, strict=True) if is_good], rows[good]

@@ -225,5 +225,8 @@ def _lock(path: Path, flags: int) -> int | None:
 
 def by_shard(entries: Sequence[Entry]) -> dict[int, list[Entry]]:
     """Entries of each shard, in the order of their rows."""
-    shards = groupby(sorted(entries), lambda entry: entry[0] // MAX_ROWS)
+    ordered = sorted(entries)
+    if ordered and ordered[0][0] // MAX_ROWS == (shard := ordered[-1][0] // MAX_ROWS):
+        return {shard: ordered}
+    shards = groupby(ordered, lambda entry: entry[0] // MAX_ROWS)
     return {shard: list(some) for shard, some in shards}

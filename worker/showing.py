@@ -1,7 +1,7 @@
 """Shows people what is being predicted: now and then one image, small, with its answer, for the adapter's page.
 
-A sample, one a second at most, so that it costs a fast worker nothing; and best effort: a Redis that refuses the
-entry has worse troubles.
+A sample, so that it costs a fast worker nothing: a dozen at once, then one a second. And best effort: a Redis that
+refuses the entry has worse troubles.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .scorer import Pixels
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
+BURST = 12
 SIZE_PX = (160, 120)
 _QUALITY = 70
 
@@ -49,8 +50,8 @@ class Showcase:
 
     def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
-        self._photographed = _Seldom(clock)
-        self._shown = _Seldom(clock)
+        self._photographed = _Bucket(clock, BURST)
+        self._shown = _Bucket(clock, 1)
 
     def thumbnail(self, pixels: Pixels) -> str:
         """A small JPEG in base64 when one is due, else "".
@@ -96,18 +97,20 @@ def _recent(job_id: str, project: int | None, one: Shown) -> Recent:
     )
 
 
-class _Seldom:
-    """Says yes once in `EVERY_S`."""
+class _Bucket:
+    """A token bucket: `size` at once, one more each `EVERY_S`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], size: int) -> None:
         self._clock = clock
+        self._size = size
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._full_at = clock()
 
     def due(self) -> bool:
         now = self._clock()
         with self._lock:
-            if now < self._next:
+            self._full_at = max(self._full_at, now)
+            if self._full_at - now > (self._size - 1) * EVERY_S:
                 return False
-            self._next = now + EVERY_S
+            self._full_at += EVERY_S
             return True

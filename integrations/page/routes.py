@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
@@ -20,12 +21,12 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from ...schemas.errors import ConfigError, PrelabelError
-from ...schemas.settings import Settings
 from .view import read_page
 from .words import ago, duration, percent
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..label_studio.projects import Projects
 
 COOKIE: Final = "prelabel_csrf"
 
@@ -39,14 +40,15 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _TOKEN_BYTES = 24
+_PARTS = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
 
 
-def page_router(settings: Settings, client: Client) -> APIRouter:
+def page_router(client: Client, connected: Projects) -> APIRouter:
     """The routes.
 
     Args:
-        settings: where Label Studio is, for links.
         client: the ledger.
+        connected: the Label Studio projects that are served.
     """
     router = APIRouter()
     environment = jinja2.Environment(
@@ -62,7 +64,7 @@ def page_router(settings: Settings, client: Client) -> APIRouter:
         token = request.cookies.get(COOKIE, "")
         if len(token) < _TOKEN_BYTES:
             token = secrets.token_urlsafe(_TOKEN_BYTES)
-        view = read_page(client, settings.label_studio_url)
+        view = read_page(client, connected)
         said = request.query_params.get("said", "")
         html = template.render(view=view, token=token, said=_SAID.get(said, ""))
         response = HTMLResponse(html, headers=_HEADERS)
@@ -71,13 +73,8 @@ def page_router(settings: Settings, client: Client) -> APIRouter:
         )
         return response
 
-    @router.get("/page.css", include_in_schema=False)
-    def style() -> Response:
-        return Response(_file("page.css"), media_type="text/css", headers={"Cache-Control": "max-age=300"})
-
-    @router.get("/page.js", include_in_schema=False)
-    def script() -> Response:
-        return Response(_file("page.js"), media_type="text/javascript", headers={"Cache-Control": "max-age=300"})
+    for name, kind in _PARTS.items():
+        router.add_api_route(f"/{name}", partial(_part, name, kind), include_in_schema=False)
 
     @router.post("/jobs/{job_id}/cancel", summary="Stop a job; what is done stays")
     def cancel(request: Request, job_id: str, csrf: Annotated[str, Form()] = "") -> Response:
@@ -128,6 +125,10 @@ def _refuse_forgery(request: Request, given: str) -> None:
         here = False
     if not (here and cookie and secrets.compare_digest(cookie.encode(), given.encode())):
         raise HTTPException(403, "the form is not from this page, or the page is too old: load it again")
+
+
+def _part(name: str, kind: str) -> Response:
+    return Response(_file(name), media_type=kind, headers={"Cache-Control": "max-age=300"})
 
 
 def _file(name: str) -> str:

@@ -11,6 +11,7 @@ from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.jobs import JobState, Progress, WorkerInfo
 from ...schemas.recent import Recent
 from ..client import Client
+from ..label_studio.projects import Projects
 
 JOBS = 30
 """Jobs looked at, newest first."""
@@ -57,7 +58,12 @@ class JobView:
 
 @dataclass(frozen=True)
 class ProjectView:
-    """A Label Studio project, summed up over its jobs on the page."""
+    """A Label Studio project, summed up over its jobs on the page.
+
+    Attributes:
+        connected: whether new tasks of it are looked for.
+        problem: why nothing in it is pre-labelled at present; empty when all is well.
+    """
 
     number: int
     url: str | None
@@ -65,6 +71,8 @@ class ProjectView:
     answered: int
     failed: int
     active: bool
+    connected: bool
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class PageView:
     recent: Sequence[Recent] = ()
 
 
-def read_page(client: Client, label_studio_url: str | None) -> PageView:
+def read_page(client: Client, connected: Projects) -> PageView:
     """The page's content now. Never raises `PrelabelError`: a Redis that is away is what the page says then."""
     now = time.time()
     try:
@@ -95,7 +103,7 @@ def read_page(client: Client, label_studio_url: str | None) -> PageView:
             now=now,
             workers=client.workers(),
             queues=tuple(client.queues().items()),
-            projects=_projects(jobs, label_studio_url),
+            projects=_projects(jobs, connected, client.settings.label_studio_url),
             active=[job for job in jobs if not job.progress.state.ended],
             ended=[job for job in jobs if job.progress.state.ended],
             recent=client.recent(THUMBNAILS),
@@ -122,10 +130,10 @@ def _job(client: Client, progress: Progress) -> JobView:
     )
 
 
-def _projects(jobs: Sequence[JobView], label_studio_url: str | None) -> list[ProjectView]:
-    numbers = sorted({job.project for job in jobs if job.project is not None})
+def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:
+    served = set(connected.numbers())
     found = []
-    for number in numbers:
+    for number in sorted(served | {job.project for job in jobs if job.project is not None}):
         mine = [job for job in jobs if job.project == number]
         found.append(
             ProjectView(
@@ -135,6 +143,8 @@ def _projects(jobs: Sequence[JobView], label_studio_url: str | None) -> list[Pro
                 answered=sum(job.progress.done for job in mine),
                 failed=sum(job.progress.failed for job in mine),
                 active=any(job.can_cancel for job in mine),
+                connected=number in served,
+                problem=connected.state(number).problem if number in served else "",
             )
         )
     return found

@@ -37,7 +37,7 @@ class Scoring:
             max_pixels=10**7,
             fetches=1,
             decodes=1,
-            exact=False,
+            preprocessing="fast",
             urgent=False,
         )
         self.scorers = JobScorers(encoder, TextVectors(encoder, 1000))

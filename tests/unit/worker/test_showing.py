@@ -11,7 +11,7 @@ from prelabel.integrations.broker import connect_redis
 from prelabel.schemas import Answer, Item, ItemFailure, JobSpec, Outcome, PushTarget, Taxonomy
 from prelabel.schemas.jobs import Control
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.showing import SIZE_PX, Showcase, Shown
+from prelabel.worker.showing import BURST, SIZE_PX, Showcase, Shown
 
 SPEC = JobSpec(controls=(Control(taxonomy=Taxonomy.flat(["cat"])),), push=PushTarget(project=7, label_config="<View/>"))
 
@@ -54,12 +54,13 @@ def test_a_thumbnail_is_a_small_jpeg_of_the_image(showcase, shape) -> None:
         assert green < 60
 
 
-def test_one_a_second_at_most(showcase, clock) -> None:
+def test_a_dozen_at_once_then_one_a_second(showcase, clock) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
-    assert showcase.thumbnail(pixels)
-    assert not showcase.thumbnail(pixels)
+    assert sum(bool(showcase.thumbnail(pixels)) for _ in range(50)) == BURST
     clock.now += 1.0
-    assert showcase.thumbnail(pixels)
+    assert [bool(showcase.thumbnail(pixels)) for _ in range(2)] == [True, False]
+    clock.now += 3600.0
+    assert sum(bool(showcase.thumbnail(pixels)) for _ in range(50)) == BURST
 
 
 def test_what_is_shown_says_what_was_answered_and_holds_no_secret(showcase, client) -> None:

@@ -31,9 +31,11 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
         from ....integrations.label_studio.questions import reader
 
         state = get(api, f"api/projects/{project}/", f"project {project}")
+        # resolve_uri: as /predict and webhooks have the addresses, and so the workers.
         found = get(
-            api, "api/tasks/", f"tasks of project {project}", project=project, page=1, page_size=1, fields="all"
-        )
+            api, "api/tasks", f"tasks of project {project}",
+            project=project, page=1, page_size=1, fields="all", resolve_uri="false",
+        )  # fmt: skip
     questions = reader(settings_model_id(settings))(state.get("label_config") or "")
     if questions.config is None:
         return  # said with the project

@@ -114,7 +114,7 @@ def _config(settings: Settings, state: dict[str, Any], project: int) -> Checks:
 
 def _list(api: LabelStudioAPI, project: int) -> list[dict[str, Any]]:
     """The project's ML backends; to answer, Label Studio 1.23 asks each of them for its /health."""
-    found: list[dict[str, Any]] = get(api, "api/ml/", f"ML backends of project {project}", project=project)
+    found: list[dict[str, Any]] = get(api, "api/ml", f"ML backends of project {project}", project=project)
     return sorted(found, key=lambda backend: int(backend["id"]))
 
 

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from prelabel.integrations import Client, recent
 from prelabel.integrations.broker import connect_redis
 from prelabel.integrations.label_studio.app import create_app
+from prelabel.integrations.label_studio.projects import Projects
 from prelabel.schemas import Answer, ItemFailure, JobState, Outcome, PushTarget, Taxonomy
 from prelabel.schemas.names import RECENT
 from prelabel.schemas.recent import Recent
@@ -96,6 +97,17 @@ def test_projects_are_summed_up_over_their_jobs(page, client, settings) -> None:
     for name, count in (("answered", 1), ("waiting", 1)):
         assert f"<dt>{name}</dt><dd>{count}</dd>" in html
     assert '<dt>failed</dt><dd class="bad">1</dd>' in html
+
+
+def test_a_connected_project_is_there_without_a_job_and_says_why_it_is_stopped(page, client) -> None:
+    projects = Projects(client)
+    projects.add(7)
+    projects.add(8)
+    projects.update(8, problem="the label config has no <Choices> or <Taxonomy> tag")
+    html = read(page)
+    assert "Project 7" in html
+    assert "connected" in html
+    assert "the label config has no &lt;Choices&gt; or &lt;Taxonomy&gt; tag" in html
 
 
 def test_failures_come_with_their_reason_and_can_be_tried_again(page, client, settings) -> None:
@@ -210,7 +222,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs_inline(page) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
     assert not re.search(r'(?:src|href)="(?:https?:)?//', response.text)
-    for asset, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+    for asset, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("page.svg", "image/svg+xml")):
         served = page.get(f"/{asset}")
         assert served.status_code == 200
         assert served.headers["content-type"].startswith(kind)
