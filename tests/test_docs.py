@@ -148,6 +148,12 @@ def test_every_source_file_named_is_there(page: Path) -> None:
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
 def test_every_label_config_shown_can_be_pre_labeled() -> None:
     shown_configs = [(page, body) for page in PAGES for body in fences(page, "xml")]
     assert shown_configs
