@@ -119,9 +119,15 @@ class Proxy:
     def _run(self) -> None:
         while self._running:
             for key, _ in self._selector.select():
-                with suppress(KeyError):  # dropped by an earlier one of these
-                    if self._selector.get_key(key.fileobj).data is key.data:
-                        key.data()
+                if self._is_watched(key):
+                    key.data()
+
+    def _is_watched(self, key: selectors.SelectorKey) -> bool:
+        """Whether it is still there: an earlier one of the same round may have dropped it."""
+        try:
+            return self._selector.get_key(key.fileobj).data is key.data
+        except (KeyError, ValueError):  # unregistered, or closed
+            return False
 
     def _watch(self, one: socket.socket, then: Callable[[], None]) -> None:
         self._selector.register(one, selectors.EVENT_READ, then)

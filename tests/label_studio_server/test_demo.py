@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,17 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-PICTURES = Path(__file__).parents[2] / "docs" / "images"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
+from tests.browser import chromium, keep
 
 CHECKED = """labels => {
   const checked = [...document.querySelectorAll('.ant-radio-input:checked')].map(one => one.name).sort()
@@ -84,14 +73,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 @pytest.fixture(scope="module")
 def page(demo: Demo) -> Iterator[Any]:
     """A page of a headless Chromium, logged in."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        message = "no Chromium on this machine: apt-get install chromium"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(120_000)
         page.goto(demo.told(r"project +(\S+)"))
@@ -100,12 +82,6 @@ def page(demo: Demo) -> Iterator[Any]:
         page.click("button[type=submit]")
         page.wait_for_load_state()
         yield page
-        browser.close()
-
-
-def keep(page: Any, name: str, folder: Path) -> None:
-    """A picture of the page; with UPDATE_IMAGES=1 the one the README shows."""
-    page.screenshot(path=(PICTURES if os.environ.get("UPDATE_IMAGES") else folder) / name)
 
 
 def test_the_data_manager_shows_our_score(demo: Demo, page: Any, tmp_path: Path) -> None:
@@ -142,6 +118,13 @@ def test_a_task_opens_with_the_predicted_choices_selected(demo: Demo, page: Any,
         if one is surest:
             page.wait_for_timeout(3000)  # the picture is drawn
             keep(page, "label-studio-labeling.png", tmp_path)
+
+
+def test_the_adapters_page_shows_the_project_and_its_last_pictures(demo: Demo, page: Any, tmp_path: Path) -> None:
+    page.goto(demo.told(r"prelabel's page +(\S+)"))
+    assert page.locator(".card", has_text="connected").count() == 1
+    assert page.locator(".shot img").count() > 5
+    keep(page, "page.png", tmp_path)
 
 
 def test_control_c_stops_everything(demo: Demo) -> None:

@@ -146,6 +146,7 @@ def _in_label_studio(seed: int) -> None:
                 table.add_row("project", project.url)
                 table.add_row("log in as", server.username)
                 table.add_row("password", server.password)
+                table.add_row("prelabel's page", f"{stack.adapter_url}/")
                 out.print(table)
                 out.print(f"{len(pictures)} tasks are pre-labelled: open one. Ctrl-C stops everything")
                 while server.process.poll() is None:
