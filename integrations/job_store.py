@@ -14,12 +14,11 @@ import redis
 
 from ..schemas.errors import ConfigError
 from ..schemas.items import Chunk
-from ..schemas.jobs import JobSpec, JobState, Progress, WorkerInfo
+from ..schemas.jobs import JobSpec, Progress, WorkerInfo
 from ..schemas.names import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from ..schemas.packing import unpack
 from ..schemas.predictions import Prediction
-
-PAST_DEADLINE = "its deadline passed"
+from .job_progress import PAST_DEADLINE, progress_of
 
 WORKER_SILENT_S = 20.0
 """Seconds without a heartbeat after which a worker no longer counts as alive."""
@@ -230,8 +229,9 @@ class JobStore:
             pipe.time()
             meta, finished, failed, quarantined, pushed, clock = pipe.execute()
         self._existing(meta.get(b"spec"), job_id)
-        return _progress(
+        return progress_of(
             job_id,
+            _parse_spec(meta[b"spec"]),
             {key.decode(): value for key, value in meta.items()},
             finished=finished,
             failed=failed,
@@ -354,42 +354,4 @@ def _join(fields: dict[bytes, bytes], chunk: bytes, spec: bytes) -> Prediction:
         vectors=outcome.vectors,
         answers=outcome.answers,
         error=outcome.error,
-    )
-
-
-def _progress(
-    job_id: str, meta: dict[str, bytes], *, finished: int, failed: int, quarantined: int, pushed: int, now: float
-) -> Progress:
-    spec = _parse_spec(meta["spec"])
-    total = int(meta["submitted"])
-    cancelled = meta.get("cancelled", b"").decode()
-    if not cancelled and "deadline" in meta and now > float(meta["deadline"]) and finished < total:
-        cancelled = PAST_DEADLINE  # the next sweep writes it; without a worker nobody sweeps
-    if cancelled:
-        state = JobState.CANCELLED
-    elif "sealed" in meta and finished >= total:
-        state = JobState.DONE
-    elif "started" in meta:
-        state = JobState.RUNNING
-    else:
-        state = JobState.QUEUED if "sealed" in meta else JobState.SUBMITTING
-    rate = None
-    fresh = finished - int(meta.get("base", 0))
-    if "updated" in meta and "started" in meta and fresh > 1:
-        elapsed = float(meta["updated"]) - float(meta["started"])
-        rate = fresh / elapsed if elapsed > 0 else None
-    return Progress(
-        job_id=job_id,
-        name=spec.name,
-        priority=spec.priority,
-        state=state,
-        total=total,
-        done=finished - failed,
-        failed=failed,
-        quarantined=quarantined,
-        cancelled=cancelled,
-        pushed=pushed,
-        created_at=float(meta["created"]),
-        rate=rate,
-        eta_s=(total - finished) / rate if rate and not state.ended else None,
     )

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from prelabel.integrations import Client
@@ -26,6 +27,9 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.embedded import embedded_broker
 from prelabel.worker.stack import Stack, local_stack
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # how busy the machine is says nothing of the code
+hypothesis.settings.load_profile("untimed")
 
 FOREIGN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "LOG_LEVEL", "AWS_")
 

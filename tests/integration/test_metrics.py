@@ -8,7 +8,7 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,15 @@ class Scrape:
         return sum(found)
 
 
+def workers(port: int) -> list[Scrape]:
+    """What each worker answers: adapter and workers of one host share the setting, each has taken a free port."""
+    found = []
+    for candidate in range(port, port + 4):
+        with suppress(OSError):
+            found.append(Scrape(candidate))
+    return [scrape for scrape in found if any(sample.name == "prelabel_worker_info" for sample in scrape.samples)]
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Iterator[Watched]:
     """A stack whose worker offers metrics and logs JSON, beside a Label Studio."""
@@ -87,7 +96,7 @@ def test_a_jobs_counts_are_the_workers_counts(watched: Watched, pictures: list[P
     job = client.submit(items, controls, push=push)
     job.wait(timeout=60)
     assert eventually(lambda: job.progress().pushed == GOOD)
-    progress, seen = job.progress(), Scrape(watched.port)
+    progress, (seen,) = job.progress(), workers(watched.port)
     assert (progress.done, progress.failed) == (GOOD, BAD)
     assert seen("prelabel_items_total", outcome="answered") == progress.done
     assert seen("prelabel_items_total", outcome="failed") == progress.failed
@@ -106,7 +115,7 @@ def test_a_jobs_counts_are_the_workers_counts(watched: Watched, pictures: list[P
 
     again = client.submit(items[:GOOD], controls)
     again.wait(timeout=60)
-    seen = Scrape(watched.port)
+    (seen,) = workers(watched.port)
     assert seen("prelabel_items_total", outcome="answered") == 2 * GOOD
     assert seen("prelabel_vector_store_reads_total", of="images", result="hit") == GOOD
     assert seen("prelabel_batch_images_sum") == GOOD  # nothing was embedded again
@@ -126,7 +135,7 @@ def test_the_adapter_tells_the_queues_and_the_workers(watched: Watched) -> None:
 
 def test_no_label_takes_its_values_from_outside(watched: Watched, pictures: list[Picture]) -> None:
     client = watched.stack.client()
-    shown = [str(v) for sample in Scrape(watched.port).samples for v in sample.labels.values()]
+    shown = [str(v) for scrape in workers(watched.port) for sample in scrape.samples for v in sample.labels.values()]
     jobs = [progress.job_id for progress in client.jobs()]
     assert jobs
     assert not [v for v in shown if any(job in v for job in jobs) or pictures[0].path.name in v or "circle" in v]
@@ -149,17 +158,6 @@ def test_a_second_worker_of_the_host_takes_another_port(watched: Watched, tmp_pa
         second = spawn([sys.executable, "-m", "prelabel.worker.cli", "worker"], env=env, output=output)
         left.callback(stop, second, 30)
         assert eventually(lambda: len(watched.stack.workers()) == 2, timeout_s=90)
-        names = {
-            sample.labels["name"]
-            for port in (watched.port, watched.port + 1)
-            for sample in eventually(lambda port=port: _answer(port)).samples
-            if sample.name == "prelabel_worker_info"
-        }
+        found = eventually(lambda: len(scrapes := workers(watched.port)) == 2 and scrapes)
+        names = {s.labels["name"] for scrape in found for s in scrape.samples if s.name == "prelabel_worker_info"}
     assert len(names) == 2
-
-
-def _answer(port: int) -> Scrape | None:
-    try:
-        return Scrape(port)
-    except OSError:
-        return None
