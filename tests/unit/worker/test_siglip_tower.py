@@ -118,10 +118,10 @@ def test_decoding_and_the_forward_pass_have_threads_of_their_own_number(images) 
 
 
 def test_the_memory_of_a_batch_is_told(encoder, images) -> None:
-    memory = encoder.memory_of(lambda: np.ones(2**22))
+    memory = encoder.memory_of(lambda: np.ones(2**24))  # 128 MiB: more than the allocator keeps for later
     if memory is None:
         pytest.skip("needs Linux")
-    assert 2**24 < memory.needed < 2**27
+    assert 2**26 < memory.needed < 2**29
     assert memory.free > 2**20
 
 
