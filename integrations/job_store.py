@@ -6,6 +6,7 @@ The worker's half (claim, complete, release) is `prelabel.worker.ledger`; both w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,8 @@ from ..schemas.names import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from ..schemas.packing import unpack
 from ..schemas.predictions import Prediction
 from .job_progress import PAST_DEADLINE, progress_of
+
+log = logging.getLogger(__name__)
 
 WORKER_SILENT_S = 20.0
 """Seconds without a heartbeat after which a worker no longer counts as alive."""
@@ -121,6 +124,10 @@ local ttl = redis.call('TTL', KEYS[1])
 if ttl > 0 then redis.call('EXPIRE', KEYS[3], ttl) end
 return redis.call('BITCOUNT', KEYS[2]) > redis.call('BITCOUNT', KEYS[3]) and 1 or 0
 """
+
+
+class NoSuchJob(ConfigError):
+    """It never was, or it has expired."""
 
 
 def redis_time(client: Any) -> float:
@@ -246,8 +253,10 @@ class JobStore:
         for raw in self._redis.zrevrange(JOBS, 0, -1):
             try:
                 found.append(self.progress(raw.decode()))
-            except ConfigError:
+            except NoSuchJob:
                 self._redis.zrem(JOBS, raw)
+            except ConfigError as error:  # another release wrote it, and can read it
+                log.debug("job %s is not listed: %s", raw.decode(), error)
             if len(found) == limit:
                 break
         return found
@@ -330,7 +339,7 @@ class JobStore:
     @staticmethod
     def _existing(value: Any, job_id: str) -> Any:
         if value is None:
-            raise ConfigError(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
+            raise NoSuchJob(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
         return value
 
 

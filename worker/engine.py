@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from ..schemas.errors import OutOfMemory, ScorerError
 from . import metrics, trace
 from .scorer import Encoder, Pixels, Vectors
@@ -95,6 +97,14 @@ class Engine:
     def broken(self) -> bool:
         """Whether the encoder has failed for good."""
         return self._broken is not None
+
+    def fail(self, error: ScorerError) -> None:
+        """The encoder has failed for good, here or elsewhere: every waiting and later image gets this error."""
+        first = self._broken is None
+        self._broken = self._broken or error
+        if first:
+            log.error("the encoder failed; this worker can score nothing more: %s", error)
+            self._on_broken(error)
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
@@ -179,7 +189,10 @@ class Engine:
             metrics.observe("forward", (now_ns - max(started.begun_ns, self._free_ns)) / 1e9)
             self._free_ns = now_ns
             for waiting, vector in zip(started.batch, vectors, strict=True):
-                waiting.future.set_result(vector)
+                if np.isfinite(vector).all():
+                    waiting.future.set_result(vector)
+                else:
+                    waiting.future.set_exception(ScorerError("the model made no number of this image (overflow?)"))
 
 
 def _raise(error: Exception) -> Vectors:

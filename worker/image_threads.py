@@ -168,12 +168,18 @@ class ImageThreads:
         if found is None:
             with self._decoding, stage("decode"):
                 decoded = self._decode(image, file)
-                pixels = self._engine.encoder.prepare(decoded)
-            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), self._thumbnail(decoded))
-            found.vector.add_done_callback(lambda done: self._keep(key, done))
-        if file.mark:
-            self._store.remember({stamp_key(self._space, image.uri, file.mark, image.region): key})
+                pixels, thumbnail = self._engine.encoder.prepare(decoded), self._thumbnail(decoded)
+            del decoded  # large; the next line may wait
+            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
+            # A mark counts only for a vector that is stored: it is remembered after that.
+            mark = self._stamp(image, file)
+            found.vector.add_done_callback(lambda done: self._keep(key, mark, done))
+        elif mark := self._stamp(image, file):
+            self._store.remember({mark: key})
         return found
+
+    def _stamp(self, image: ImageRef, file: LastFile) -> bytes | None:
+        return stamp_key(self._space, image.uri, file.mark, image.region) if file.mark else None
 
     def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, Embedded]:
         """Those of the images whose vector's key is known and whose vector is stored; on any thread, in one look."""
@@ -192,9 +198,11 @@ class ImageThreads:
         vector = self._store.get([key]).get(key)
         return None if vector is None else Embedded.at_hand(key, vector)
 
-    def _keep(self, key: bytes, done: Future[Vectors]) -> None:
+    def _keep(self, key: bytes, mark: bytes | None, done: Future[Vectors]) -> None:
         if not done.cancelled() and done.exception() is None:
             self._store.put({key: done.result()})
+            if mark:
+                self._store.remember({mark: key})
 
     def close(self) -> None:
         """Drop what has not begun."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..schemas.errors import ConfigError, ItemError, PrelabelError
+from ..schemas.errors import ConfigError, ItemError, PrelabelError, ScorerError
 from ..schemas.items import ImageRef, Item, Options, Region
 from ..schemas.jobs import Control, JobSpec
 from ..schemas.predictions import Answer, ItemFailure, Outcome
@@ -144,7 +144,7 @@ class JobScorer:
                 try:
                     rules = self._rules_of(control, ready[rows[0].item].item.options[control.name] if options else None)
                 except PrelabelError as error:
-                    if not options:
+                    if not options or isinstance(error, ScorerError):
                         raise
                     failed = Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)[:500]))
                     failures.update((row.item, failed) for row in rows)

@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 import redis
 
 from ..integrations.broker import passes
-from ..schemas.errors import ItemError, PrelabelError, ScorerError, TransientError
+from ..schemas.errors import ItemError, OutOfMemory, PrelabelError, ScorerError, TransientError
 from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import JobSpec, Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
@@ -179,8 +179,7 @@ class _ChunkRun:
         try:
             scorer = self._pipeline.scorers.get(self._lease.ref.job_id, self._lease.spec)
         except Exception as error:
-            if self._pipeline.engine.broken:
-                raise
+            self._raise_if_broken(error)
             if not isinstance(error, PrelabelError):
                 log.exception("job %s cannot be scored", self._lease.ref.job_id)
             return self._fail_all(type(error).__name__, _message(error))
@@ -194,6 +193,13 @@ class _ChunkRun:
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _raise_if_broken(self, error: Exception) -> None:
+        """A device that fails while texts are encoded fails the worker, not the items: others can score them."""
+        if isinstance(error, ScorerError) and not isinstance(error, OutOfMemory):
+            self._pipeline.engine.fail(error)
+        if self._pipeline.engine.broken:
+            raise error
 
     def _fail_all(self, kind: str, message: str) -> bool:
         failure = Outcome(error=ItemFailure(kind=kind, message=message))
@@ -315,6 +321,8 @@ class _ChunkRun:
         return ready
 
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
+        if not ready:
+            return []
         outcomes: list[tuple[int, Outcome]] = []
         ordinals: list[int] = []
         embedded: list[Ready] = []
@@ -333,8 +341,12 @@ class _ChunkRun:
                     self._put_off += 1
                 else:
                     outcomes.append((one.ordinal, _failure(error)))
-        with stage("score", len(embedded)):
-            scored = scorer.score(embedded)
+        try:
+            with stage("score", len(embedded)):
+                scored = scorer.score(embedded)
+        except ScorerError as error:
+            self._raise_if_broken(error)
+            raise
         self._scored += [
             Shown(one.item, outcome, _thumbnail(one)) for one, outcome in zip(embedded, scored, strict=True)
         ]

@@ -10,7 +10,8 @@ import logging
 import random
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
@@ -39,6 +40,10 @@ _LONGEST_PAUSE_S = 30.0
 
 # KEYS: lock. ARGV: our token. Removes the lock if it is still ours.
 _UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+# KEYS: lock. ARGV: our token, seconds. Keeps the lock if it is still ours.
+_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
 
 
 class Platform(Protocol):
@@ -77,6 +82,7 @@ class JobPusher:
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
         self._unlock = client.register_script(_UNLOCK)
+        self._renew = client.register_script(_RENEW)
 
     def stop(self) -> None:
         """End waiting for a platform that is down."""
@@ -130,15 +136,15 @@ class JobPusher:
             if self._redis.get(keys.push_lock) != token.encode():
                 return True  # we were slow and somebody took over
             self._redis.expire(keys.push_lock, _LOCK_S)
-            if wanted and not self._push_batch(job_id, keys, target, wanted):
+            if wanted and not self._push_batch(job_id, keys, target, wanted, token):
                 return False
             self._redis.hset(keys.meta, "push_cursor", after)
 
-    def _push_batch(self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction]) -> bool:
+    def _push_batch(self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction], token: str) -> bool:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
-                with stage("push", len(wanted)):
+                with stage("push", len(wanted)), self._keeping(keys, token):
                     report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
                 metrics.pushes.labels("put_off").inc(len(wanted))
@@ -159,6 +165,26 @@ class JobPusher:
             return True
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
         return False
+
+    @contextmanager
+    def _keeping(self, keys: JobKeys, token: str) -> Iterator[None]:
+        """Stay the job's one pusher while the platform takes its time."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(_LOCK_S / 4):
+                try:
+                    self._renew(keys=[keys.push_lock], args=[token, _LOCK_S])
+                except redis.RedisError as error:
+                    log.warning("the push lock could not be renewed: %s", error)
+
+        thread = threading.Thread(target=renew, name="prelabel-push-lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def _pause(self, keys: JobKeys, seconds: float) -> bool:
         """Wait, and go on being the job's one pusher. Returns whether to stop."""

@@ -7,7 +7,9 @@ can be read too.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -15,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+log = logging.getLogger(__name__)
 
 now_ns = time.perf_counter_ns
 """The trace's clock, nanoseconds."""
@@ -37,12 +41,17 @@ class _File:
         with self._lock:
             if self._file.closed:
                 return
-            if line not in self._named:
-                self._named.add(line)
-                name = threading.current_thread().name if line else "waiting for the device"
-                named = {"ph": "M", "name": "thread_name", "pid": os.getpid(), "tid": line, "args": {"name": name}}
-                self._file.write(json.dumps(named) + ",\n")
-            self._file.write(json.dumps(event) + ",\n")
+            try:
+                if line not in self._named:
+                    self._named.add(line)
+                    name = threading.current_thread().name if line else "waiting for the device"
+                    named = {"ph": "M", "name": "thread_name", "pid": os.getpid(), "tid": line, "args": {"name": name}}
+                    self._file.write(json.dumps(named) + ",\n")
+                self._file.write(json.dumps(event) + ",\n")
+            except OSError as error:  # a full disk must not end a thread that works
+                log.warning("the trace ends here: %s", error)
+                with contextlib.suppress(OSError):
+                    self._file.close()
 
     def close(self) -> None:
         with self._lock:

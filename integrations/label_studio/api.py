@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
-from json import JSONDecodeError
+from json import JSONDecodeError, loads
 from typing import Any
 
 import httpx
@@ -124,6 +124,11 @@ class LabelStudioAPI:
             )
         if status == httpx.codes.FORBIDDEN:
             return ConfigError(f"the user of LABEL_STUDIO_API_KEY may not access {what} (403): {said}")
+        if status == httpx.codes.NOT_FOUND and not _says_so_itself(body):
+            return TransientError(
+                f"{self.url} answers 404 for {what}, but not as Label Studio does: LABEL_STUDIO_URL is wrong, or a "
+                "proxy has no Label Studio behind it at present"
+            )
         if status == httpx.codes.NOT_FOUND:
             return NotThere(
                 f"Label Studio at {self.url} has no {what} that the user of LABEL_STUDIO_API_KEY can see (404)"
@@ -156,6 +161,16 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return min(max(0.0, left_s), LONGEST_RETRY_AFTER_S)
+
+
+def _says_so_itself(body: object) -> bool:
+    """Whether an error is Label Studio's own: JSON with a `detail`. A proxy without one behind it answers otherwise."""
+    if isinstance(body, str | bytes):
+        try:
+            body = loads(body)
+        except ValueError:
+            return False
+    return isinstance(body, dict) and "detail" in body
 
 
 def summary(body: object) -> str:

@@ -14,20 +14,20 @@ What Label Studio 1.23 does, and what follows:
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from ...schemas import Prediction, PrelabelError, PushTarget, Settings, model_version
+from ...schemas import Prediction, PrelabelError, PushTarget, Settings, TransientError, model_version
 from ...schemas.label_config import LabelConfig
 from .api import LabelStudioAPI, NotThere, summary
 from .claims import Claims, Delivery
 from .convert import prediction_to_label_studio
 from .registration import OURS
-from .tasks import with_prediction
+from .tasks import among, with_prediction
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ BULK_SIZE = 500
 
 CLAIM_S = 180.0
 """Seconds a push may take before others may deliver the same predictions."""
+
+SINGLES_PER_CLAIM = 50
+"""Predictions sent one by one before their claims are renewed: some 10 s on an idle Label Studio."""
 
 AFTERGLOW_S = 30.0
 """Seconds after a push during which /predict still leaves its tasks alone: Label Studio may have asked before it."""
@@ -125,7 +128,11 @@ class Pusher:
             return run.report()
         mine = self._claim(run, who)
         try:
-            self._deliver(run, config, check_existing=check_existing)
+            self._deliver(run, config, check_existing=check_existing, renew=lambda: self._renew(run, mine, who))
+        except TransientError:
+            if self._claims is not None:  # what it stored, or still stores, is seen later
+                self._claims.verify_later(target.project, mine, VERIFY_AFTER_S)
+            raise
         except NotThere:
             if self._project_is_there(target.project):
                 raise
@@ -150,7 +157,13 @@ class Pusher:
         if self._claims is not None:
             self._claims.let_go(project, mine, who, AFTERGLOW_S, pushed=True)
 
-    def _deliver(self, run: _Run, config: LabelConfig, *, check_existing: bool) -> None:
+    def _renew(self, run: _Run, mine: Sequence[Delivery], who: str) -> None:
+        if self._claims is not None:
+            self._claims.take(run.target.project, mine, who, CLAIM_S, to_push=True)
+
+    def _deliver(
+        self, run: _Run, config: LabelConfig, *, check_existing: bool, renew: Callable[[], None] = lambda: None
+    ) -> None:
         open_ones = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
         if check_existing:
             run.skipped.update(self._stored(run, open_ones))
@@ -165,10 +178,22 @@ class Pusher:
             bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]
         for start in range(0, len(bulk), BULK_SIZE):
             self._import(run, bulk[start : start + BULK_SIZE])
-        for ordinal in single:
+        for number, ordinal in enumerate(self._of_the_project(run, single)):
+            if number % SINGLES_PER_CLAIM == 0:
+                renew()
             self._create(run, ordinal)
         for version in {run.payloads[ordinal]["model_version"] for ordinal in run.pushed}:
             self._show(run.target.project, version)
+
+    def _of_the_project(self, run: _Run, ordinals: Sequence[int]) -> list[int]:
+        """Those whose task is one of the project: the single endpoint takes any task there is."""
+        if not ordinals:
+            return []
+        there = among(self._api, run.target.project, sorted(run.payloads[ordinal]["task"] for ordinal in ordinals))
+        for ordinal in ordinals:
+            if run.payloads[ordinal]["task"] not in there:
+                run.rejected[ordinal] = f"project {run.target.project} has no task {run.payloads[ordinal]['task']}"
+        return [ordinal for ordinal in ordinals if ordinal not in run.rejected]
 
     def _project_is_there(self, project: int) -> bool:
         try:

@@ -113,7 +113,7 @@ class Scanner:
             if questions.config is None:
                 return Found(problem=questions.problem)
             state = self._projects.state(project)
-            look = _Look(self, project, label_config, questions, state, renew, everything=True)
+            look = _Look(self, project, label_config, questions, state, renew, everything=True, again=True)
             return look.queue(look.numbered(numbers))
 
 
@@ -130,6 +130,7 @@ class _Look:
         renew: Callable[[], object],
         *,
         everything: bool,
+        again: bool = False,
     ) -> None:
         assert questions.config is not None  # noqa: S101  # the caller has looked
         self._api = scanner._api
@@ -146,6 +147,10 @@ class _Look:
         self._renew = renew
         self._everything = everything
         self._is_new_version = bool(state.version) and state.version != questions.version
+        # What was submitted once is submitted again for a version that has just come back, and when somebody asks,
+        # unless a job still has it.
+        under_way = everything and not again and bool(self._projects.working(project))
+        self._repeat = self._is_new_version or (everything and not under_way)
         self._found = Found(version=questions.version)
         self._known: dict[int, Submitted] = {}
         self._seen: set[int] = set()
@@ -245,7 +250,7 @@ class _Look:
                     self._remove_outdated(task["id"])
                 elif known is not None:
                     continue
-            elif known == now and not self._everything:
+            elif known == now and not self._repeat:
                 continue  # it is on its way, or cannot be scored, or its prediction was not wanted
             elif not (self._everything or known is not None or self._is_ours(task["id"], versions)):
                 continue

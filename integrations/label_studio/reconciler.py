@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 
 from ...schemas import ConfigError, PrelabelError, Settings, TransientError
 from ..client import Client
@@ -157,7 +158,7 @@ class Reconciler:
 
         Anybody may have posted to /setup; what counts is that Label Studio has a backend that answers as we do.
         """
-        ours = [one for one in registration.backends(api, project) if OURS.fullmatch(one.get("model_version") or "")]
+        ours = [one for one in registration.backends(api, project) if self._is_mine(one.get("model_version") or "")]
         if not ours:
             log.info("project %s has no ML backend of ours", project)
             return False
@@ -169,6 +170,11 @@ class Reconciler:
         self._projects.add(project, backend_url=url, floor=tasks.newest(api, project), prune=True)
         log.info("project %s was connected in Label Studio, as %s", project, url)
         return True
+
+    def _is_mine(self, version: str) -> bool:
+        """Whether a backend answers with this adapter's model: another prelabel's project is left to it."""
+        found = OURS.fullmatch(version)
+        return found is not None and found.group("model") == self._model
 
     def _is_gone(self, api: LabelStudioAPI, project: int) -> bool:
         try:
@@ -188,8 +194,9 @@ class Reconciler:
                 missing: list[int] = []
                 for version in {version for _, version in deliveries}:
                     numbers = [task for task, one in deliveries if one == version]
-                    there = tasks.with_prediction(api, project, numbers, version)
-                    missing += [task for task in numbers if task not in there]
+                    there = tasks.predictions(api, project, numbers, version)
+                    missing += [task for task in numbers if not there.get(task)]
+                    self._remove_surplus(api, there)
                 if missing:
                     log.warning("project %s: %d promised predictions have not arrived", project, len(missing))
                     _report(project, Scanner(api, self._client, self._projects, self._model).again(project, missing))
@@ -199,6 +206,15 @@ class Reconciler:
             except ConfigError as error:
                 log.info("project %s is not checked: %s", project, error)
             self._projects.claims.verified(project, deliveries)
+
+    @staticmethod
+    def _remove_surplus(api: LabelStudioAPI, there: Mapping[int, Sequence[int]]) -> None:
+        """Leave a task the first of several predictions of one version: some were stored after we had given them up."""
+        for task, numbers in there.items():
+            for number in numbers[1:]:
+                log.warning("task %s has a prediction of one version twice: one is removed", task)
+                with api.errors(f"prediction {number}"):
+                    api.json("DELETE", f"api/predictions/{number}/")
 
     def _connection(self) -> LabelStudioAPI:
         if self._api is None:

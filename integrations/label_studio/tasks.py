@@ -164,6 +164,34 @@ def with_prediction(api: LabelStudioAPI, project: int, numbers: Sequence[int], v
     return found
 
 
+def predictions(api: LabelStudioAPI, project: int, numbers: Sequence[int], version: str) -> dict[int, list[int]]:
+    """The numbers of these tasks' predictions of a version, the oldest first; ten times slower than `with_prediction`.
+
+    Raises:
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(numbers), _NUMBERS):
+        asked = numbers[start : start + _NUMBERS]
+        for task in page(api, project, [numbered(asked), with_version(version)], fields="id,predictions").tasks:
+            mine = [int(one["id"]) for one in task["predictions"] if one["model_version"] == version]
+            found[int(task["id"])] = sorted(mine)
+    return found
+
+
+def among(api: LabelStudioAPI, project: int, numbers: Sequence[int]) -> set[int]:
+    """Which of these are tasks of the project.
+
+    Raises:
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    found: set[int] = set()
+    for start in range(0, len(numbers), _NUMBERS):
+        answer = page(api, project, [numbered(numbers[start : start + _NUMBERS])], fields="id")
+        found.update(int(task["id"]) for task in answer.tasks)
+    return found
+
+
 def newest(api: LabelStudioAPI, project: int) -> int:
     """The largest number of the project's tasks; 0 when it has none."""
     found = page(api, project, size=1, fields="id", order="-id").tasks

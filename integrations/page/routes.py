@@ -119,10 +119,11 @@ def _back(said: str) -> Response:
 def _refuse_forgery(request: Request, given: str) -> None:
     """Raise 403 unless the form came from our own page."""
     cookie = request.cookies.get(COOKIE, "")
-    here = request.headers.get("sec-fetch-site") in (None, "same-origin")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
-        here = False
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        here = site == "same-origin"
+    else:  # an older browser; behind a proxy it needs the Host header to be passed on
+        here = origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
     if not (here and cookie and secrets.compare_digest(cookie.encode(), given.encode())):
         raise HTTPException(403, "the form is not from this page, or the page is too old: load it again")
 

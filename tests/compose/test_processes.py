@@ -40,7 +40,7 @@ class Here:
 
     def says(self, text: Any, *, worker: bool = False) -> str:
         """A value of the compose file as a container would see it, with this machine's ports and folders."""
-        text = re.sub(r"(?<!\$)\$\{([A-Z_]+)[^}]*\}", lambda match: self._variables[match[1]], str(text))
+        text = re.sub(r"(?<!\$)\$\{([A-Z0-9_]+)[^}]*\}", lambda match: self._variables[match[1]], str(text))
         text = text.replace("$$", "$").replace("@redis:6379", f"@127.0.0.1:{self.ports['6379']}")
         # On one machine the worker's metrics need another port than the adapter's.
         text = re.sub(r"\b9091\b", self.ports["9191" if worker else "9091"], text)

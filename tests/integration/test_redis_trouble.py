@@ -554,7 +554,8 @@ def test_a_user_with_the_rights_the_documentation_lists_can_do_everything(
             assert cli(settings, *arguments).returncode == 0
         ping = [sys.executable, "-m", "celery", "-A", "prelabel.worker.app", "inspect", "ping", "--timeout", "10"]
         assert subprocess.run(ping, env={**os.environ, **settings.environment()}, timeout=60).returncode == 0
-    assert server.admin.execute_command("ACL", "LOG") == []
+    # Doctor would like to know how often the file is written; the answer is an administrator's, and it does without.
+    assert {entry[b"object"] for entry in server.admin.execute_command("ACL", "LOG")} <= {b"config|get"}
     assert b"Traceback" not in log.read_bytes()
 
 

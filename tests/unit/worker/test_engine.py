@@ -208,3 +208,31 @@ def test_what_is_urgent_goes_into_the_next_batch_though_a_device_is_full() -> No
         future.result(10)
     engine.close()
     assert order.index("urgent") <= 3  # behind the batches on the device alone
+
+
+def test_a_vector_that_is_no_number_is_an_error_of_its_image_alone() -> None:
+    class Overflows(ColourEncoder):
+        def encode_images(self, batch):
+            vectors = super().encode_images(batch)
+            vectors[batch[:, 0, 0, 0] == 7] = np.nan
+            return vectors
+
+    engine = Engine(Overflows(size=2), batch_size=4)
+    good, bad = engine.submit(image(1)), engine.submit(image(7))
+    assert np.isfinite(good.result(10)).all()
+    with pytest.raises(ScorerError, match="made no number"):
+        bad.result(10)
+    assert not engine.broken
+    engine.close()
+
+
+def test_an_encoder_that_fails_elsewhere_is_broken_here_too_and_said_so_once() -> None:
+    said: list[ScorerError] = []
+    engine = Engine(ColourEncoder(size=2), batch_size=4, on_broken=said.append)
+    for _ in range(2):
+        engine.fail(ScorerError("device lost"))
+    assert engine.broken
+    assert len(said) == 1
+    with pytest.raises(ScorerError, match="device lost"):
+        engine.submit(image(1)).result(10)
+    engine.close()

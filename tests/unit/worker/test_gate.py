@@ -42,3 +42,22 @@ def test_one_alone_waits_for_all_and_all_wait_for_one_alone() -> None:
     later_out.set()
     for thread in (first, second, alone, later, urgent):
         thread.join(5)
+
+
+def test_a_stream_of_urgent_ones_does_not_keep_a_suspect_out_for_ever() -> None:
+    now = 0.0
+    gate = Gate(clock=lambda: now)
+    first, first_in, first_out = inside(gate.together(urgent=True))
+    assert first_in.wait(5)
+    alone, alone_in, alone_out = inside(gate.alone())
+    assert not alone_in.wait(0.1)
+    now = 10.0
+    later, later_in, later_out = inside(gate.together(urgent=True))
+    assert not later_in.wait(0.1)
+    first_out.set()
+    assert alone_in.wait(5)
+    alone_out.set()
+    assert later_in.wait(5)
+    later_out.set()
+    for thread in (first, alone, later):
+        thread.join(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -19,6 +20,7 @@ from prelabel.schemas import (
     TransientError,
 )
 from prelabel.schemas.names import PUSH_PENDING
+from prelabel.worker import pushing
 from prelabel.worker.ledger import ChunkRef, Ledger
 from prelabel.worker.pushing import JobPusher
 
@@ -173,3 +175,20 @@ def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, s
     assert 90 <= sum(waited) <= 121
     assert max(waited) <= 30, "the lock is renewed meanwhile"
     assert job.progress().pushed == 3
+
+
+def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, finish, monkeypatch) -> None:
+    monkeypatch.setattr(pushing, "_LOCK_S", 2)
+
+    class Slow(Platform):
+        def push(self, *args, **options) -> PushReport:
+            time.sleep(3)
+            other = JobPusher(client.store, connect_redis(settings), settings, fast, wait=lambda _: False)
+            other.push(job.id)
+            return super().push(*args, **options)
+
+    slow, fast = Slow(), Platform()
+    job = finish()
+    JobPusher(client.store, connect_redis(settings), settings, slow, wait=lambda _: False).push(job.id)
+    assert slow.stored == [0, 1, 2]
+    assert fast.stored == [], "somebody else pushed the same"

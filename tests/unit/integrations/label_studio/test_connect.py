@@ -4,6 +4,7 @@ from prelabel.integrations.label_studio.connect import connect
 from prelabel.integrations.label_studio.tasks import PAGE_SIZE
 from prelabel.schemas import model_version
 from prelabel.schemas.label_config import LabelConfig
+from prelabel.schemas.names import PUSH_PENDING
 
 MODEL = "siglip@12345678"
 URL = "http://prelabel:9090"
@@ -144,6 +145,10 @@ def test_pre_label_all_queues_what_lacks_the_version(label_studio, run, client):
     job = client.job(progress.job_id)
     assert (progress.total, progress.priority) == (count - 2, "bulk")
     assert (job.spec().model, job.spec().push.project) == (MODEL, 1)
+    run(all_tasks=True)
+    assert len(client.jobs()) == 1, "the job has them still"
+    job.cancel()
+    client.store.redis.srem(PUSH_PENDING, job.id)
     run(all_tasks=True)
     assert [progress.total for progress in client.jobs()] == [count - 2] * 2, "who asks for all gets all that lack it"
 

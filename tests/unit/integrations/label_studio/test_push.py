@@ -100,7 +100,7 @@ def test_nested_choices_go_one_by_one(label_studio, push):
     label_studio.add_project(1, NESTED, tasks=[1, 2])
     report = push([predicted(0, path=("Animal", "Cat")), predicted(1, task=99, path=("Animal", "Dog"))], xml=NESTED)
     assert report.pushed == (0,)
-    assert report.rejected == ((1, "Label Studio refuses it: {'task': ['Invalid pk']}"),)
+    assert report.rejected == ((1, "project 1 has no task 99"),)
     assert label_studio.predictions[0]["result"][0]["value"] == {"choices": [["Animal", "Cat"]]}
     assert label_studio.calls_to("POST", "/api/projects/1/import/predictions") == []
 

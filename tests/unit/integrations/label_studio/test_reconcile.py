@@ -61,13 +61,29 @@ def stored(task: int, version: str) -> dict:
     return {"task": task, "result": [], "score": 0.5, "model_version": version}
 
 
-def test_a_task_is_queued_once_until_somebody_asks_for_all(label_studio, scanner, client) -> None:
+def test_a_task_is_queued_once_until_somebody_asks_for_all(label_studio, scanner, client, projects) -> None:
     label_studio.add_project(1, XML, tasks=[1, 2, 3])
     label_studio.predictions.append(stored(2, VERSION))
     assert scanner.look(1).queued == 2
     assert scanner.look(1).queued == 0
+    assert scanner.look(1, everything=True).queued == 0  # a job has them still
+    finish(client, projects)
+    assert scanner.look(1).queued == 0
     assert scanner.look(1, everything=True).queued == 2
     assert queued(client) == [[1, 3], [1, 3]]
+
+
+def test_a_version_that_comes_back_is_asked_for_anew(label_studio, scanner, client, projects) -> None:
+    other = XML.replace('"Dog"', '"Wolf"')
+    assert other != XML
+    label_studio.add_project(1, XML, tasks=[1])
+    assert scanner.look(1).queued == 1
+    label_studio.predictions.append(stored(1, VERSION))
+    finish(client, projects)
+    for config, queued_then in ((other, 1), (XML, 0), (other, 1)):  # the second answer never came
+        label_studio.projects[1]["label_config"] = config
+        assert scanner.look(1).queued == queued_then
+        finish(client, projects)
 
 
 def test_a_look_that_finds_nothing_is_two_requests(label_studio, scanner, client, projects) -> None:

@@ -39,6 +39,7 @@ def finish(settings, job, *outcomes: Outcome) -> None:
     """What a worker would write for the job's only chunk."""
     ledger = Ledger(connect_redis(settings), owner="test", lease_s=60, ttl_s=100)
     lease = ledger.claim(ChunkRef(job.id, 0))
+    time.sleep(0.01)  # without a millisecond of work there is no rate
     ledger.complete(lease, list(enumerate(outcomes)), close=len(outcomes) == len(lease.pairs))
 
 
