@@ -69,6 +69,7 @@ class Engine:
         self._room = threading.BoundedSemaphore(max(64, batch_size * _WAITING_BATCHES))
         self._started: queue.SimpleQueue[_Started | None] = queue.SimpleQueue()
         self._free_ns = 0
+        self._on_device: dict[int, int] = {}
         self._in_flight = threading.BoundedSemaphore(_IN_FLIGHT)
         self._threads = (
             threading.Thread(target=self._run, name="prelabel-forward", daemon=True),
@@ -97,6 +98,11 @@ class Engine:
     def broken(self) -> bool:
         """Whether the encoder has failed for good."""
         return self._broken is not None
+
+    def busy_s(self) -> float:
+        """Seconds the oldest batch has been on the device; 0 when there is none."""
+        since = list(self._on_device.values())
+        return (trace.now_ns() - min(since)) / 1e9 if since else 0.0
 
     def fail(self, error: ScorerError) -> None:
         """The encoder has failed for good, here or elsewhere: every waiting and later image gets this error."""
@@ -135,6 +141,7 @@ class Engine:
         """Start a batch; it is one of those in flight."""
         images = [waiting.pixels for waiting in batch if waiting.pixels is not None]
         begun = trace.now_ns()
+        self._on_device[id(batch)] = begun
         trace.record("wait", batch[0].since_ns, begun, images=len(batch))
         try:
             if self._broken:
@@ -142,6 +149,7 @@ class Engine:
             finish = self.encoder.start_images(images)
             metrics.batch_images.observe(len(batch))
         except OutOfMemory as error:
+            self._on_device.pop(id(batch), None)
             self._split(batch, error)
             return
         except Exception as error:  # whatever it is, the futures must learn of it
@@ -170,7 +178,10 @@ class Engine:
 
     def _finish(self, started: _Started) -> None:
         try:
-            vectors = started.finish()
+            try:
+                vectors = started.finish()
+            finally:
+                self._on_device.pop(id(started.batch), None)
         except Exception as error:
             first = self._broken is None
             broken = self._broken or (

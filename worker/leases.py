@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import redis
@@ -29,9 +29,18 @@ class LeaseKeeper:
         client: Redis, for the worker's own heartbeat.
         info: what to tell about this worker.
         lease_s: seconds a lease lasts.
+        watch: called at each beat; does not return when this worker is beyond help.
     """
 
-    def __init__(self, ledger: Ledger, client: redis.Redis, info: WorkerInfo, lease_s: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        client: redis.Redis,
+        info: WorkerInfo,
+        lease_s: float,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._watch = watch
         self._ledger = ledger
         self._redis = client
         self._member = info.model_dump_json(exclude={"beat"})
@@ -71,6 +80,7 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while True:
+            self._watch()
             try:
                 self._beat()
                 self._renew_all()

@@ -29,7 +29,7 @@ from .job_scorers import JobScorers
 from .leases import LeaseKeeper
 from .ledger import ChunkRef, Ledger
 from .pipeline import Pipeline
-from .processes import WORKER_NAME_VARIABLE, new_worker_name
+from .processes import EXIT_BROKEN, WORKER_NAME_VARIABLE, new_worker_name
 from .pushing import JobPusher
 from .scorer import Encoder
 from .showing import Showcase
@@ -38,6 +38,9 @@ from .texts import TextVectors
 from .warmup import find_batch_size
 
 log = logging.getLogger(__name__)
+
+HUNG_S = 300.0
+"""Seconds after which a batch that is not back means that the device hangs; a large one on a CPU takes a minute."""
 
 _SWEEP_S = 2.0
 """Seconds between sweeps at most: a lost message is noticed within about three of them."""
@@ -61,7 +64,7 @@ class Runtime:
         self._sender = Sender(settings)
         self._ledger = Ledger(redis, owner=self.name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
         info = WorkerInfo(name=self.name, model=encoder.model_id, device=encoder.device, dtype=encoder.dtype)
-        self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s)
+        self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s, self._end_if_hung)
         store = JobStore(redis, settings.job_ttl_s)
         self._sweeper = Sweeper(
             self._ledger,
@@ -126,6 +129,14 @@ class Runtime:
         served = serve_metrics(metrics.REGISTRY, self.settings.host, self.settings.metrics_port)
         if served:
             self._stop_metrics = served[1]
+
+    def _end_if_hung(self) -> None:
+        """A device that does not come back cannot be told to: the process ends, and its parent starts another."""
+        busy_s = self._engine.busy_s()
+        if busy_s > HUNG_S:
+            log.critical("the device has been at one batch for %.0f s: ending this worker", busy_s)
+            logging.shutdown()
+            os._exit(EXIT_BROKEN)
 
     @property
     def broken(self) -> bool:

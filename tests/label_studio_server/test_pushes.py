@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from prelabel.integrations import Client
+from prelabel.integrations.label_studio.projects import Projects
 from prelabel.integrations.label_studio.push import Pusher
+from prelabel.integrations.label_studio.reconciler import Reconciler
 from prelabel.integrations.model_identity import settings_model_id
 from prelabel.schemas import Prediction, PushTarget, Settings
 from prelabel.schemas.label_config import LabelConfig
@@ -147,3 +149,22 @@ def test_what_label_studio_drops_or_has_deleted_is_recorded_and_not_tried_again(
     assert f"no project {deleted}" in reasons["project"][0]
     assert tasks_of(label_studio.predictions(project=project)) == [here]
     assert label_studio.predictions(project=lacking) == []
+
+
+def test_a_prediction_that_was_stored_after_it_had_been_given_up_is_removed(
+    label_studio: LabelStudio, client: Client, backend_settings: Settings
+) -> None:
+    project = label_studio.make_project()
+    (task,) = label_studio.import_tasks(project, [{"image": "https://example.org/a.jpg"}])
+    version = f"{settings_model_id(backend_settings)}+tax.abcdef"
+    ours = {**other(task), "model_version": version}
+    for one in (other(task), ours, ours, other(task)):  # Label Studio was slow, and asked again
+        label_studio.call("POST", "/api/predictions/", json=one)
+    first = min(one["id"] for one in label_studio.predictions(task=task) if one["model_version"] == version)
+    projects = Projects(client)
+    projects.claims.verify_later(project, [(task, version)], 0.0)
+    reconciler = Reconciler(backend_settings, client, projects, settings_model_id(backend_settings))
+    reconciler.tick()
+    stored = label_studio.predictions(task=task)
+    assert [one["id"] for one in stored if one["model_version"] == version] == [first]
+    assert sum(one["model_version"] == OTHER for one in stored) == 2

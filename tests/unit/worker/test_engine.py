@@ -236,3 +236,18 @@ def test_an_encoder_that_fails_elsewhere_is_broken_here_too_and_said_so_once() -
     with pytest.raises(ScorerError, match="device lost"):
         engine.submit(image(1)).result(10)
     engine.close()
+
+
+def test_how_long_the_device_has_been_at_a_batch_is_known() -> None:
+    encoder = Recording()
+    engine = Engine(encoder, batch_size=4)
+    assert engine.busy_s() == 0.0
+    future = engine.submit(image(1))
+    encoder.started.wait(10)
+    before = engine.busy_s()
+    time.sleep(0.05)
+    assert engine.busy_s() >= before + 0.05
+    encoder.gate.set()
+    future.result(10)
+    engine.close()
+    assert engine.busy_s() == 0.0
