@@ -164,7 +164,10 @@ def test_a_prediction_that_was_stored_after_it_had_been_given_up_is_removed(
     projects = Projects(client)
     projects.claims.verify_later(project, [(task, version)], 0.0)
     reconciler = Reconciler(backend_settings, client, projects, settings_model_id(backend_settings))
-    reconciler.tick()
+    try:
+        reconciler.tick()
+    finally:
+        reconciler.stop()
     stored = label_studio.predictions(task=task)
     assert [one["id"] for one in stored if one["model_version"] == version] == [first]
     assert sum(one["model_version"] == OTHER for one in stored) == 2
