@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -86,23 +86,11 @@ class Client:
             BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
                 item, if Redis cannot be told now.
         """
-        controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
         try:
             chosen = Priority(priority)
         except ValueError:
             raise ConfigError(f'priority must be "bulk" or "interactive", not {priority!r}') from None
-        try:
-            spec = JobSpec(
-                controls=controls,
-                priority=chosen,
-                name=name,
-                model=model,
-                top_k=top_k,
-                push=push,
-                deadline_s=deadline_s,
-            )
-        except ValidationError as error:
-            raise ConfigError(f"job: {first_problem(error)}") from None
+        spec = _spec(taxonomy, priority=chosen, name=name, model=model, top_k=top_k, push=push, deadline_s=deadline_s)
         return self._submit([items] if isinstance(items, str) else items, spec, on_submitted)
 
     def rescore(
@@ -142,11 +130,7 @@ class Client:
         if first is None:
             raise ConfigError(f"nothing to score again: {job!r} has no answers yet")
         model = model_of(first)
-        controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
-        try:
-            spec = JobSpec(controls=controls, name=name, model=model, top_k=top_k, push=push, stored_only=True)
-        except ValidationError as error:
-            raise ConfigError(f"job: {first_problem(error)}") from None
+        spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
         return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
 
     def _sources(self, job: Job | str | int) -> Iterator[Job]:
@@ -155,11 +139,22 @@ class Client:
         elif isinstance(job, str):
             yield self.job(job)
         else:
-            for progress in self.jobs(_ALL_JOBS):
-                source = self.job(progress.job_id)
-                target = source.spec().push
-                if target is not None and target.project == job:
-                    yield source
+            yield from self.project_jobs(job)
+
+    def project_jobs(self, project: int) -> Iterator[Job]:
+        """The jobs whose answers went to a Label Studio project, the newest first.
+
+        Args:
+            project: the project's number.
+        """
+        for progress in self.jobs(_ALL_JOBS):
+            try:
+                job = self.job(progress.job_id)
+                target = job.spec().push
+            except ConfigError:  # expired meanwhile, or written by another release
+                continue
+            if target is not None and target.project == project:
+                yield job
 
     def _submit(
         self, items: Iterable[str | ImageRef | Item], spec: JobSpec, on_submitted: Callable[[int], None] | None
@@ -230,6 +225,19 @@ class Client:
             BrokerUnavailable: it does not.
         """
         self.patiently(lambda: queue_lengths(self._redis))
+
+
+def _spec(taxonomy: Taxonomy | Sequence[Control], **asked: Any) -> JobSpec:
+    """The spec of a job that asks this.
+
+    Raises:
+        ConfigError: a value cannot be used; names it.
+    """
+    controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
+    try:
+        return JobSpec(controls=controls, **asked)
+    except ValidationError as error:
+        raise ConfigError(f"job: {first_problem(error)}") from None
 
 
 class Job:

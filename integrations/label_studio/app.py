@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
@@ -137,13 +137,10 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
 def look_around(settings: Settings) -> dict[str, str]:
     """Whether this process reaches Label Studio: `{"label_studio": url, "user": …}` or `{"problem": …}`."""
     try:
-        api = LabelStudioAPI(settings, timeout_s=10)
-        try:
+        with closing(LabelStudioAPI(settings, timeout_s=10)) as api:
             with api.errors("the user of the API key"):
                 user = api.json("GET", "api/current-user/whoami")
             return {"label_studio": api.url, "user": str(user.get("email", ""))}
-        finally:
-            api.close()
     except PrelabelError as error:
         return {"problem": str(error)}
 

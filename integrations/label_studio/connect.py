@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import httpx
 
@@ -49,12 +50,9 @@ def connect(
     """
     steps: list[Step] = []
     try:
-        api = LabelStudioAPI(settings)
-        try:
+        with closing(LabelStudioAPI(settings)) as api:
             for step in _steps(api, settings, project, backend_url.rstrip("/"), model, client, pre_label_all):
                 steps.append(step)  # what was done before a failure is told too
-        finally:
-            api.close()
     except PrelabelError as error:
         steps.append(Step(_NEXT[len(steps)], "failed", str(error)))
     return steps
@@ -68,8 +66,7 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
     """
     steps: list[Step] = []
     try:
-        api = LabelStudioAPI(settings)
-        try:
+        with closing(LabelStudioAPI(settings)) as api:
             projects = Projects(client)
             known = projects.state(project).backend_url if projects.serves(project) else ""
             for url in dict.fromkeys((backend_url.rstrip("/"), known)):
@@ -78,8 +75,6 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
             stopped = [job_id for job_id in projects.working(project) if client.job(job_id).cancel()]
             steps.append(Step("jobs", "changed" if stopped else "ok", f"{len(stopped)} cancelled"))
             projects.remove(project)
-        finally:
-            api.close()
     except PrelabelError as error:
         steps.append(Step("disconnect", "failed", str(error)))
     return _merged(steps)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from ...schemas import ConfigError, ImageRef, Item
+from ...schemas import ImageRef, Item
 from ..rescore import stored_items
 
 if TYPE_CHECKING:
     from ..client import Client
-
-_JOBS = 10_000
 
 
 class StoredVectors:
@@ -41,14 +39,7 @@ class StoredVectors:
 
     def _read(self) -> dict[str, dict[bytes, str]]:
         found: dict[str, dict[bytes, str]] = {}
-        for progress in self._client.jobs(_JOBS):  # the newest first
-            try:
-                job = self._client.job(progress.job_id)
-                target = job.spec().push
-            except ConfigError:  # expired meanwhile
-                continue
-            if target is None or target.project != self._project:
-                continue
+        for job in self._client.project_jobs(self._project):
             for item in stored_items(job.results_so_far(), self._model):
                 if item.id not in found:
                     found[item.id] = {_shown(image): image.vector for image in item.images if image.vector}

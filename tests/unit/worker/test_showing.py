@@ -86,6 +86,8 @@ def test_failures_are_not_shown(showcase, client) -> None:
     assert client.recent() == []
 
 
-def test_a_redis_that_is_away_harms_nobody() -> None:
+def test_a_redis_that_is_away_harms_nobody(caplog) -> None:
+    caplog.set_level("DEBUG", "prelabel.worker.showing")
     away = Showcase(connect_redis(load_settings(redis_url="redis://127.0.0.1:1/0")))
     away.show("job1", SPEC, [scored(1, "anBlZw==")])
+    assert "nothing shown" in caplog.text, "it was not even tried"
