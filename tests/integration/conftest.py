@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 from prelabel.integrations import Client
 from prelabel.worker.demo.story import Picture, draw_pictures
 from prelabel.worker.stack import Stack
+from tests.integration.redis_server import Server
+from tests.integration.redis_tls import certificate
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +34,18 @@ def live(stack: Stack) -> Client:
     """A client whose jobs a real worker process scores."""
     stack.check()
     return stack.client()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own."""
+    made = Server(tmp_path / "server")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """A certificate for this machine, and its key."""
+    return certificate(tmp_path / "ours.pem", "127.0.0.1", "localhost")
