@@ -104,12 +104,16 @@ class Engine:
         since = list(self._on_device.values())
         return (trace.now_ns() - min(since)) / 1e9 if since else 0.0
 
-    def fail(self, error: ScorerError) -> None:
-        """The encoder has failed for good, here or elsewhere: every waiting and later image gets this error."""
-        first = self._broken is None
-        self._broken = self._broken or error
-        if first:
-            log.error("the encoder failed; this worker can score nothing more: %s", error)
+    def fail(self, error: ScorerError, cause: Exception | None = None) -> None:
+        """The encoder has failed for good, here or elsewhere: every waiting and later image gets the first such error.
+
+        Args:
+            error: what the images are told.
+            cause: whose traceback is logged.
+        """
+        if self._broken is None:
+            self._broken = error
+            log.error("the encoder failed; this worker can score nothing more: %s", error, exc_info=cause)
             self._on_broken(error)
 
     def close(self) -> None:
@@ -183,17 +187,12 @@ class Engine:
             finally:
                 self._on_device.pop(id(started.batch), None)
         except Exception as error:
-            first = self._broken is None
-            broken = self._broken or (
-                error if isinstance(error, ScorerError) else ScorerError(f"forward pass failed: {error!r}")
+            # Before its images learn of it: who waits for one asks then whether the encoder is broken.
+            self.fail(
+                error if isinstance(error, ScorerError) else ScorerError(f"forward pass failed: {error!r}"), error
             )
-            self._broken = broken
-            if first:
-                log.error("the encoder failed; this worker can score nothing more", exc_info=error)
             for waiting in started.batch:
-                waiting.future.set_exception(broken)
-            if first:
-                self._on_broken(broken)
+                waiting.future.set_exception(self._broken)
         else:
             now_ns = trace.now_ns()
             # A device does one batch after the other: this one's time begins when the last one's has ended.
