@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 # Read by the hub library when it is imported: no test may wait for a hub.
@@ -30,6 +31,9 @@ from prelabel.worker.stack import Stack, local_stack
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how busy the machine is says nothing of the code
 hypothesis.settings.load_profile("untimed")
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every child of ours with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOREIGN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "LOG_LEVEL", "AWS_")
 

@@ -9,11 +9,15 @@ import ssl
 import threading
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from prelabel.integrations.broker import connect_redis
+from prelabel.schemas import Settings
+from prelabel.worker.embeddings_disk import DiskStore
+from prelabel.worker.fetch import Fetcher
 from prelabel.worker.ledger import Ledger
 
 
@@ -209,3 +213,38 @@ def ledger(client, settings):
         return Ledger(connect_redis(settings), owner=owner, lease_s=lease_s, ttl_s=100)
 
     return make
+
+
+@pytest.fixture
+def fetcher(tmp_path):
+    """Makes fetchers with the settings a test gives; one try unless it says otherwise."""
+    made = []
+
+    def make(authorize=None, **settings):
+        settings = {"fetch_attempts": 1, "image_roots": (tmp_path,), "allow_hosts": ("127.0.0.1",)} | settings
+        made.append(Fetcher(Settings(**settings), authorize))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where a test's store on disk is."""
+    return tmp_path / "vectors"
+
+
+@pytest.fixture
+def disk(root):
+    """Makes disk stores in one folder."""
+    made = []
+
+    def make(max_bytes: int = 2**40, **options) -> DiskStore:
+        made.append(DiskStore(root, max_bytes, **{"pause_s": 0.2, **options}))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()

@@ -1,25 +1,17 @@
-"""The vector stores on real files, a real server and real processes: a vector is right or it is a miss."""
+"""The vector stores on real files and a real server: a vector is right or it is a miss."""
 
 from __future__ import annotations
 
-import logging
-import os
-import random
-import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import textwrap
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prelabel.schemas import ConfigError, Region
@@ -37,83 +29,20 @@ from prelabel.worker.embeddings_base import BackgroundWriter, Block, floats, rea
 from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.embeddings_redis import RedisStore
 from prelabel.worker.scoring import normalise, pair_logits
-
-SPACE = vector_space("m@12345678", 8, "fast")
-BOX = Region(x=10, y=20, width=30, height=40)
-HUGE = 2**40
-
-
-def key(number: int) -> bytes:
-    return content_key(SPACE, str(number).encode(), None)
-
-
-def vector(number: int, dim: int = 8) -> np.ndarray:
-    """The one vector that may ever be found under `key(number)`."""
-    return np.random.default_rng(number).standard_normal(dim).astype(np.float32) * 10
-
-
-def filled(numbers, dim: int = 8) -> dict[bytes, np.ndarray]:
-    return {key(number): vector(number, dim) for number in numbers}
-
-
-def store_numbers(store, numbers, dim: int = 8) -> None:
-    store.put(filled(numbers, dim))
-    store.flush()
-
-
-def right_numbers(store, numbers, dim: int = 8) -> list[int]:
-    """Which numbers are found; fails when one is found with another vector than its own."""
-    numbers = list(numbers)
-    found = store.get([key(number) for number in numbers])
-    there = [number for number in numbers if key(number) in found]
-    assert len(there) == len(found)
-    for number in there:
-        assert found[key(number)].dtype == np.float32
-        np.testing.assert_allclose(found[key(number)], vector(number, dim), rtol=2**-10, atol=2**-14)
-    return there
-
-
-def streamed_numbers(store, numbers, rows: int = 4096) -> list[int]:
-    numbers = list(numbers)
-    there = []
-    for positions, vectors in store.blocks([key(number) for number in numbers], rows):
-        assert vectors.dtype == np.float16
-        assert len(positions) == len(vectors) <= rows
-        for position, row in zip(positions, vectors, strict=True):
-            np.testing.assert_allclose(row, vector(numbers[position]), rtol=2**-10, atol=2**-14)
-            there.append(numbers[position])
-    return there
-
-
-def index_file(root: Path) -> Path:
-    return root / (root / "current").readlink() / "index.sqlite"
-
-
-def shard_files(root: Path) -> list[Path]:
-    return sorted(root.glob("v*/*.f16"))
-
-
-def warnings(caplog) -> list[str]:
-    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    return tmp_path / "vectors"
-
-
-@pytest.fixture
-def disk(root):
-    """Makes disk stores in one folder."""
-    made = []
-
-    def make(max_bytes: int = HUGE, **options) -> DiskStore:
-        made.append(DiskStore(root, max_bytes, **{"pause_s": 0.2, **options}))
-        return made[-1]
-
-    yield make
-    for store in made:
-        store.close()
+from tests.unit.worker.vectors import (
+    BOX,
+    HUGE,
+    SPACE,
+    filled,
+    index_file,
+    key,
+    right_numbers,
+    shard_files,
+    store_numbers,
+    streamed_numbers,
+    vector,
+    warnings,
+)
 
 
 @pytest.fixture(params=["disk", "redis"])
@@ -306,311 +235,6 @@ def test_a_locked_disk_makes_no_caller_wait(disk, root) -> None:
     other.close()
     store.flush()
     assert right_numbers(store, range(6)) == list(range(6))
-
-
-# Several processes
-
-
-def child(code: str, *arguments: object, **options) -> subprocess.Popen:
-    """A Python process with this module's names."""
-    head = textwrap.dedent(
-        f"""
-        import importlib.util, os, random, resource, sys, time
-        from pathlib import Path
-        spec = importlib.util.spec_from_file_location("shared", {__file__!r})
-        shared = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(shared)
-        globals().update(vars(shared))
-        """
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
-def test_processes_write_and_read_at_once_and_nobody_reads_a_wrong_vector(root, disk) -> None:
-    code = """
-    store = DiskStore(Path(sys.argv[1]), HUGE, shard_bytes=16 * 100)
-    dice = random.Random(int(sys.argv[2]))
-    for _ in range(60):
-        store.put(filled(dice.sample(range(1000), 20)))
-        if dice.random() < 0.2:
-            store.flush()
-        right_numbers(store, dice.sample(range(1000), 50))
-    store.close()
-    print("fine")
-    """
-    children = [child(code, root, seed) for seed in range(3)]
-    assert [one.communicate(timeout=60)[0] for one in children] == ["fine\n"] * 3
-    there = right_numbers(disk(), range(1000))
-    assert len(there) > 900
-    assert sorted(streamed_numbers(disk(), range(1000))) == there
-
-
-def test_a_writer_killed_at_any_moment_leaves_only_right_vectors(root, disk) -> None:
-    code = """
-    store = DiskStore(Path(sys.argv[1]), 40_000, shard_bytes=4_000)
-    print("up", flush=True)
-    for start in range(0, 10**9, 10):
-        store.put(filled(range(start, start + 10)))
-    """
-    for seed in range(3):
-        process = child(code, root)
-        assert process.stdout.readline() == "up\n"
-        time.sleep(random.Random(seed).uniform(0.05, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    store = disk()
-    right_numbers(store, range(20_000))
-    store_numbers(store, range(10**6, 10**6 + 50))
-    assert right_numbers(store, range(10**6, 10**6 + 50)) == list(range(10**6, 10**6 + 50))
-
-
-# Damage
-
-
-@pytest.fixture(scope="module")
-def sound_store(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("sound") / "vectors"
-    store = DiskStore(root, HUGE, shard_bytes=16 * 16)
-    store.put(filled(range(40)))
-    store.remember({key(-number): key(number) for number in range(40)})
-    store.close()
-    return root
-
-
-def after_damage(sound: Path, damage) -> int:
-    """How many of 40 are found in a damaged copy, all of them right; and the copy stores again."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "vectors"
-        shutil.copytree(sound, root, symlinks=True)
-        damage(root)
-        store = DiskStore(root, HUGE, shard_bytes=16 * 16)
-        try:
-            there = right_numbers(store, range(40))
-            assert set(streamed_numbers(store, range(40))) <= set(there)
-            for stamp, found in store.lookup([key(-number) for number in range(40)]).items():
-                assert stamp == next(key(-number) for number in range(40) if key(number) == found)
-            store_numbers(store, range(40))
-            missing = set(range(40)) - set(right_numbers(store, range(40)))
-            assert not missing, (missing, there)
-        finally:
-            store.close()
-    return len(there)
-
-
-def test_an_unharmed_copy_has_everything(sound_store) -> None:
-    assert after_damage(sound_store, lambda root: None) == 40
-
-
-def flip(path: Path, bits: list[int]) -> None:
-    data = bytearray(path.read_bytes())
-    for bit in bits:
-        data[bit // 8 % len(data)] ^= 1 << bit % 8
-    path.write_bytes(data)
-
-
-@given(bits=st.lists(st.integers(0, 16 * 16 * 8 - 1), min_size=1, max_size=5, unique=True), which=st.integers(0, 2))
-@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_flipped_bits_in_a_shard_cost_their_rows_alone(sound_store, bits, which) -> None:
-    rows = {bit // 8 // 16 for bit in bits}
-    left = after_damage(sound_store, lambda root: flip(shard_files(root)[which], bits))
-    assert 40 - len(rows) <= left < 40 or which == 2
-
-
-@given(bits=st.lists(st.integers(0, 8 * 65536), min_size=1, max_size=40))
-@examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_flipped_bits_in_the_index_never_give_a_wrong_vector(sound_store, bits) -> None:
-    after_damage(sound_store, lambda root: flip(index_file(root), bits))
-
-
-@pytest.mark.parametrize(
-    ("left", "damage"),
-    [
-        (0, lambda root: index_file(root).write_bytes(b"")),
-        (0, lambda root: index_file(root).write_bytes(random.Random(1).randbytes(20_000))),
-        (0, lambda root: index_file(root).write_text("not a database at all")),
-        (0, lambda root: index_file(root).unlink()),
-        (None, lambda root: os.truncate(index_file(root), 5000)),
-        (None, lambda root: os.truncate(index_file(root), 8192)),
-        (0, lambda root: (root / "current").unlink()),
-        (0, lambda root: ((root / "current").unlink(), (root / "current").symlink_to("v0-0123456789abcdef"))),
-        (0, lambda root: shutil.rmtree(root)),
-        (0, lambda root: [path.unlink() for path in shard_files(root)]),
-        (24, lambda root: shard_files(root)[0].unlink()),
-        (0, lambda root: [os.truncate(path, 0) for path in shard_files(root)]),
-        (40 - 13, lambda root: os.truncate(shard_files(root)[0], 16 * 3 + 5)),
-        (None, lambda root: shutil.copy(shard_files(root)[0], shard_files(root)[1])),
-    ],
-)
-def test_lost_and_garbled_files_are_misses_and_the_store_goes_on(sound_store, left, damage) -> None:
-    found = after_damage(sound_store, damage)
-    assert left is None or found == left
-
-
-def test_a_running_store_survives_all_of_it_too(disk, root, caplog) -> None:
-    store, other = disk(), disk()
-    store_numbers(store, range(20))
-    assert right_numbers(other, range(20)) == list(range(20))
-    index_file(root).write_bytes(b"garbage" * 3000)
-    for one in (store, other):
-        right_numbers(one, range(20))
-    store_numbers(store, range(20, 40))
-    store_numbers(other, range(40, 60))
-    assert set(range(40, 60)) <= set(right_numbers(store, range(60))) == set(right_numbers(other, range(60)))
-    assert len([text for text in warnings(caplog) if "is damaged" in text]) <= 1
-    shutil.rmtree(root)
-    assert right_numbers(store, range(60)) == []
-    store_numbers(other, range(10))
-    assert right_numbers(store, range(60)) == list(range(10))
-
-
-def test_a_newer_prelabels_store_is_left_alone(disk, root, caplog) -> None:
-    root.mkdir()
-    (root / "v99-0123456789abcdef").mkdir()
-    (root / "current").symlink_to("v99-0123456789abcdef")
-    store = disk()
-    store_numbers(store, range(3))
-    assert right_numbers(store, range(3)) == []
-    assert (root / "v99-0123456789abcdef").is_dir()
-    assert any("newer prelabel" in text for text in warnings(caplog))
-
-
-# The bound
-
-
-def taken(root: Path) -> int:
-    return index_file(root).stat().st_size + sum(path.stat().st_size for path in shard_files(root))
-
-
-def test_the_longest_unused_go_first_and_the_bound_is_kept(disk, root) -> None:
-    bound = 200_000
-    store = disk(bound)
-    dim = 256
-    for start in range(0, 1000, 10):
-        store_numbers(store, range(start, start + 10), dim)
-        store.remember({key(-start): key(start)})
-        assert taken(root) <= bound + 20_000
-    there = right_numbers(store, range(1000), dim)
-    assert there[-50:] == list(range(950, 1000))
-    assert there == list(range(there[0], 1000))
-    assert len(store.lookup([key(-number) for number in range(0, 1000, 10)])) <= len(there) // 10 + 1
-
-
-def test_what_is_read_stays(disk, monkeypatch) -> None:
-    store = disk(200_000)
-    store_numbers(store, range(10), 256)
-    now = time.time()
-    for start in range(10, 1000, 10):
-        now += 1
-        monkeypatch.setattr(time, "time", lambda now=now: now)
-        store._touched.clear()
-        assert right_numbers(store, range(10), 256) == list(range(10))
-        store.flush()
-        store_numbers(store, range(start, start + 10), 256)
-
-
-def test_stamps_alone_do_not_outgrow_the_bound(disk, root) -> None:
-    store = disk(100_000)
-    store_numbers(store, [1])
-    for start in range(0, 5000, 500):
-        store.remember({key(-number): key(1) for number in range(start + 1, start + 500)})
-        store.flush()
-    assert taken(root) < 250_000
-    assert right_numbers(store, [1]) == [1]
-
-
-def test_a_stream_that_others_evict_from_goes_on(disk) -> None:
-    store = disk(100_000, shard_bytes=1600)
-    store_numbers(store, range(1000))
-    stream = store.blocks([key(number) for number in range(1000)], 10)
-    assert len(next(stream).positions)
-    store_numbers(disk(60_000, shard_bytes=1600), range(1000, 1500))
-    for positions, vectors in stream:
-        for position, row in zip(positions, vectors, strict=True):
-            np.testing.assert_allclose(row, vector(position), rtol=2**-10, atol=2**-14)
-
-
-# A disk that does not work
-
-
-def test_a_full_disk_stops_writing_alone_and_only_for_a_while(root) -> None:
-    code = """
-    import logging
-    logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
-    store = DiskStore(Path(sys.argv[1]), HUGE, pause_s=0.3)
-    store_numbers(store, range(10), 768)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, resource.RLIM_INFINITY))
-    for start in range(10, 400, 10):
-        store_numbers(store, range(start, start + 10), 768)
-        assert right_numbers(store, range(10), 768) == list(range(10))
-    left = right_numbers(store, range(400), 768)
-    assert len(left) < 100, left
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    time.sleep(0.4)
-    store_numbers(store, range(400, 500), 768)
-    assert right_numbers(store, range(500), 768) == left + list(range(400, 500))
-    store.close()
-    """
-    output = child(code, root).communicate(timeout=60)[0]
-    assert output.count("WARNING") == 1, output
-    assert output.startswith("WARNING cannot write to the vector store")
-    assert "Traceback" not in output
-
-
-READ_ONLY = """
-import logging
-logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
-if os.getuid() == 0:
-    os.setgid(65534)
-    os.setuid(65534)
-store = DiskStore(Path(sys.argv[1]), HUGE)
-print(right_numbers(store, range(20)))
-store_numbers(store, range(10, 20))
-store_numbers(store, range(10, 20))
-print(right_numbers(store, range(20)))
-store.close()
-"""
-
-
-@pytest.mark.parametrize("before", [[], list(range(10))])
-def test_a_read_only_folder_is_read_and_a_warning(before) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's are closed to other users
-        root = Path(folder) / "vectors"
-        if before:
-            store = DiskStore(root, HUGE)
-            store_numbers(store, before)
-            store.close()
-        else:
-            root.mkdir()
-        everything = [Path(folder), *root.rglob("*"), root]
-        for path in everything:
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        output = child(READ_ONLY, root).communicate(timeout=60)[0].splitlines()
-        for path in everything:
-            path.chmod(0o755)
-    assert [line for line in output if line.startswith("[")] == [str(before)] * 2, output
-    assert sum("cannot write to the vector store" in line for line in output) == 1
-    assert not any("Traceback" in line for line in output)
-
-
-def test_a_folder_that_cannot_be_is_a_warning(tmp_path, caplog) -> None:
-    (tmp_path / "file").write_text("")
-    store = DiskStore(tmp_path / "file" / "vectors", HUGE)
-    for _ in range(3):
-        store_numbers(store, range(3))
-        assert right_numbers(store, range(3)) == []
-        assert streamed_numbers(store, range(3)) == []
-        assert store.lookup([key(1)]) == {}
-    store.close()
-    assert sorted(text.partition(" the vector store")[0] for text in warnings(caplog)) == [
-        "cannot read",
-        "cannot write to",
-    ]
 
 
 # Redis
