@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..schemas.items import Region
 from ..schemas.settings import Settings
-from .embeddings_base import Block
+from .embeddings_records import Block
 from .scorer import Vectors
 
 VectorKey = bytes
@@ -39,7 +39,7 @@ class EmbeddingStore(Protocol):
         A vector that fp16 cannot hold (NaN, infinite, beyond 65504, or nearly nothing) is not stored.
 
         Raises:
-            ValueError: a vector is not `(dim,)`.
+            ValueError: a vector is not `(dim,)`, or a key not of 16 bytes.
         """
         ...
 

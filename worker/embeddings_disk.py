@@ -1,25 +1,27 @@
 """The vector store on this machine's disk, shared by all its worker processes.
 
-fp16 rows in flat shard files, an SQLite index that says which row is whose, and a checksum over both key and row: a
-damaged file, whichever, is a miss. Not for a network share: SQLite's write-ahead log needs all its users on one
-machine, and `PRELABEL_VECTOR_STORE=redis://…` is for several.
+Records in flat shard files, and an SQLite index that says where each is. A record tells itself whose it is and whether
+it is whole: a damaged file, whichever, is a miss. Not for a network share: SQLite's write-ahead log needs all its users
+on one machine, and `PRELABEL_VECTOR_STORE=redis://…` is for several.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .embeddings import FLUSH_S
-from .embeddings_base import BackgroundWriter, Batch, Block, Halves, Trouble, floats, pack, sound
+from .embeddings_base import BackgroundWriter, Batch, Trouble
 from .embeddings_index import MAX_ROWS, Entry, Index
 from .embeddings_live import TROUBLES, LiveIndex
-from .embeddings_shards import ShardWriter, by_shard, read_rows
+from .embeddings_records import Block, Records, block_of, floats, pack, places_of, sound, vectors_of
+from .embeddings_shards import ShardWriter, by_shard, read_records
 from .scorer import Vectors
 
 _T = TypeVar("_T")
@@ -32,11 +34,28 @@ _CAPACITY = 16_384
 """Vectors that may wait to be written: 25 MB of 768 components."""
 
 _TOUCH_S = 60.0
-_WINDOW = 16_384
-"""Keys of a stream whose rows are looked up at once: large beside a query's cost, small beside a stream's, so that who
-reads ahead has rows soon."""
+_FIRST_LOOK, _LAST_LOOK = 64, 512
+"""Keys of a stream that are looked up at once; more each time, while they are not found in the order they were put."""
 
 _READ_PAUSE_S = 5.0
+
+
+class _Found(NamedTuple):
+    """What the index says of some keys: entries by shard, each shard's in order, and the length of its vectors."""
+
+    generation: Index
+    shards: Mapping[int, list[Entry]]
+    dims: Mapping[int, int]
+
+    def run(self, keys: Sequence[bytes]) -> tuple[int, int] | None:
+        """Shard and row behind `keys`, where these lie in a row."""
+        if len(self.shards) != 1:
+            return None
+        ((shard, entries),) = self.shards.items()
+        first, last = entries[0][0], entries[-1][0]
+        if last - first != len(keys) - 1 or [key for _, key in entries] != list(keys):
+            return None
+        return shard, last % MAX_ROWS + 1
 
 
 class DiskStore:
@@ -72,27 +91,28 @@ class DiskStore:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Those that are stored and sound: float32 `(dim,)`."""
         found: dict[bytes, Vectors] = {}
-        for entries, rows in self._rows(list(dict.fromkeys(keys)), len(keys)):
-            found.update((key, row.copy()) for (_, _, key), row in zip(entries, floats(rows), strict=True))
+        for positions, halves in self.blocks(keys, len(keys)):
+            # Copies: who keeps one vector shall not keep the whole block.
+            found.update((keys[at], row.copy()) for at, row in zip(positions.tolist(), floats(halves), strict=True))
         return found
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:
-        """Stream any number of stored vectors, those that were put together at nearly the speed of memory."""
-        for start in range(0, len(keys), _WINDOW):
-            window = keys[start : start + _WINDOW]
-            where = {key: start + i for i, key in enumerate(window)}
-            again: dict[bytes, list[int]] = {}
-            if len(where) < len(window):
-                for i, key in enumerate(window, start):
-                    if where[key] != i:
-                        again.setdefault(key, []).append(i)
-            for entries, matrix in self._rows(list(where), rows):
-                positions = [where[key] for _, _, key in entries]
-                yield Block(np.asarray(positions, dtype=np.intp), matrix)
-                more = [(i, at) for at, (_, _, key) in enumerate(entries) for i in again.get(key, ())] if again else []
-                for first in range(0, len(more), rows):
-                    places, taken = zip(*more[first : first + rows], strict=True)
-                    yield Block(np.asarray(places, dtype=np.intp), matrix[list(taken)])
+        """Stream any number of stored vectors, those that were put in this order at nearly the speed of memory."""
+        at, look = 0, _FIRST_LOOK
+        while at < len(keys):
+            some = keys[at : at + min(look, rows)]
+            places = places_of(some, at)
+            at += len(some)
+            found = self._find(list(places))
+            if found is None:
+                continue
+            for entries, records in self._sound(found):
+                yield block_of(records, [key for _, key in entries], places)
+            run = found.run(some)
+            look = _FIRST_LOOK if run else min(2 * look, _LAST_LOOK)
+            for block in self._go_on(found, run, keys, at, rows) if run else ():
+                yield block
+                at += len(block.positions)
 
     def lookup(self, stamps: Sequence[bytes]) -> dict[bytes, bytes]:
         """Stamp to vector key, of those that are known."""
@@ -102,7 +122,7 @@ class DiskStore:
         """Store vectors `(dim,)` soon; what does not fit the queue is dropped.
 
         Raises:
-            ValueError: a vector is not `(dim,)`.
+            ValueError: a vector is not `(dim,)`, or a key not of 16 bytes.
         """
         if vectors and not self._write_trouble.paused():
             self._writer.add(pack(vectors), {})
@@ -125,44 +145,55 @@ class DiskStore:
         with self._read_lock:
             self._reading.close()
 
-    def _rows(self, keys: Sequence[bytes], at_once: int) -> Iterator[tuple[list[Entry], Halves]]:
-        """The sound rows of different keys, shard by shard, and whose they are."""
-
-        def find(index: Index) -> tuple[Index, dict[int, list[Entry]], dict[int, int]]:
+    def _find(self, keys: Sequence[bytes]) -> _Found | None:
+        def find(index: Index) -> _Found:
             entries = by_shard(index.find(keys))
-            return index, entries, index.dims(list(entries))
+            return _Found(index, entries, index.dims(list(entries)))
 
-        located = self._read(find, None) if keys else None
-        if located is None:
-            return
-        index, shards, dims = located
-        generation = index.folder.name
-        self._note_use(generation, shards)
-        for shard, entries in shards.items():
-            for start in range(0, len(entries), at_once):
-                some = entries[start : start + at_once]
-                good, rows = self._sound_rows(index.shard_path(shard), dims.get(shard, 0), some)
-                if len(good) < len(some):
-                    self._note_doubt(generation, set(some) - set(good))
-                if good:
-                    yield good, rows
+        found = self._read(find, None)
+        if found:
+            self._note_use(found.generation.folder.name, found.shards)
+        return found
 
-    def _sound_rows(self, path: Path, dim: int, entries: list[Entry]) -> tuple[list[Entry], Halves]:
-        nothing: tuple[list[Entry], Halves] = [], np.empty((0, dim), dtype="<f2")
-        if not dim:
-            return nothing
+    def _sound(self, found: _Found) -> Iterator[tuple[list[Entry], Records]]:
+        """The sound records, shard by shard, and whose they are."""
+        for shard, entries in found.shards.items():
+            records = self._records(found, shard, np.asarray([place for place, _ in entries]) % MAX_ROWS)
+            if records is None:
+                self._note_doubt(found.generation.folder.name, entries)
+                continue
+            good = sound(records, [key for _, key in entries])
+            if good.all():
+                yield entries, records
+                continue
+            self._note_doubt(found.generation.folder.name, [entries[at] for at in np.flatnonzero(~good)])
+            if good.any():
+                yield [entries[at] for at in np.flatnonzero(good)], records[good]
+
+    def _go_on(self, found: _Found, run: tuple[int, int], keys: Sequence[bytes], at: int, rows: int) -> Iterator[Block]:
+        """Go on behind a run while the shard has there what the keys from `at` name: the index is not asked."""
+        shard, row = run
+        while some := keys[at : at + rows]:
+            records = self._records(found, shard, np.arange(row, row + len(some)))
+            if records is None:
+                return
+            good = sound(records, some)
+            count = len(some) if good.all() else int(good.argmin())
+            if count:
+                yield Block(np.arange(at, at + count), vectors_of(records[:count]))
+            if count < len(some):
+                return
+            at, row = at + count, row + count
+
+    def _records(self, found: _Found, shard: int, rows: NDArray[np.int64]) -> Records | None:
+        """None where the shard is gone, or cannot be read."""
         try:
-            places, checksums, keys = zip(*entries, strict=True)
-            rows = read_rows(path, dim, np.asarray(places, dtype=np.int64) % MAX_ROWS)
-        except FileNotFoundError:
-            return nothing
+            return read_records(found.generation.shard_path(shard), found.dims[shard], rows)
+        except (KeyError, FileNotFoundError):
+            return None
         except OSError as error:
             self._read_trouble.failed(error)
-            return nothing
-        good = sound(keys, rows, checksums)
-        if good.all():
-            return entries, rows
-        return [entry for entry, is_good in zip(entries, good, strict=True) if is_good], rows[good]
+            return None
 
     def _read(self, ask: Callable[[Index], _T], otherwise: _T) -> _T:
         if self._read_trouble.paused():
@@ -176,10 +207,10 @@ class DiskStore:
         self._read_trouble.passed()
         return answer
 
-    def _note_doubt(self, generation: str, entries: set[Entry]) -> None:
+    def _note_doubt(self, generation: str, entries: Iterable[Entry]) -> None:
         """Have what led nowhere dropped from the index; before anything that is put from now on is written."""
         with self._notes_lock:
-            self._doubtful.update((generation, place, key) for place, _, key in entries)
+            self._doubtful.update((generation, place, key) for place, key in entries)
         self._writer.add({}, {})
 
     def _note_use(self, generation: str, shards: Mapping[int, object]) -> None:

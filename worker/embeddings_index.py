@@ -1,4 +1,4 @@
-"""The disk store's index: which row of which shard holds the vector of a key. SQLite, one connection a thread."""
+"""The disk store's index: which record of which shard holds the vector of a key. SQLite, one connection a thread."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .embeddings_base import checksum
+import xxhash
+
+from .embeddings_records import record_bytes
 
 INDEX_FILE = "index.sqlite"
 MAX_ROWS = 1 << 24
 MAX_DIM = 1 << 16
 _MAX_SIZE = 1 << 40
 
-VERSION = 1
+VERSION = 2
+"""Of tables and records; another one's store is replaced."""
+
 _TABLES = """
-CREATE TABLE vectors (place INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL);
-CREATE TABLE stamps (stamp BLOB PRIMARY KEY, key BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE vectors (place INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE);
+CREATE TABLE stamps (stamp BLOB PRIMARY KEY, key BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX stamps_by_key ON stamps (key);
 CREATE TABLE shards (
     id INTEGER PRIMARY KEY AUTOINCREMENT, dim INTEGER NOT NULL, bytes INTEGER NOT NULL, used INTEGER NOT NULL
@@ -35,16 +39,21 @@ _AT_ONCE = 500
 """Keys a query; SQLite before 3.32 takes 999."""
 
 
-Entry = tuple[int, int, bytes]
-"""Where a vector is (its place), its checksum, its key."""
+Entry = tuple[int, bytes]
+"""Where a vector is (its place), and its key."""
 
 
 class Shard(NamedTuple):
-    """A file of rows of one length; `size` is what the index knows of it, in bytes."""
+    """A file of records of one length; `size` is what the index knows of it, in bytes."""
 
     id: int
     dim: int
     size: int
+
+    @property
+    def record_bytes(self) -> int:
+        """Size of each of its records."""
+        return record_bytes(self.dim)
 
 
 class Damage(sqlite3.DatabaseError):
@@ -101,38 +110,13 @@ class Index:
 
     def find(self, keys: Sequence[bytes]) -> list[Entry]:
         """Entries of those of the (different) keys that have one, in no order."""
-        if len(keys) <= _AT_ONCE:
-            return self._find_some(keys, frozenset(keys))
-        found: list[Entry] = []
-        left = set(keys)
-        for start in range(0, len(keys), _AT_ONCE):
-            some = [key for key in keys[start : start + _AT_ONCE] if key in left]
-            hits = self._find_some(some, left)
-            found += hits
-            left.difference_update(key for _, _, key in hits)
-            if len(hits) * 2 >= _AT_ONCE:
-                more = self._find_next(hits, left)
-                found += more
-                left.difference_update(key for _, _, key in more)
-        return found
-
-    def _find_some(self, keys: Sequence[bytes], wanted: Container[bytes]) -> list[Entry]:
-        return _entries(self._select("SELECT place, crc, key FROM vectors WHERE key", keys), wanted)
-
-    def _find_next(self, hits: Sequence[Entry], wanted: Collection[bytes]) -> list[Entry]:
-        """Wanted entries behind `hits`, where these lie together: what was put in order is read in order."""
-        first, last = min(hits)[0], max(hits)[0]
-        if last - first > 4 * len(hits):
-            return []
-        span = (last + 1, last + 2 * len(wanted))
-        return _entries(
-            self._db.execute("SELECT place, crc, key FROM vectors WHERE place BETWEEN ? AND ?", span), wanted
-        )
+        wanted = frozenset(keys)
+        return _entries(self._select("SELECT place, key FROM vectors WHERE key", keys), wanted)
 
     def find_stamps(self, stamps: Sequence[bytes]) -> dict[bytes, bytes]:
         """The key of each stamp that is known."""
-        rows = self._select("SELECT stamp, key, crc FROM stamps WHERE stamp", stamps)
-        return {stamp: key for stamp, key, crc in rows if isinstance(key, bytes) and checksum(stamp, key) == crc}
+        rows = self._select("SELECT stamp, key, checksum FROM stamps WHERE stamp", stamps)
+        return {stamp: key for stamp, key, sum_ in rows if isinstance(key, bytes) and _checksum(stamp, key) == sum_}
 
     def _select(self, query: str, values: Sequence[bytes]) -> list[Any]:
         found: list[Any] = []
@@ -143,7 +127,7 @@ class Index:
 
     def add(self, shard: Shard, entries: Iterable[Entry]) -> None:
         """Add entries and say how large their shard has become; inside `change`."""
-        self._db.executemany("INSERT OR IGNORE INTO vectors (place, crc, key) VALUES (?, ?, ?)", entries)
+        self._db.executemany("INSERT OR IGNORE INTO vectors (place, key) VALUES (?, ?)", entries)
         touched = self._db.execute(
             "UPDATE shards SET bytes = ?, used = ? WHERE id = ?", (shard.size, int(time.time()), shard.id)
         )
@@ -154,7 +138,7 @@ class Index:
         """Add those stamps whose vector is there; inside `change`."""
         self._db.executemany(
             "INSERT OR REPLACE INTO stamps SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM vectors WHERE key = ?2)",
-            [(stamp, key, checksum(stamp, key)) for stamp, key in stamps.items()],
+            [(stamp, key, _checksum(stamp, key)) for stamp, key in stamps.items()],
         )
 
     def forget(self, entries: Iterable[tuple[int, bytes]]) -> None:
@@ -167,7 +151,7 @@ class Index:
         self._db.executemany("UPDATE shards SET used = ? WHERE id = ?", [(int(time.time()), id_) for id_ in shards])
 
     def dims(self, shards: Sequence[int]) -> dict[int, int]:
-        """The row length of each shard that is known."""
+        """The vectors' length in each shard that is known."""
         rows = self._select("SELECT id, dim FROM shards WHERE id", shards)  # type: ignore[arg-type]
         return {id_: dim for id_, dim in rows if isinstance(dim, int) and 0 < dim <= MAX_DIM}
 
@@ -207,11 +191,11 @@ class Index:
 
 def _entries(rows: Iterable[Any], wanted: Container[bytes]) -> list[Entry]:
     """Those rows that may be wanted entries; a damaged index has others."""
-    return [
-        (place, crc, key)
-        for place, crc, key in rows
-        if key in wanted and type(place) is type(crc) is int and place >= MAX_ROWS
-    ]
+    return [(place, key) for place, key in rows if key in wanted and type(place) is int and place >= MAX_ROWS]
+
+
+def _checksum(stamp: bytes, key: bytes) -> int:
+    return xxhash.xxh32_intdigest(stamp + key)
 
 
 def _schema(db: sqlite3.Connection) -> list[Any]:

@@ -16,12 +16,14 @@ import redis
 import redis.backoff
 import redis.connection
 import redis.retry
+import xxhash
 
 from ..schemas.errors import ConfigError
 from ..schemas.items import display_uri
 from ..schemas.settings import Settings
 from .embeddings import FLUSH_S
-from .embeddings_base import BackgroundWriter, Batch, Block, Trouble, checksum, pack
+from .embeddings_base import BackgroundWriter, Batch, Trouble
+from .embeddings_records import Block, Records, block_of, floats, pack, places_of, record_dim, sound, vectors_of
 from .scorer import Vectors
 
 _T = TypeVar("_T")
@@ -40,7 +42,7 @@ _CHECKSUM_BYTES = 4
 
 
 class RedisStore:
-    """An `EmbeddingStore` in Redis. A value is a checksum over key and row, then the fp16 row.
+    """An `EmbeddingStore` in Redis. A vector's value is its record; a stamp's is a checksum over both, then its key.
 
     Args:
         url: redis:// or rediss://.
@@ -89,35 +91,28 @@ class RedisStore:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Those that are stored and sound: float32 `(dim,)`."""
-        found = {}
-        for key, value in self._values("vec", list(dict.fromkeys(keys))):
-            crc, row = value[:_CHECKSUM_BYTES], value[_CHECKSUM_BYTES:]
-            if row and len(row) % 2 == 0 and crc == _checksum(key, row):
-                found[key] = np.frombuffer(row, dtype="<f2").astype(np.float32)
+        found: dict[bytes, Vectors] = {}
+        for some, records in self._records(list(dict.fromkeys(keys))):
+            found.update(zip(some, floats(vectors_of(records)), strict=True))
         return found
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:
         """Stream stored vectors, as fast as the network."""
         for start in range(0, len(keys), rows):
-            found = self.get(keys[start : start + rows])
-            by_dim: dict[int, list[int]] = {}
-            for at, key in enumerate(keys[start : start + rows], start):
-                if key in found:
-                    by_dim.setdefault(len(found[key]), []).append(at)
-            for positions in by_dim.values():
-                matrix = np.stack([found[keys[at]] for at in positions]).astype("<f2")
-                yield Block(np.asarray(positions, dtype=np.intp), matrix)
+            places = places_of(keys[start : start + rows], start)
+            for some, records in self._records(list(places)):
+                yield block_of(records, some, places)
 
     def lookup(self, stamps: Sequence[bytes]) -> dict[bytes, bytes]:
         """Stamp to vector key, of those that are known."""
         values = ((s, v[:_CHECKSUM_BYTES], v[_CHECKSUM_BYTES:]) for s, v in self._values("stamp", stamps))
-        return {stamp: key for stamp, crc, key in values if crc == _checksum(stamp, key)}
+        return {stamp: key for stamp, sum_, key in values if sum_ == _checksum(stamp, key)}
 
     def put(self, vectors: Mapping[bytes, Vectors]) -> None:
         """Store vectors `(dim,)` soon; what does not fit the queue is dropped.
 
         Raises:
-            ValueError: a vector is not `(dim,)`.
+            ValueError: a vector is not `(dim,)`, or a key not of 16 bytes.
         """
         if vectors and not self._trouble.paused():
             self._writer.add(pack(vectors), {})
@@ -136,6 +131,20 @@ class RedisStore:
         self._writer.close(FLUSH_S)
         self._redis.close()
 
+    def _records(self, keys: Sequence[bytes]) -> Iterator[tuple[list[bytes], Records]]:
+        """The sound records of different keys, those of one length together, and whose they are."""
+        by_length: dict[int, list[tuple[bytes, bytes]]] = {}
+        for key, value in self._values("vec", keys):
+            by_length.setdefault(len(value), []).append((key, value))
+        for length, pairs in by_length.items():
+            if not record_dim(length):
+                continue
+            some = [key for key, _ in pairs]
+            records = np.frombuffer(b"".join(value for _, value in pairs), dtype=np.uint8).reshape(-1, length)
+            good = sound(records, some)
+            if good.any():
+                yield [key for key, is_good in zip(some, good, strict=True) if is_good], records[good]
+
     def _values(self, kind: str, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """What is stored under each key, sound or not."""
         for start in range(0, len(keys), _AT_ONCE):
@@ -149,7 +158,7 @@ class RedisStore:
         return list(self._redis.mget(names))
 
     def _write(self, batch: Batch) -> None:
-        pairs = [(_name("vec", key), _checksum(key, row) + row) for key, row in batch.vectors.items()]
+        pairs = [(_name("vec", key), record) for key, record in batch.vectors.items()]
         pairs += [(_name("stamp", stamp), _checksum(stamp, key) + key) for stamp, key in batch.stamps.items()]
         for start in range(0, len(pairs), _AT_ONCE):
             self._try(partial(self._send, pairs[start : start + _AT_ONCE]), None)
@@ -176,8 +185,8 @@ def _name(kind: str, key: bytes) -> str:
     return f"prelabel:{kind}:{key.hex()}"
 
 
-def _checksum(key: bytes, data: bytes) -> bytes:
-    return checksum(key, data).to_bytes(_CHECKSUM_BYTES, "little")
+def _checksum(stamp: bytes, key: bytes) -> bytes:
+    return xxhash.xxh32_digest(stamp + key)
 
 
 def _server(url: str) -> tuple[Any, ...] | None:

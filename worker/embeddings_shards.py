@@ -1,7 +1,7 @@
-"""The disk store's shards: flat files of fp16 rows of one length, written by one process at a time.
+"""The disk store's shards: flat files of records of one length, written by one process at a time.
 
-A row is written before the index points to it, and never again afterwards. Files are read, not memory-mapped: where a
-mapped file is cut short a process dies of SIGBUS, and a copy from the page cache costs a thirtieth of the scoring.
+A record is written before the index points to it, and never again afterwards. Files are read, not memory-mapped: where
+a mapped file is cut short a process dies of SIGBUS, and a copy from the page cache costs a tenth of the scoring.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .embeddings_base import Batch, Halves, checksum
+from .embeddings_base import Batch
 from .embeddings_index import MAX_ROWS, Entry, Index, Shard
+from .embeddings_records import Records, record_bytes, record_dim
 
 _ADOPT = 16
 """Shards with room that are tried before a new one is made."""
 
 
-def read_rows(path: Path, dim: int, rows: NDArray[np.int64]) -> Halves:
-    """`(len(rows), dim)` float16. A row the file does not have is zeros, which no checksum takes for a vector.
+def read_records(path: Path, dim: int, rows: NDArray[np.int64]) -> Records:
+    """`(len(rows), record_bytes(dim))`. A record the file does not have is zeros, which has no key's checksum.
 
     Args:
         path: the shard.
-        dim: its row length.
-        rows: row numbers, ascending; neighbours are read together.
+        dim: its vectors' length.
+        rows: which records, ascending; neighbours are read together.
 
     Raises:
         OSError: it cannot be read; FileNotFoundError when it was dropped.
     """
-    out = np.zeros((len(rows), dim), dtype="<f2")
-    size = dim * out.itemsize
+    size = record_bytes(dim)
+    out = np.zeros((len(rows), size), dtype=np.uint8)
     ends = np.flatnonzero(np.diff(rows) != 1) + 1
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for start, end in zip([0, *ends.tolist()], [*ends.tolist(), len(rows)], strict=True):
-            _read_full(fd, out[start:end].view(np.uint8).reshape(-1).data, int(rows[start]) * size)
+            _read_full(fd, out[start:end].reshape(-1).data, int(rows[start]) * size)
     finally:
         os.close(fd)
     return out
@@ -60,21 +61,21 @@ class _OpenShard:
 
     def __init__(self, shard: Shard, fd: int) -> None:
         self.id, self.dim, self.fd = shard.id, shard.dim, fd
-        self.row_bytes = shard.dim * 2
+        self.record_bytes = shard.record_bytes
         size = max(shard.size, os.fstat(fd).st_size)  # behind what the index knows may be what a dead writer left
-        self.rows = -(-size // self.row_bytes)
+        self.rows = -(-size // self.record_bytes)
 
     def append(self, data: bytes) -> int:
-        """Write rows at the end; returns the first one's number."""
-        first, view, offset = self.rows, memoryview(data), self.rows * self.row_bytes
+        """Write records at the end; returns the first one's number."""
+        first, view, offset = self.rows, memoryview(data), self.rows * self.record_bytes
         while len(view):
             wrote = os.pwrite(self.fd, view, offset)
             view, offset = view[wrote:], offset + wrote
-        self.rows += len(data) // self.row_bytes
+        self.rows += len(data) // self.record_bytes
         return first
 
     def state(self) -> Shard:
-        return Shard(self.id, self.dim, self.rows * self.row_bytes)
+        return Shard(self.id, self.dim, self.rows * self.record_bytes)
 
 
 class ShardWriter:
@@ -101,14 +102,14 @@ class ShardWriter:
         """
         if not self._swept:
             self._sweep(index)
-        known = {key for _, _, key in index.find(list(batch.vectors))}
+        known = {key for _, key in index.find(list(batch.vectors))}
         by_length: dict[int, list[bytes]] = {}
-        for key, row in batch.vectors.items():
+        for key, record in batch.vectors.items():
             if key not in known:
-                by_length.setdefault(len(row), []).append(key)
+                by_length.setdefault(len(record), []).append(key)
         for length, keys in by_length.items():
             while keys:
-                keys = self._append(index, length // 2, keys, batch.vectors)
+                keys = self._append(index, record_dim(length), keys, batch.vectors)
         if batch.stamps:
             with index.change():
                 index.add_stamps(batch.stamps)
@@ -121,7 +122,7 @@ class ShardWriter:
             os.close(self._open.popitem()[1].fd)
 
     def _append(self, index: Index, dim: int, keys: list[bytes], vectors: Mapping[bytes, bytes]) -> list[bytes]:
-        """Write as many rows as one shard takes; returns the keys left over."""
+        """Write as many records as one shard takes; returns the keys left over."""
         shard = self._open.get(dim) or self._take(index, dim)
         room = self._capacity(shard) - shard.rows
         now, later = keys[:room], keys[room:]
@@ -129,10 +130,7 @@ class ShardWriter:
         start = shard.id * MAX_ROWS + first
         try:
             with index.change():
-                index.add(
-                    shard.state(),
-                    [(start + i, checksum(key, vectors[key]), key) for i, key in enumerate(now)],
-                )
+                index.add(shard.state(), list(enumerate(now, start)))
         except BaseException:
             self._let_go(shard)
             raise
@@ -148,7 +146,7 @@ class ShardWriter:
         """A shard with room whose writer is gone, or a new one."""
         try:
             with index.change():  # nobody drops a shard meanwhile
-                room = [s for s in index.shards() if s.dim == dim and s.size + 2 * dim <= self._shard_bytes]
+                room = [s for s in index.shards() if s.dim == dim and s.size + s.record_bytes <= self._shard_bytes]
                 adopted = map(partial(self._adopt, index), room[-_ADOPT:][::-1])
                 self._open[dim] = next(filter(None, adopted), None) or self._make(index, dim)
         except BaseException:
@@ -175,7 +173,7 @@ class ShardWriter:
         return None
 
     def _capacity(self, shard: _OpenShard) -> int:
-        return max(1, min(MAX_ROWS, self._shard_bytes // shard.row_bytes))
+        return max(1, min(MAX_ROWS, self._shard_bytes // shard.record_bytes))
 
     def _evict(self, index: Index) -> None:
         held: list[tuple[Path, int]] = []

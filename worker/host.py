@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from threadpoolctl import ThreadpoolController
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -35,6 +38,17 @@ def _quota(cgroup: Path) -> float | None:
         limit, period = ((cpu / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return int(limit) / int(period) if int(limit) > 0 else None
     return None
+
+
+def one_thread_a_product() -> AbstractContextManager[object]:
+    """From now on numpy computes a matrix product on the thread that asks for it; the context's end undoes that.
+
+    A worker scores several chunks at once. OpenBLAS's own threads would share none of that work but spin between
+    products, on the cores that decoding and the forward pass want. torch's threads are others.
+    """
+    numpys = ThreadpoolController().select(internal_api="openblas", threading_layer="pthreads")
+    limited: AbstractContextManager[object] = numpys.limit(limits=1)
+    return limited
 
 
 def free_memory(cgroup: Path = _CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:

@@ -18,7 +18,7 @@ from ..schemas.predictions import QUARANTINED, Outcome
 
 if TYPE_CHECKING:
     from .embeddings import EmbeddingStore
-    from .embeddings_base import Block
+    from .embeddings_records import Block
     from .scorer import Vectors
 
 Stage = Literal["fetch", "decode", "wait", "forward", "score", "push"]

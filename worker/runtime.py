@@ -24,6 +24,7 @@ from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
 from .gate import Gate
+from .host import one_thread_a_product
 from .image_threads import bulk_threads, urgent_threads
 from .job_scorers import JobScorers
 from .leases import LeaseKeeper
@@ -186,6 +187,7 @@ def load_runtime(settings: Settings) -> Runtime:
     """
     from .siglip import SiglipEncoder  # torch: the moment it is needed
 
+    one_thread_a_product()
     return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
 
 

@@ -59,7 +59,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from prelabel.worker.embeddings_base import Block, pack
+from prelabel.worker.embeddings_records import Block, floats, pack, vectors_of
 from prelabel.worker.scorer import Vectors
 
 
@@ -67,15 +67,14 @@ class MemoryStore:
     """An `EmbeddingStore` in a dictionary: gone with the process, and never full."""
 
     def __init__(self) -> None:
-        self._rows: dict[bytes, bytes] = {}
+        self._records: dict[bytes, bytes] = {}
         self._stamps: dict[bytes, bytes] = {}
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        found = {key: self._rows[key] for key in keys if key in self._rows}
-        return {key: np.frombuffer(row, dtype="<f2").astype(np.float32) for key, row in found.items()}
+        return {keys[at]: floats(rows)[0] for (at,), rows in self.blocks(keys)}
 
     def put(self, vectors: Mapping[bytes, Vectors]) -> None:
-        self._rows.update(pack(vectors))  # fp16; leaves out what fp16 cannot hold
+        self._records.update(pack(vectors))  # key and fp16 row with a checksum; leaves out what fp16 cannot hold
 
     def lookup(self, stamps: Sequence[bytes]) -> dict[bytes, bytes]:
         return {stamp: self._stamps[stamp] for stamp in stamps if stamp in self._stamps}
@@ -85,8 +84,9 @@ class MemoryStore:
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:
         for position, key in enumerate(keys):
-            if key in self._rows:
-                yield Block(np.array([position]), np.frombuffer(self._rows[key], dtype="<f2")[None, :].copy())
+            if key in self._records:
+                record = np.frombuffer(self._records[key], dtype=np.uint8)[np.newaxis]  # on disk: see `sound`
+                yield Block(np.array([position]), vectors_of(record))
 
     def flush(self, timeout_s: float = 10.0) -> None: ...
 
@@ -149,9 +149,10 @@ def test_a_platform_gets_every_answer_of_a_job(live: Client, stack, photo: Path)
 
 def test_a_store_gives_back_what_was_put() -> None:
     store: EmbeddingStore = MemoryStore()
-    store.put({b"a": np.arange(3, dtype=np.float32), b"b": np.full(3, np.nan, dtype=np.float32)})
-    store.remember({b"stamp": b"a"})
-    assert store.lookup([b"stamp", b"other"]) == {b"stamp": b"a"}
-    assert {key: row.tolist() for key, row in store.get([b"a", b"b", b"c"]).items()} == {b"a": [0, 1, 2]}
-    (block,) = store.blocks([b"c", b"a"])
+    a, b, c = (letter * 16 for letter in (b"a", b"b", b"c"))
+    store.put({a: np.arange(3, dtype=np.float32), b: np.full(3, np.nan, dtype=np.float32)})
+    store.remember({b"stamp": a})
+    assert store.lookup([b"stamp", b"other"]) == {b"stamp": a}
+    assert {key: row.tolist() for key, row in store.get([a, b, c]).items()} == {a: [0, 1, 2]}
+    (block,) = store.blocks([c, a])
     assert (block.positions.tolist(), block.vectors.tolist()) == ([1], [[0, 1, 2]])

@@ -25,13 +25,16 @@ from prelabel.worker.embeddings import (
     vector_directory,
     vector_space,
 )
-from prelabel.worker.embeddings_base import BackgroundWriter, Block, floats, read_ahead
+from prelabel.worker.embeddings_base import BackgroundWriter
 from prelabel.worker.embeddings_disk import DiskStore
+from prelabel.worker.embeddings_index import Index
+from prelabel.worker.embeddings_records import floats
 from prelabel.worker.embeddings_redis import RedisStore
 from prelabel.worker.scoring import normalise, pair_logits
 from tests.unit.worker.vectors import (
     BOX,
     HUGE,
+    RECORD,
     SPACE,
     filled,
     index_file,
@@ -110,13 +113,40 @@ def test_a_key_asked_for_twice_is_streamed_twice(store) -> None:
     assert len(store.get([key(1), key(1)])) == 1
 
 
+ORDERS = st.one_of(
+    st.builds(range, st.integers(-5, 400), st.integers(-5, 400)).map(list),
+    st.lists(st.integers(-5, 400), max_size=300),
+    st.sets(st.integers(0, 299), max_size=20).map(lambda holes: [n for n in range(300) if n not in holes]),
+    st.permutations(range(80)),
+)
+
+
+@pytest.fixture(scope="module")
+def three_shards(tmp_path_factory):
+    made = DiskStore(tmp_path_factory.mktemp("three") / "vectors", HUGE, shard_bytes=RECORD * 100)
+    store_numbers(made, range(300))
+    yield made
+    made.close()
+
+
+@given(ORDERS, st.integers(1, 200))
+def test_a_stream_gives_all_that_is_asked_for_in_whatever_order(three_shards, numbers, rows) -> None:
+    streamed = streamed_numbers(three_shards, numbers, rows)
+    assert sorted(streamed) == sorted(number for number in numbers if 0 <= number < 300)
+
+
+def test_a_stream_in_the_order_of_putting_hardly_asks_the_index(three_shards, monkeypatch) -> None:
+    asked: list[int] = []
+    find = Index.find
+    monkeypatch.setattr(Index, "find", lambda self, keys: (asked.append(len(keys)), find(self, keys))[1])
+    assert streamed_numbers(three_shards, range(300)) == list(range(300))
+    assert sum(asked) <= 3 * 64
+
+
 def test_vectors_of_other_lengths_live_beside_each_other(store) -> None:
-    store.put({b"long": vector(1, 768), b"short": vector(2, 3)})
+    store.put({key(1): vector(1, 768), key(2): vector(2, 3)})
     store.flush()
-    assert {name: row.shape for name, row in store.get([b"long", b"short"]).items()} == {
-        b"long": (768,),
-        b"short": (3,),
-    }
+    assert {name: row.shape for name, row in store.get([key(1), key(2)]).items()} == {key(1): (768,), key(2): (3,)}
 
 
 def test_an_objects_stamp_tells_its_content(store) -> None:
@@ -142,9 +172,11 @@ def test_what_fp16_cannot_hold_is_not_stored_and_harms_no_neighbour(store, bad) 
     assert right_numbers(store, range(4)) == [0]
 
 
-def test_a_vector_of_another_shape_is_an_error(store) -> None:
+def test_what_is_no_vector_or_no_key_is_an_error(store) -> None:
     with pytest.raises(ValueError, match=r"\(dim,\), got \(1, 8\)"):
         store.put({key(1): vector(1)[None]})
+    with pytest.raises(ValueError, match="16 bytes, got 3"):
+        store.put({b"key": vector(1)})
 
 
 def test_what_was_put_does_not_change_with_the_callers_array(store) -> None:
@@ -172,7 +204,7 @@ def test_whoever_comes_next_goes_on_with_the_shard_that_has_room(root) -> None:
         store_numbers(store, [number])
         assert right_numbers(store, range(20)) == list(range(number + 1))
         store.close()
-    assert [path.stat().st_size for path in shard_files(root)] == [20 * 16]
+    assert [path.stat().st_size for path in shard_files(root)] == [20 * RECORD]
 
 
 def test_closing_lets_go_of_every_file(root) -> None:
@@ -313,7 +345,7 @@ def test_a_store_that_cannot_be_is_named_with_its_fix(wrong, fix) -> None:
     assert "s3cret" not in str(refused.value)
 
 
-def test_a_stream_read_ahead_scores_as_a_plain_product_of_what_was_put(disk) -> None:
+def test_a_stream_scores_as_a_plain_product_of_what_was_put(disk) -> None:
     rng = np.random.default_rng(4)
     rows = rng.normal(size=(500, 16)).astype(np.float32)
     texts = normalise(rng.normal(size=(7, 16)).astype(np.float32))
@@ -322,7 +354,7 @@ def test_a_stream_read_ahead_scores_as_a_plain_product_of_what_was_put(disk) -> 
     store.put(dict(zip(keys, rows, strict=True)))
     store.flush()
     logits = np.full((len(rows), len(texts)), np.nan)
-    for block in read_ahead(store.blocks(keys, 64)):
+    for block in store.blocks(keys, 64):
         logits[block.positions] = pair_logits(floats(block.vectors), texts, 100.0, -10.0)
     halves = rows.astype(np.float16).astype(np.float64)
     expected = 100 * (halves / np.linalg.norm(halves, axis=1, keepdims=True)) @ texts.T.astype(np.float64) - 10
@@ -330,24 +362,3 @@ def test_a_stream_read_ahead_scores_as_a_plain_product_of_what_was_put(disk) -> 
     unrounded = rows.astype(np.float64)
     exact = 100 * (unrounded / np.linalg.norm(unrounded, axis=1, keepdims=True)) @ texts.T.astype(np.float64) - 10
     assert np.abs(logits - exact).max() < 0.1  # what fp16 costs, in logits
-
-
-def test_reading_ahead_passes_errors_on_and_may_end_early() -> None:
-    def blocks():
-        yield from (Block(np.asarray([at]), np.zeros((1, 2), dtype="<f2")) for at in range(2))
-        raise OSError("the disk is gone")
-
-    ahead = read_ahead(blocks())
-    assert [next(ahead).positions.tolist() for _ in range(2)] == [[0], [1]]
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(ahead)
-    assert next(read_ahead(blocks())).positions.tolist() == [0]
-
-
-def test_every_finite_fp16_number_becomes_its_float32() -> None:
-    every = np.arange(65536, dtype=np.uint16).view("<f2")
-    finite = every[np.isfinite(every)]
-    converted = floats(finite.reshape(-1, 16))
-    assert converted.dtype == np.float32
-    assert np.array_equal(converted.view(np.uint32), finite.astype(np.float32).reshape(-1, 16).view(np.uint32))
-    assert floats(finite[:0].reshape(0, 16)).shape == (0, 16)

@@ -68,11 +68,11 @@ def test_stamps_alone_do_not_outgrow_the_bound(disk, root) -> None:
 
 
 def test_a_stream_that_others_evict_from_goes_on(disk) -> None:
-    store = disk(100_000, shard_bytes=1600)
+    store = disk(100_000, shard_bytes=4000)
     store_numbers(store, range(1000))
     stream = store.blocks([key(number) for number in range(1000)], 10)
     assert len(next(stream).positions)
-    store_numbers(disk(60_000, shard_bytes=1600), range(1000, 1500))
+    store_numbers(disk(60_000, shard_bytes=4000), range(1000, 1500))
     for positions, vectors in stream:
         for position, row in zip(positions, vectors, strict=True):
             np.testing.assert_allclose(row, vector(position), rtol=2**-10, atol=2**-14)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from prelabel.worker.embeddings_disk import DiskStore
 from tests.unit.worker.vectors import (
     HUGE,
+    RECORD,
     child,
     filled,
     index_file,
@@ -34,7 +35,7 @@ from tests.unit.worker.vectors import (
 
 def test_processes_write_and_read_at_once_and_nobody_reads_a_wrong_vector(root, disk) -> None:
     code = """
-    store = DiskStore(Path(sys.argv[1]), HUGE, shard_bytes=16 * 100)
+    store = DiskStore(Path(sys.argv[1]), HUGE, shard_bytes=RECORD * 100)
     dice = random.Random(int(sys.argv[2]))
     for _ in range(60):
         store.put(filled(dice.sample(range(1000), 20)))
@@ -76,7 +77,7 @@ def test_a_writer_killed_at_any_moment_leaves_only_right_vectors(root, disk) -> 
 @pytest.fixture(scope="module")
 def sound_store(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("sound") / "vectors"
-    store = DiskStore(root, HUGE, shard_bytes=16 * 16)
+    store = DiskStore(root, HUGE, shard_bytes=RECORD * 16)
     store.put(filled(range(40)))
     store.remember({key(-number): key(number) for number in range(40)})
     store.close()
@@ -89,7 +90,7 @@ def after_damage(sound: Path, damage) -> int:
         root = Path(folder) / "vectors"
         shutil.copytree(sound, root, symlinks=True)
         damage(root)
-        store = DiskStore(root, HUGE, shard_bytes=16 * 16)
+        store = DiskStore(root, HUGE, shard_bytes=RECORD * 16)
         try:
             there = right_numbers(store, range(40))
             assert set(streamed_numbers(store, range(40))) <= set(there)
@@ -114,12 +115,25 @@ def flip(path: Path, bits: list[int]) -> None:
     path.write_bytes(data)
 
 
-@given(bits=st.lists(st.integers(0, 16 * 16 * 8 - 1), min_size=1, max_size=5, unique=True), which=st.integers(0, 2))
+@given(bits=st.lists(st.integers(0, RECORD * 16 * 8 - 1), min_size=1, max_size=5, unique=True), which=st.integers(0, 2))
 @examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_bits_in_a_shard_cost_their_rows_alone(sound_store, bits, which) -> None:
-    rows = {bit // 8 // 16 for bit in bits}
+    rows = {bit // 8 // RECORD for bit in bits}
     left = after_damage(sound_store, lambda root: flip(shard_files(root)[which], bits))
     assert 40 - len(rows) <= left < 40 or which == 2
+
+
+@pytest.mark.parametrize("rows", [1, 16, 300])
+def test_a_long_stream_leaves_out_damaged_records_alone(disk, root, rows) -> None:
+    store = disk(shard_bytes=RECORD * 200)
+    store_numbers(store, range(300))
+    first, second = shard_files(root)
+    flip(first, [RECORD * 8 * number + 77 for number in (3, 120, 121, 199)])
+    os.truncate(second, RECORD * 50 + 1)
+    left = [number for number in range(250) if number not in (3, 120, 121, 199)]
+    assert sorted(streamed_numbers(store, range(300), rows)) == left
+    store.flush()
+    assert right_numbers(store, range(300)) == left
 
 
 @given(bits=st.lists(st.integers(0, 8 * 65536), min_size=1, max_size=40))
@@ -143,7 +157,7 @@ def test_flipped_bits_in_the_index_never_give_a_wrong_vector(sound_store, bits) 
         (0, lambda root: [path.unlink() for path in shard_files(root)]),
         (24, lambda root: shard_files(root)[0].unlink()),
         (0, lambda root: [os.truncate(path, 0) for path in shard_files(root)]),
-        (40 - 13, lambda root: os.truncate(shard_files(root)[0], 16 * 3 + 5)),
+        (40 - 13, lambda root: os.truncate(shard_files(root)[0], RECORD * 3 + 5)),
         (None, lambda root: shutil.copy(shard_files(root)[0], shard_files(root)[1])),
     ],
 )

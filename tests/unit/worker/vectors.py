@@ -13,10 +13,12 @@ from numpy.testing import assert_allclose  # at once: a child that gives up its 
 
 from prelabel.schemas import Region
 from prelabel.worker.embeddings import content_key, vector_space
+from prelabel.worker.embeddings_records import record_bytes
 
 SPACE = vector_space("m@12345678", 8, "fast")
 BOX = Region(x=10, y=20, width=30, height=40)
 HUGE = 2**40
+RECORD = record_bytes(8)
 
 
 def key(number: int) -> bytes:
