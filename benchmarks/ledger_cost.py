@@ -2,8 +2,8 @@
 
 The same pipeline (fetch, decode, batches, scoring, outcomes) runs over the same chunks twice a round: once on the
 ledger in a real Redis-compatible server, once on a stand-in that leases from memory and keeps outcomes in a list.
-The scorer is fake on purpose: it takes exactly 1/rate seconds an image and no CPU, as a GPU would, so that what
-the ledger adds is not hidden behind a slow model. Figures are medians over interleaved rounds.
+The device is `PacedEncoder`: 1/rate seconds an image and no CPU, so that what the ledger adds is not hidden behind a
+slow model. Figures are medians over interleaved rounds.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ import base64
 import io
 import statistics
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -25,42 +22,16 @@ from rich.table import Table
 from prelabel.integrations.broker import connect_redis
 from prelabel.integrations.chunks import make_chunks
 from prelabel.integrations.job_store import JobStore
-from prelabel.schemas import Outcome, Settings, Taxonomy
+from prelabel.schemas import Outcome, Taxonomy
 from prelabel.schemas.items import Chunk, Item
-from prelabel.schemas.jobs import Control, JobSpec, WorkerInfo
+from prelabel.schemas.jobs import Control, JobSpec
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.embedded import embedded_broker
-from prelabel.worker.embeddings import NoStore
-from prelabel.worker.engine import Engine
-from prelabel.worker.fetch import Fetcher
-from prelabel.worker.gate import Gate
-from prelabel.worker.image_threads import ImageThreads, bulk_threads, urgent_threads
-from prelabel.worker.job_scorers import JobScorers
-from prelabel.worker.leases import LeaseKeeper
 from prelabel.worker.ledger import ChunkRef, Lease, Ledger, Refusal, Written
-from prelabel.worker.pipeline import Pipeline
-from prelabel.worker.scorer import ColourEncoder, Pixels, Vectors
-from prelabel.worker.texts import TextVectors
+from prelabel.worker.scorer import ColourEncoder
 
 from .common import add_json, console, in_own_session, write
-
-JOB = "benchmark"
-
-
-class PacedEncoder(ColourEncoder):
-    """A device that embeds `rate` images per second and leaves the CPU alone."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self._s_per_image = 1.0 / rate
-        self._free_at = 0.0
-
-    def encode_images(self, batch: Pixels) -> Vectors:
-        """Mean colours, when the device would have been done."""
-        self._free_at = max(self._free_at, time.perf_counter() - 0.005) + len(batch) * self._s_per_image
-        vectors = super().encode_images(batch)
-        time.sleep(max(0.0, self._free_at - time.perf_counter()))
-        return vectors
+from .paced import JOB, PacedEncoder, run
 
 
 class NoLedger(Ledger):
@@ -99,43 +70,6 @@ def pictures(count: int) -> list[Item]:
     return items
 
 
-def run(settings: Settings, ledger: Ledger, rate: float, chunks: int) -> float:
-    """Score all chunks; returns the seconds it took."""
-    redis = connect_redis(settings)
-    encoder = PacedEncoder(rate)
-    engine = Engine(encoder, batch_size=settings.batch_size)
-    fetcher = Fetcher(settings)
-    info = WorkerInfo(name="benchmark", model=encoder.model_id, device="none", dtype="none")
-    keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
-    threads: list[ImageThreads] = [
-        bulk_threads(engine, fetcher.fetch_unless, NoStore(), settings),
-        urgent_threads(engine, fetcher.fetch_unless, NoStore(), settings),
-    ]
-    pipeline = Pipeline(
-        engine=engine,
-        scorers=JobScorers(encoder, TextVectors(encoder, 1000)),
-        bulk=threads[0],
-        urgent=threads[1],
-        ledger=ledger,
-        keeper=keeper,
-        hint=lambda *_: None,
-        push=lambda _: None,
-        gate=Gate(),
-        stopping=threading.Event(),
-    )
-    keeper.start()
-    started = time.perf_counter()
-    with ThreadPoolExecutor(settings.bulk_chunks) as pool:
-        list(pool.map(lambda index: pipeline.run(ChunkRef(JOB, index)), range(chunks)))
-    took = time.perf_counter() - started
-    keeper.stop()
-    for some in threads:
-        some.close()
-    engine.close()
-    fetcher.close()
-    return took
-
-
 def main() -> None:
     """Measure and print the table; --json also writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -167,7 +101,7 @@ def main() -> None:
                     ledger = Ledger(redis, owner="benchmark", lease_s=settings.lease_s, ttl_s=3600)
                 else:
                     ledger = NoLedger(chunks, spec)
-                took = run(settings, ledger, options.rate, len(chunks))
+                took = run(settings, ledger, PacedEncoder(ColourEncoder(), options.rate), len(chunks))
                 if name == "with ledger" and store.progress(JOB).done != options.items:
                     raise SystemExit("items are missing from the ledger")
                 if turn >= 0:  # the first turn warms up

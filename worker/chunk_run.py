@@ -7,7 +7,6 @@ device shows progress and a death costs little. Every hand-over is bounded: memo
 from __future__ import annotations
 
 import logging
-import queue
 import random
 import threading
 import time
@@ -25,6 +24,7 @@ from ..schemas.items import ImageRef, Item
 from ..schemas.jobs import Priority
 from ..schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from . import metrics, trace
+from .arrivals import Arrivals
 from .image_threads import Embedded, LastFile
 from .job_scorers import JobScorer, Picture, Ready, picture
 from .ledger import Lease
@@ -78,7 +78,7 @@ class ChunkRun:
         self._lease = lease
         self._lost = lost
         self._threads = pipeline.urgent if lease.spec.priority is Priority.INTERACTIVE else pipeline.bulk
-        self._ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
+        self._ready: Arrivals[_Ready] = Arrivals()
         self._outcomes: list[tuple[int, Outcome]] = []
         self._scored: list[Shown] = []
         self._put_off = 0
@@ -96,14 +96,12 @@ class ChunkRun:
             return self._fail_all(type(error).__name__, _message(error))
         if self._lease.spec.stored_only:
             return self._score_stored(scorer)
-        tasks = [
-            self._threads.run(partial(self._embed_item, scorer, ordinal, item)) for ordinal, item in self._lease.pairs
-        ]
+        todo = deque(self._lease.pairs)
+        self._threads.run(partial(self._embed_item, scorer), todo)
         try:
-            return self._collect(scorer, len(tasks))
+            return self._collect(scorer, len(self._lease.pairs))
         finally:
-            for task in tasks:
-                task.cancel()
+            todo.clear()
 
     def _raise_if_broken(self, error: Exception) -> None:
         """A device that fails while texts are encoded fails the worker, not the items: others can score them."""
@@ -144,7 +142,8 @@ class ChunkRun:
             return _Ready(ordinal, item, {}, error)
         return _Ready(ordinal, item, embeddings)
 
-    def _embed_item(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
+    def _embed_item(self, scorer: JobScorer, pair: tuple[int, Item]) -> None:
+        ordinal, item = pair
         with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
             self._embed(scorer, ordinal, item)
 
@@ -188,7 +187,9 @@ class ChunkRun:
             self._flush(left)
         flushed = time.monotonic()
         while left:
-            ready = self._drain()
+            # Nobody looks at a bulk chunk's items one by one.
+            wanted = min(left, _FLUSH_ITEMS) if self._lease.spec.priority is Priority.BULK else 1
+            ready = self._ready.take(wanted, _FLUSH_S)
             left -= len(ready)
             self._outcomes += self._score(scorer, ready)
             stopping = self._pipeline.stopping.is_set()
@@ -219,17 +220,6 @@ class ChunkRun:
             and self._lease.rounds < self._pipeline.item_retries
             and self._lease.spec.priority is Priority.BULK
         )
-
-    def _drain(self) -> list[_Ready]:
-        """Whatever is ready, at least one unless nothing comes for a moment."""
-        ready = []
-        try:
-            ready.append(self._ready.get(timeout=_FLUSH_S))
-            while len(ready) < _FLUSH_ITEMS:
-                ready.append(self._ready.get_nowait())
-        except queue.Empty:
-            pass
-        return ready
 
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
         if not ready:

@@ -6,10 +6,10 @@ whatever waits when the device becomes free, up to the batch size: no timer, no 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -32,9 +32,7 @@ _IN_FLIGHT = 2
 
 
 class _Waiting(NamedTuple):
-    rank: int
-    order: int
-    pixels: Pixels | None
+    pixels: Pixels
     future: Future[Vectors]
     since_ns: int
 
@@ -64,9 +62,13 @@ class Engine:
         self.batch_size = batch_size
         self._on_broken = on_broken
         self._broken: ScorerError | None = None
-        self._order = itertools.count()
-        self._waiting: queue.PriorityQueue[_Waiting] = queue.PriorityQueue()
-        self._room = threading.BoundedSemaphore(max(64, batch_size * _WAITING_BATCHES))
+        self._urgent: deque[_Waiting] = deque()
+        self._bulk: deque[_Waiting] = deque()
+        self._capacity = max(64, batch_size * _WAITING_BATCHES)
+        self._closing = False
+        # One lock, taken once a batch and once an image: among many threads each more would cost a switch or two.
+        lock = threading.Lock()
+        self._filled, self._room = threading.Condition(lock), threading.Condition(lock)
         self._started: queue.SimpleQueue[_Started | None] = queue.SimpleQueue()
         self._free_ns = 0
         self._on_device: dict[int, int] = {}
@@ -85,13 +87,18 @@ class Engine:
             A future of its `(dim,)` float32 embedding, un-normalised. It raises `ScorerError` when the encoder fails.
         """
         future: Future[Vectors] = Future()
-        if not urgent:
-            self._room.acquire()
-            future.add_done_callback(lambda _: self._room.release())
         if self._broken:
             future.set_exception(self._broken)
-        else:
-            self._waiting.put(_Waiting(0 if urgent else 1, next(self._order), pixels, future, trace.now_ns()))
+            return future
+        waiting = _Waiting(pixels, future, trace.now_ns())
+        with self._filled:
+            if urgent:
+                self._urgent.append(waiting)
+            else:
+                while len(self._bulk) >= self._capacity:
+                    self._room.wait()
+                self._bulk.append(waiting)
+            self._filled.notify()
         return future
 
     @property
@@ -118,32 +125,41 @@ class Engine:
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
-        self._waiting.put(_Waiting(2, next(self._order), None, Future(), 0))
+        with self._filled:
+            self._closing = True
+            self._filled.notify()
         for thread in self._threads:
             thread.join()
 
     def _run(self) -> None:
-        closing = False
-        while not closing:
-            self._in_flight.acquire()  # before the batch is formed: what is urgent may come until then
-            batch = [self._waiting.get()]
-            while len(batch) < self.batch_size and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            closing = any(waiting.pixels is None for waiting in batch)
+        self._in_flight.acquire()  # before the batch is formed: what is urgent may come until then
+        while batch := self._next_batch():
             # Nobody waits for a cancelled future.
-            wanted = [w for w in batch if w.pixels is not None and w.future.set_running_or_notify_cancel()]
-            if wanted:
-                now_ns = trace.now_ns()
-                for waiting in wanted:
-                    metrics.observe("wait", (now_ns - waiting.since_ns) / 1e9)
-                self._forward(wanted)
-            else:
-                self._in_flight.release()
+            wanted = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
+            if not wanted:
+                continue
+            now_ns = trace.now_ns()
+            for waiting in wanted:
+                metrics.observe("wait", (now_ns - waiting.since_ns) / 1e9)
+            self._forward(wanted)
+            self._in_flight.acquire()
         self._started.put(None)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """What waits, urgent first; empty when the engine is closed and nothing waits any more."""
+        with self._filled:
+            while not (self._urgent or self._bulk or self._closing):
+                self._filled.wait()
+            batch: list[_Waiting] = []
+            for line in (self._urgent, self._bulk):
+                while line and len(batch) < self.batch_size:
+                    batch.append(line.popleft())
+            self._room.notify(len(batch))
+            return batch
 
     def _forward(self, batch: list[_Waiting]) -> None:
         """Start a batch; it is one of those in flight."""
-        images = [waiting.pixels for waiting in batch if waiting.pixels is not None]
+        images = [waiting.pixels for waiting in batch]
         begun = trace.now_ns()
         self._on_device[id(batch)] = begun
         trace.record("wait", batch[0].since_ns, begun, images=len(batch))
@@ -198,8 +214,9 @@ class Engine:
             # A device does one batch after the other: this one's time begins when the last one's has ended.
             metrics.observe("forward", (now_ns - max(started.begun_ns, self._free_ns)) / 1e9)
             self._free_ns = now_ns
-            for waiting, vector in zip(started.batch, vectors, strict=True):
-                if np.isfinite(vector).all():
+            numbers = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+            for waiting, vector, is_number in zip(started.batch, vectors, numbers, strict=True):
+                if is_number:
                     waiting.future.set_result(vector)
                 else:
                     waiting.future.set_exception(ScorerError("the model made no number of this image (overflow?)"))

@@ -66,14 +66,14 @@ class FileReader:
         ]
         if not inside:
             raise ItemError("lies outside the folders images may be read from (PRELABEL_IMAGE_ROOTS)")
-        return next((place for place in inside if place.exists()), inside[0])
+        return next((place for place in inside[:-1] if place.exists()), inside[-1])
 
     def _read(self, path: Path, known: Known) -> bytes | None:
         # Looked at before it is opened: opening a device can already do something.
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ItemError("not a regular file")
         descriptor = os.open(path, os.O_RDONLY | _NONBLOCKING)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        try:
             # And again on what was opened: the name may have come to mean a pipe in between.
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
@@ -82,7 +82,12 @@ class FileReader:
                 raise too_large(self._limit)
             if known(f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"):
                 return None
-            data = file.read(self._limit + 1)
+            # Not through a file object: each of its further system calls lets another thread in first.
+            data = os.read(descriptor, found.st_size + 1)
+            while len(data) != found.st_size and (more := os.read(descriptor, self._limit + 1 - len(data))):
+                data += more  # it was read in part, or has grown since
+        finally:
+            os.close(descriptor)
         if len(data) > self._limit:
             raise too_large(self._limit)
         return data

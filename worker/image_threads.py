@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,8 @@ from .fetch_base import Known
 from .host import usable_cpus
 from .scorer import Pixels, Vectors
 from .stages import stage
+
+_T = TypeVar("_T")
 
 _URGENT_FETCHES = 8
 _URGENT_DECODES = 2
@@ -117,11 +120,16 @@ class ImageThreads:
         self._urgent = urgent
         self._thumbnail = thumbnail
         self._decoding = threading.BoundedSemaphore(decodes)
+        self._fetches = fetches
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
 
-    def run(self, work: Callable[[], None]) -> Future[None]:
-        """Run `work`, which calls `embed`, on one of the threads."""
-        return self._pool.submit(work)
+    def run(self, work: Callable[[_T], None], todo: deque[_T]) -> None:
+        """Have the threads do `work`, which calls `embed`, for all of `todo`, from its front; do not wait for it.
+
+        Whoever clears `todo` calls off what has not begun.
+        """
+        for _ in range(min(len(todo), self._fetches)):
+            self._pool.submit(_work_off, work, todo)
 
     def embed(self, image: ImageRef, *, last: LastFile | None = None) -> Embedded:
         """On one of the threads: the embedding of an image, from the store where it is there.
@@ -207,6 +215,15 @@ class ImageThreads:
     def close(self) -> None:
         """Drop what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _work_off(work: Callable[[_T], None], todo: deque[_T]) -> None:
+    while True:
+        try:
+            one = todo.popleft()
+        except IndexError:
+            return
+        work(one)
 
 
 def bulk_threads(

@@ -127,9 +127,11 @@ class SiglipEncoder:
         if mode is None:
             return np.array(Image.fromarray(image).resize((width, height), resample=self._resample))
         use_threads(1)  # there is a thread for each image
-        planes = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
-        squashed = torch.nn.functional.interpolate(planes, (height, width), mode=mode, antialias=True)
-        prepared: Pixels = squashed[0].permute(1, 2, 0).contiguous().numpy()
+        # Such strides torch takes for pixels that lie together, which it resizes as they are; else it makes planes of
+        # them and back, byte by byte. And numpy's views: each of torch's lets another thread in first.
+        pixels = image.reshape(1, *image.shape).transpose(0, 3, 1, 2)
+        squashed = torch.nn.functional.interpolate(torch.from_numpy(pixels), (height, width), mode=mode, antialias=True)
+        prepared: Pixels = np.ascontiguousarray(squashed.numpy()[0].transpose(1, 2, 0))
         return prepared
 
     def encode_images(self, batch: Pixels) -> Vectors:

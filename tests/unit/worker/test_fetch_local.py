@@ -113,6 +113,21 @@ def test_a_device_is_refused(fetcher):
         fetch(fetcher(image_roots=("/dev",)), "/dev/zero")
 
 
+def test_a_file_that_comes_in_pieces_or_grows_meanwhile_is_read_to_its_end(fetcher, tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(bytes(range(100)))
+    really = os.read
+
+    def pieces(descriptor, count):
+        with (tmp_path / "a.jpg").open("ab") as file:
+            file.write(b"x" if file.tell() < 105 else b"")
+        return really(descriptor, min(count, 30))
+
+    monkeypatch.setattr(os, "read", pieces)
+    assert fetch(fetcher(), "a.jpg").startswith(bytes(range(100)) + b"xx")
+    with pytest.raises(ItemError, match="PRELABEL_MAX_IMAGE_BYTES"):
+        fetch(fetcher(max_image_bytes=104), "a.jpg")
+
+
 def test_a_file_of_exactly_the_limit_is_read_and_one_byte_more_is_not(fetcher, tmp_path):
     (tmp_path / "fits").write_bytes(b"x" * 100)
     (tmp_path / "not").write_bytes(b"x" * 101)

@@ -1,6 +1,8 @@
 """From references to embeddings: a file with many regions is fetched and decoded once."""
 
 import io
+import threading
+from collections import deque
 
 import numpy as np
 import pytest
@@ -109,3 +111,24 @@ def test_a_region_without_a_pixel_spoils_no_other(made):
     with pytest.raises(ItemError, match="smaller than a pixel"):
         threads.embed(ImageRef(uri="a.png", region=Region(x=1, y=1, width=0.1, height=0.1)), last=last)
     assert np.allclose(colour(threads.embed(ImageRef(uri="a.png", region=RIGHT), last=last)), [-1, -1, 1])
+
+
+def test_work_is_done_in_order_and_what_is_called_off_is_not(made):
+    threads, *_ = made  # one thread
+    began, go_on, done = threading.Event(), threading.Event(), []
+    todo = deque(range(5))
+
+    def work(number):
+        done.append(number)
+        if number == 2:
+            began.set()
+            assert go_on.wait(10)
+
+    threads.run(work, todo)
+    assert began.wait(10)
+    todo.clear()
+    go_on.set()
+    last = deque(["last"])
+    threads.run(done.append, last)
+    eventually(lambda: done[-1] == "last")
+    assert done == [0, 1, 2, "last"]

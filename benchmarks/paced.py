@@ -1,0 +1,112 @@
+"""A worker's pipeline on a device that is fake on purpose: it takes a set time and no CPU, as a GPU would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from prelabel.integrations.broker import connect_redis
+from prelabel.schemas import Settings
+from prelabel.schemas.jobs import WorkerInfo
+from prelabel.worker.embeddings import EmbeddingStore, NoStore
+from prelabel.worker.engine import Engine
+from prelabel.worker.fetch import Fetcher
+from prelabel.worker.gate import Gate
+from prelabel.worker.image_threads import bulk_threads, urgent_threads
+from prelabel.worker.job_scorers import JobScorers
+from prelabel.worker.leases import LeaseKeeper
+from prelabel.worker.ledger import ChunkRef, Ledger
+from prelabel.worker.pipeline import Pipeline
+from prelabel.worker.scorer import Encoder, Memory, Pixels, Vectors
+from prelabel.worker.texts import TextVectors
+
+JOB = "benchmark"
+
+
+class PacedEncoder:
+    """An `Encoder` that prepares images as another one does, and embeds `rate` of them a second; texts at once.
+
+    All vectors are random. It works by itself: a batch is started, and waited for by whoever wants its vectors.
+
+    Args:
+        real: the other one.
+        rate: images a second; 0 is no limit.
+    """
+
+    def __init__(self, real: Encoder, rate: float) -> None:
+        self.real = real
+        self.model_id, self.device, self.dtype = real.model_id, real.device, real.dtype
+        self.preprocessing, self.tokenisation, self.dim = real.preprocessing, real.tokenisation, real.dim
+        self.logit_scale, self.logit_bias = real.logit_scale, real.logit_bias
+        self.prepare, self.device_memory = real.prepare, real.device_memory
+        self._s_per_image = 1.0 / rate if rate else 0.0
+        self._free_at = 0.0
+        self._random = np.random.default_rng(0)
+
+    def encode_images(self, batch: Pixels) -> Vectors:
+        """Random vectors, when the device would have been done."""
+        return self.start_images(list(batch))()
+
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """Gather a batch, as for a real device; it is done when those before it are and its own time is over."""
+        batch = np.stack(images)
+        self._free_at = done_at = max(self._free_at, time.perf_counter()) + len(batch) * self._s_per_image
+
+        def vectors() -> Vectors:
+            time.sleep(max(0.0, done_at - time.perf_counter()))
+            return self._random.normal(size=(len(batch), self.dim)).astype(np.float32)
+
+        return vectors
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Random vectors."""
+        return np.random.default_rng(len(texts)).normal(size=(len(texts), self.dim)).astype(np.float32)
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """It takes none."""
+        work()
+        return None
+
+    def tune(self, batch_size: int) -> None:
+        """There is nothing to tune."""
+
+
+def run(
+    settings: Settings, ledger: Ledger, encoder: Encoder, chunks: int, store: EmbeddingStore | None = None
+) -> float:
+    """Score all chunks of `JOB`; returns the seconds it took."""
+    redis = connect_redis(settings)
+    store = store or NoStore()
+    engine = Engine(encoder, batch_size=settings.batch_size)
+    fetcher = Fetcher(settings)
+    info = WorkerInfo(name="benchmark", model=encoder.model_id, device="none", dtype="none")
+    keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
+    bulk = bulk_threads(engine, fetcher.fetch_unless, store, settings)
+    urgent = urgent_threads(engine, fetcher.fetch_unless, store, settings)
+    pipeline = Pipeline(
+        engine=engine,
+        scorers=JobScorers(encoder, TextVectors(encoder, 1000)),
+        bulk=bulk,
+        urgent=urgent,
+        ledger=ledger,
+        keeper=keeper,
+        hint=lambda *_: None,
+        push=lambda _: None,
+        gate=Gate(),
+        stopping=threading.Event(),
+    )
+    keeper.start()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(settings.bulk_chunks) as pool:
+        list(pool.map(lambda index: pipeline.run(ChunkRef(JOB, index)), range(chunks)))
+    took = time.perf_counter() - started
+    keeper.stop()
+    bulk.close()
+    urgent.close()
+    engine.close()
+    fetcher.close()
+    return took
