@@ -27,9 +27,9 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.decode_fast import decode_pixels
 from prelabel.worker.embedded import embedded_broker
 from prelabel.worker.embeddings_disk import DiskStore
-from prelabel.worker.host import one_thread_a_product
+from prelabel.worker.host import single_threaded_blas
 from prelabel.worker.ledger import Ledger
-from prelabel.worker.runtime import collect_seldom
+from prelabel.worker.runtime import collect_garbage_seldom
 from prelabel.worker.scorer import Encoder
 from prelabel.worker.siglip import SiglipEncoder
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     add_json(parser, "host_rate")
     options = parser.parse_args()
-    one_thread_a_product()
+    single_threaded_blas()
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as directory, embedded_broker(Path(directory), port=0) as url:
         root = Path(directory)
@@ -104,7 +104,7 @@ def main() -> None:
             preprocessing="fast",
         )
         real = SiglipEncoder.from_settings(settings, "base@00000000")
-        collect_seldom()
+        collect_garbage_seldom()
         for size in options.size:
             width, height = (int(side) for side in size.split("x"))
             count = max(64, options.images * 640 * 480 // max(640 * 480, width * height))

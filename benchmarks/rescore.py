@@ -26,7 +26,7 @@ from rich.table import Table
 
 from prelabel.worker.embeddings_disk import DiskStore
 from prelabel.worker.embeddings_records import floats
-from prelabel.worker.host import one_thread_a_product, usable_cpus
+from prelabel.worker.host import single_threaded_blas, usable_cpus
 from prelabel.worker.scoring import pair_logits
 
 from .common import add_json, console, in_own_session, median, shown_machine, write
@@ -64,7 +64,7 @@ def rescore(store: DiskStore, keys: list[bytes], texts: NDArray[np.float32]) -> 
             done += len(logits.argmax(axis=1))
         return done
 
-    with one_thread_a_product(), ThreadPoolExecutor(usable_cpus()) as pool:
+    with single_threaded_blas(), ThreadPoolExecutor(usable_cpus()) as pool:
         return sum(pool.map(some, range(0, len(keys), WINDOW)))
 
 

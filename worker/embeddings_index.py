@@ -12,9 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xxhash
-
-from .embeddings_records import record_bytes
+from .embeddings_records import record_bytes, stamp_checksum
 
 INDEX_FILE = "index.sqlite"
 MAX_ROWS = 1 << 24
@@ -116,7 +114,8 @@ class Index:
     def find_stamps(self, stamps: Sequence[bytes]) -> dict[bytes, bytes]:
         """The key of each stamp that is known."""
         rows = self._select("SELECT stamp, key, checksum FROM stamps WHERE stamp", stamps)
-        return {stamp: key for stamp, key, sum_ in rows if isinstance(key, bytes) and _checksum(stamp, key) == sum_}
+        whole = (row for row in rows if isinstance(row[1], bytes) and stamp_checksum(row[0], row[1]) == row[2])
+        return {stamp: key for stamp, key, _ in whole}
 
     def _select(self, query: str, values: Sequence[bytes]) -> list[Any]:
         found: list[Any] = []
@@ -138,7 +137,7 @@ class Index:
         """Add those stamps whose vector is there; inside `change`."""
         self._db.executemany(
             "INSERT OR REPLACE INTO stamps SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM vectors WHERE key = ?2)",
-            [(stamp, key, _checksum(stamp, key)) for stamp, key in stamps.items()],
+            [(stamp, key, stamp_checksum(stamp, key)) for stamp, key in stamps.items()],
         )
 
     def forget(self, entries: Iterable[tuple[int, bytes]]) -> None:
@@ -192,10 +191,6 @@ class Index:
 def _entries(rows: Iterable[Any], wanted: Container[bytes]) -> list[Entry]:
     """Those rows that may be wanted entries; a damaged index has others."""
     return [(place, key) for place, key in rows if key in wanted and type(place) is int and place >= MAX_ROWS]
-
-
-def _checksum(stamp: bytes, key: bytes) -> int:
-    return xxhash.xxh32_intdigest(stamp + key)
 
 
 def _schema(db: sqlite3.Connection) -> list[Any]:

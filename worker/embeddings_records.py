@@ -96,6 +96,11 @@ def vectors_of(records: Records) -> Halves:
     return records[:, _HEADER_BYTES:].view("<f2")
 
 
+def stamp_checksum(stamp: bytes, key: bytes) -> int:
+    """XXH32 of a stamp and the vector key it leads to."""
+    return xxhash.xxh32_intdigest(stamp + key)
+
+
 def places_of(keys: Sequence[bytes], start: int) -> dict[bytes, list[int]]:
     """Where each of the keys stands, counted from `start`; one that is given twice has two places."""
     places: dict[bytes, list[int]] = {}

@@ -16,14 +16,24 @@ import redis
 import redis.backoff
 import redis.connection
 import redis.retry
-import xxhash
 
 from ..schemas.errors import ConfigError
 from ..schemas.items import display_uri
 from ..schemas.settings import Settings
 from .embeddings import FLUSH_S
 from .embeddings_base import BackgroundWriter, Batch, Trouble
-from .embeddings_records import Block, Records, block_of, floats, pack, places_of, record_dim, sound, vectors_of
+from .embeddings_records import (
+    Block,
+    Records,
+    block_of,
+    floats,
+    pack,
+    places_of,
+    record_dim,
+    sound,
+    stamp_checksum,
+    vectors_of,
+)
 from .scorer import Vectors
 
 _T = TypeVar("_T")
@@ -186,7 +196,7 @@ def _name(kind: str, key: bytes) -> str:
 
 
 def _checksum(stamp: bytes, key: bytes) -> bytes:
-    return xxhash.xxh32_digest(stamp + key)
+    return stamp_checksum(stamp, key).to_bytes(_CHECKSUM_BYTES, "big")
 
 
 def _server(url: str) -> tuple[Any, ...] | None:

@@ -40,7 +40,7 @@ def _quota(cgroup: Path) -> float | None:
     return None
 
 
-def one_thread_a_product() -> AbstractContextManager[object]:
+def single_threaded_blas() -> AbstractContextManager[object]:
     """From now on numpy computes a matrix product on the thread that asks for it; the context's end undoes that.
 
     A worker scores several chunks at once. OpenBLAS's own threads would share none of that work but spin between

@@ -25,7 +25,7 @@ from .embeddings import EmbeddingStore, NoStore, open_store
 from .engine import Engine
 from .fetch import Fetcher
 from .gate import Gate
-from .host import one_thread_a_product
+from .host import single_threaded_blas
 from .image_threads import bulk_threads, urgent_threads
 from .job_scorers import JobScorers
 from .leases import LeaseKeeper
@@ -118,7 +118,7 @@ class Runtime:
         """Become visible and begin to renew leases and sweep."""
         self._keeper.start()
         self._sweeper.start()
-        collect_seldom()
+        collect_garbage_seldom()
         if self.settings.metrics_port:
             self._serve_metrics()
 
@@ -189,11 +189,11 @@ def load_runtime(settings: Settings) -> Runtime:
     """
     from .siglip import SiglipEncoder  # torch: the moment it is needed
 
-    one_thread_a_product()
+    single_threaded_blas()
     return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
 
 
-def collect_seldom() -> None:
+def collect_garbage_seldom() -> None:
     """Look for cycles of garbage where there may be some, and not all the time.
 
     What a loaded worker is made of stays as long as it does, and what an image leaves is freed by counting references:

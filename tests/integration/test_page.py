@@ -118,7 +118,8 @@ def test_failed_images_are_sent_again_by_their_button(scored: Client, look: Any,
     page = look()
     page.locator(".job", has_text="comes late").get_by_role("button", name="again").click()
     page.get_by_role("status").wait_for()
-    eventually(lambda: job.progress().done == 1)
+    eventually(lambda: job.progress().state is JobState.DONE)
+    assert (job.progress().done, job.progress().failed) == (1, 0)
 
 
 def test_without_javascript_the_page_works_and_reloads_itself(scored: Client, look: Any) -> None:

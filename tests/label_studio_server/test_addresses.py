@@ -116,7 +116,7 @@ def addresses(label_studio: LabelStudio, project: int) -> list[str]:
     return [task["data"]["image"] for task in label_studio.call("GET", "/api/tasks", params=fields)["tasks"]]
 
 
-def check(label_studio: LabelStudio, backend: Stack, project: int, count: int = 1) -> None:
+def assert_answered(label_studio: LabelStudio, backend: Stack, project: int, count: int = 1) -> None:
     """Connect the project and see that every task gets the right answer."""
     steps = connect_project(backend, project, pre_label_all=True)
     assert not [step for step in steps if step.status == "failed"], steps
@@ -128,7 +128,7 @@ def check(label_studio: LabelStudio, backend: Stack, project: int, count: int = 
 def test_an_uploaded_file(label_studio: LabelStudio, backend: Stack, project: int, tmp_path: Path) -> None:
     address = upload(label_studio, project, tmp_path)
     assert address.startswith(f"/data/upload/{project}/")
-    check(label_studio, backend, project)
+    assert_answered(label_studio, backend, project)
 
 
 def test_an_uploaded_file_by_its_public_address(
@@ -137,7 +137,7 @@ def test_an_uploaded_file_by_its_public_address(
     other = label_studio.make_project(SHAPES_CONFIG)
     address = upload(label_studio, other, tmp_path)
     label_studio.import_tasks(project, [{"image": f"https://labels.example.com{address}"}])
-    check(label_studio, backend, project)
+    assert_answered(label_studio, backend, project)
 
 
 def test_local_files(label_studio: LabelStudio, backend: Stack, project: int, server: LabelStudioServer) -> None:
@@ -147,17 +147,17 @@ def test_local_files(label_studio: LabelStudio, backend: Stack, project: int, se
     assert synced.startswith(f"{server.url}/data/local-files/?d=")
     relative = synced.removeprefix(server.url)
     label_studio.import_tasks(project, [{"image": relative}, {"image": f"https://labels.example.com{relative}"}])
-    check(label_studio, backend, project, 3)
+    assert_answered(label_studio, backend, project, 3)
 
 
 def test_the_web(label_studio: LabelStudio, backend: Stack, project: int, web: str) -> None:
     label_studio.import_tasks(project, [{"image": f"{web}/{NAME}"}])
-    check(label_studio, backend, project)
+    assert_answered(label_studio, backend, project)
 
 
 def test_data_in_the_task_itself(label_studio: LabelStudio, backend: Stack, project: int) -> None:
     label_studio.import_tasks(project, [{"image": inline(NAME)}])
-    check(label_studio, backend, project)
+    assert_answered(label_studio, backend, project)
 
 
 @pytest.mark.parametrize("presign", [True, False], ids=["by a signed URL", "through Label Studio"])
@@ -166,7 +166,7 @@ def test_s3_through_label_studio(
 ) -> None:
     add_bucket(label_studio, project, s3, presign=presign)
     assert addresses(label_studio, project) == [f"s3://{BUCKET}/in/{NAME}"]
-    check(label_studio, backend, project)
+    assert_answered(label_studio, backend, project)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_a_label_studio_below_a_path(
     address = upload(label_studio, other, tmp_path)
     here = f"{PREFIX}{address}"
     label_studio.import_tasks(project, [{"image": address}, {"image": here}, {"image": f"https://example.com{here}"}])
-    check(label_studio, second, project, 3)
+    assert_answered(label_studio, second, project, 3)
     fetched = [one for one in proxy.passed if one.path == here]
     assert len(fetched) >= 3  # `connect` has tried one besides
     assert {one.authorization.partition(" ")[0] for one in fetched} == {"Bearer"}
@@ -217,12 +217,12 @@ def test_an_access_token_that_ends_in_the_middle_of_a_job(
     label_studio: LabelStudio, second: Stack, proxy: Proxy, project: int, tmp_path: Path
 ) -> None:
     address = upload(label_studio, project, tmp_path)
-    check(label_studio, second, project)
+    assert_answered(label_studio, second, project)
     used = {one.authorization for one in proxy.passed if one.path == f"{PREFIX}{address}"}
     proxy.ended |= {one.authorization for one in proxy.passed if one.authorization.startswith("Bearer ")}
     again = label_studio.make_project(SHAPES_CONFIG)
     label_studio.import_tasks(again, [{"image": address}])
-    check(label_studio, second, again)
+    assert_answered(label_studio, second, again)
     fetched = [one for one in proxy.passed if one.path == f"{PREFIX}{address}"]
     assert 401 in {one.status for one in fetched}
     assert {one.authorization for one in fetched if one.status == 200} - used
@@ -232,5 +232,5 @@ def test_s3_directly_where_the_workers_have_credentials(
     label_studio: LabelStudio, second: Stack, proxy: Proxy, project: int
 ) -> None:
     label_studio.import_tasks(project, [{"image": f"s3://{BUCKET}/in/{NAME}"}])
-    check(label_studio, second, project)
+    assert_answered(label_studio, second, project)
     assert not any("/resolve/" in one.path for one in proxy.passed)

@@ -80,7 +80,10 @@ class Server:
         return self.origin + path
 
     def serve(self, path, answer):
-        """Answer `path` with bytes, a status, a function of the handler, or these in turn (the last one stays)."""
+        """Answer `path` with bytes, a status, both (status first), or a function of the handler.
+
+        Or with a list of these in turn; its last one stays.
+        """
         if isinstance(answer, list):
             turns = iter(answer)
             last = answer[-1]
@@ -95,7 +98,9 @@ class Server:
         answer(handler) if callable(answer) else self.answer(handler, answer)
 
     def answer(self, handler, answer, headers=None):
-        status, body = (200, answer) if isinstance(answer, bytes) else (answer, b"")
+        if isinstance(answer, bytes):
+            answer = 200, answer
+        status, body = answer if isinstance(answer, tuple) else (answer, b"")
         handler.send_response(status)
         for name, value in (headers or {}).items():
             handler.send_header(name, value)

@@ -84,7 +84,7 @@ def sound_store(tmp_path_factory) -> Path:
     return root
 
 
-def after_damage(sound: Path, damage) -> int:
+def assert_only_right_after(sound: Path, damage) -> int:
     """How many of 40 are found in a damaged copy, all of them right; and the copy stores again."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "vectors"
@@ -105,7 +105,7 @@ def after_damage(sound: Path, damage) -> int:
 
 
 def test_an_unharmed_copy_has_everything(sound_store) -> None:
-    assert after_damage(sound_store, lambda root: None) == 40
+    assert assert_only_right_after(sound_store, lambda root: None) == 40
 
 
 def flip(path: Path, bits: list[int]) -> None:
@@ -119,7 +119,7 @@ def flip(path: Path, bits: list[int]) -> None:
 @examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_bits_in_a_shard_cost_their_rows_alone(sound_store, bits, which) -> None:
     rows = {bit // 8 // RECORD for bit in bits}
-    left = after_damage(sound_store, lambda root: flip(shard_files(root)[which], bits))
+    left = assert_only_right_after(sound_store, lambda root: flip(shard_files(root)[which], bits))
     assert 40 - len(rows) <= left < 40 or which == 2
 
 
@@ -139,7 +139,7 @@ def test_a_long_stream_leaves_out_damaged_records_alone(disk, root, rows) -> Non
 @given(bits=st.lists(st.integers(0, 8 * 65536), min_size=1, max_size=40))
 @examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_bits_in_the_index_never_give_a_wrong_vector(sound_store, bits) -> None:
-    after_damage(sound_store, lambda root: flip(index_file(root), bits))
+    assert_only_right_after(sound_store, lambda root: flip(index_file(root), bits))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_flipped_bits_in_the_index_never_give_a_wrong_vector(sound_store, bits) 
     ],
 )
 def test_lost_and_garbled_files_are_misses_and_the_store_goes_on(sound_store, left, damage) -> None:
-    found = after_damage(sound_store, damage)
+    found = assert_only_right_after(sound_store, damage)
     assert left is None or found == left
 
 

@@ -46,15 +46,7 @@ def aws(monkeypatch, tmp_path):
 
 
 def s3_error(status, code):
-    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
-
-    def answer(handler):
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
+    return status, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
 
 
 @pytest.mark.parametrize("key", ["a.jpg", "deep/er/a b.jpg", "odd?#%20&+.jpg", "ü.jpg"])

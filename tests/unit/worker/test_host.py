@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from prelabel.worker import host
 
@@ -55,3 +56,15 @@ def test_the_peak_begins_anew() -> None:
     del held
     host.forget_peak()
     assert host.peak_memory() < before + 12 * 2**20
+
+
+def test_numpys_products_are_computed_on_the_thread_that_asks_and_torchs_threads_are_left_alone() -> None:
+    def threads() -> dict[str, int]:
+        return {pool["internal_api"]: pool["num_threads"] for pool in ThreadpoolController().info()}
+
+    before = threads()
+    if "openblas" not in before:
+        pytest.skip("this numpy has no OpenBLAS of its own")
+    with host.single_threaded_blas():
+        assert threads() == {**before, "openblas": 1}
+    assert threads() == before
