@@ -14,12 +14,16 @@ import httpx
 import psutil
 import pytest
 
+from prelabel.integrations import Client
+from prelabel.schemas import Taxonomy
+from prelabel.schemas.jobs import PushTarget
 from prelabel.worker.demo.story import CHECKPOINT, Picture
 from prelabel.worker.stack import Stack
+from tests.conftest import eventually
 
 COMMANDS = [
-    *("score", "demo", "up", "worker", "serve", "doctor", "connect"),
-    *("submit", "jobs", "status", "cancel", "retry", "results"),
+    *("score", "demo", "up", "worker", "serve", "doctor", "connect", "disconnect"),
+    *("submit", "jobs", "status", "cancel", "retry", "results", "rescore"),
 ]
 
 
@@ -94,6 +98,38 @@ def test_a_job_from_submission_to_results(env, pictures: list[Picture], tmp_path
     assert len(rows) == 71
     assert prelabel("retry", job_id, env=env).stdout == "1 items sent again\n"
     assert prelabel("cancel", job_id, env=env).returncode == 0
+
+
+def test_what_was_answered_is_scored_again_by_its_job_and_by_its_project(
+    env, live: Client, pictures: list[Picture]
+) -> None:
+    project = 4_000_000 + os.getpid()
+    push = PushTarget(project=project, label_config="<View/>", hold=True)  # held: nothing is pushed
+    taxonomy = Taxonomy.flat(["circle", "ring"])
+    halves = [[str(picture.path) for picture in some] for some in (pictures[:3], pictures[2:5])]
+    jobs = [live.submit(paths, taxonomy, push=push) for paths in halves]
+    for job in jobs:
+        job.wait(60)
+    live.submit(["elsewhere.jpg"], taxonomy).wait(60)
+
+    def again(source: str) -> list[str]:
+        done = prelabel("rescore", source, "--labels", "red,blue", "--wait", "--json", env=env)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        found = list(live.job(told["job_id"]).results(10))
+        assert len(found) == told["total"]
+        if told["failed"]:  # vectors are stored a moment after the answer
+            return []
+        assert {score.label for one in found for score in one.scores} == {"red", "blue"}
+        return sorted(one.item.id for one in found)
+
+    eventually(lambda: again(jobs[0].id) == sorted(halves[0]))
+    eventually(lambda: again(f"project:{project}") == sorted({*halves[0], *halves[1]}))
+    for source, why in ((f"project:{project + 1}", "no answers"), ("0123456789ab", "no job")):
+        refused = prelabel("rescore", source, "--labels", "red,blue", env=env)
+        assert refused.returncode != 0
+        assert why in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_a_label_config_and_a_tree_file_are_taken_as_taxonomies(env, pictures: list[Picture], tmp_path: Path) -> None:
