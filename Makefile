@@ -36,7 +36,7 @@ browser:
 
 # A real Label Studio in an environment of its own below the user's cache folder; made once.
 label-studio: setup
-	@$(BIN)/python -m prelabel.worker.label_studio_install
+	@$(BIN)/python -m prelabel.worker.demo.label_studio.install
 
 # Items in a job. Larger jobs meet more faults, and longer ones.
 N ?= 20000

@@ -22,9 +22,9 @@ from PIL import Image
 from rich.console import Console
 
 from prelabel.schemas.settings import Settings
-from prelabel.worker.host import usable_cpus
-from prelabel.worker.processes import spawn, stop
-from prelabel.worker.stack import Stack, local_stack
+from prelabel.worker.machine.children import spawn, stop
+from prelabel.worker.machine.host import usable_cpus
+from prelabel.worker.running.stack import Stack, local_stack
 
 RESULTS = Path("build") / "bench"
 _INSIDE = "PRELABEL_BENCH_SESSION"

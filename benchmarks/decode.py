@@ -21,10 +21,10 @@ import transformers
 from PIL import Image
 from rich.table import Table
 
-from prelabel.worker.decode_fast import decode_pixels
+from prelabel.worker.arrays import Pixels, Vectors
+from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.scorer import Pixels, Vectors
-from prelabel.worker.siglip import SiglipEncoder
+from prelabel.worker.model.siglip import SiglipEncoder
 
 from .checkpoint import make_base_checkpoint
 from .common import add_json, console, draw_jpegs, in_own_session, median, shown_machine, write

@@ -10,8 +10,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from prelabel.worker.siglip import SiglipEncoder, pick_device
-from prelabel.worker.warmup import find_batch_size
+from prelabel.worker.model.batch_size import find_batch_size
+from prelabel.worker.model.siglip import SiglipEncoder, pick_device
 
 from .common import median
 

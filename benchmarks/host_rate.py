@@ -17,21 +17,21 @@ from typing import Any
 
 from rich.table import Table
 
-from prelabel.integrations.broker import connect_redis
-from prelabel.integrations.chunks import make_chunks
-from prelabel.integrations.job_store import JobStore
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.client.cutting import make_chunks
+from prelabel.integrations.ledger.jobs import JobStore
+from prelabel.integrations.ledger.leases import Ledger
 from prelabel.schemas import Settings, Taxonomy
 from prelabel.schemas.items import Item
 from prelabel.schemas.jobs import Control, JobSpec
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.decode_fast import decode_pixels
-from prelabel.worker.embedded import embedded_broker
-from prelabel.worker.embeddings_disk import DiskStore
-from prelabel.worker.host import single_threaded_blas
-from prelabel.worker.ledger import Ledger
+from prelabel.worker.decoding.pixels import decode_pixels
+from prelabel.worker.machine.host import single_threaded_blas
+from prelabel.worker.model.encoder import Encoder
+from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.running.broker import embedded_broker
 from prelabel.worker.runtime import collect_garbage_seldom
-from prelabel.worker.scorer import Encoder
-from prelabel.worker.siglip import SiglipEncoder
+from prelabel.worker.vectors.disk.store import DiskStore
 
 from .checkpoint import make_base_checkpoint
 from .common import add_json, console, draw_jpegs, in_own_session, median, shown_machine, write

@@ -20,7 +20,7 @@ from rich.table import Table
 from prelabel.integrations import Client
 from prelabel.schemas import Taxonomy
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.decode_fast import decode_pixels
+from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.demo.story import CHECKPOINT
 
 from .checkpoint import make_base_checkpoint

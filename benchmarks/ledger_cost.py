@@ -19,16 +19,17 @@ from pathlib import Path
 from PIL import Image
 from rich.table import Table
 
-from prelabel.integrations.broker import connect_redis
-from prelabel.integrations.chunks import make_chunks
-from prelabel.integrations.job_store import JobStore
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.client.cutting import make_chunks
+from prelabel.integrations.ledger.jobs import JobStore
+from prelabel.integrations.ledger.leases import ChunkRef, Lease, Ledger, Refusal, Written
 from prelabel.schemas import Outcome, Taxonomy
-from prelabel.schemas.items import Chunk, Item
+from prelabel.schemas.chunks import Chunk
+from prelabel.schemas.items import Item
 from prelabel.schemas.jobs import Control, JobSpec
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.embedded import embedded_broker
-from prelabel.worker.ledger import ChunkRef, Lease, Ledger, Refusal, Written
-from prelabel.worker.scorer import ColourEncoder
+from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.running.broker import embedded_broker
 
 from .common import add_json, console, in_own_session, write
 from .paced import JOB, PacedEncoder, run

@@ -21,16 +21,17 @@ import psutil
 from rich.table import Table
 
 from prelabel.integrations import Client
-from prelabel.integrations.broker import connect_redis
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.keys import JobKeys
+from prelabel.integrations.ledger.leases import ChunkRef, Ledger, Refusal
 from prelabel.schemas import Taxonomy
-from prelabel.schemas.names import QUEUE_BULK, JobKeys
+from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.schemas.settings import Settings, load_settings
-from prelabel.worker.embedded import embedded_broker
-from prelabel.worker.image_threads import Embedded
-from prelabel.worker.job_scorers import JobScorers, Ready, picture
-from prelabel.worker.ledger import ChunkRef, Ledger, Refusal
-from prelabel.worker.scorer import ColourEncoder
-from prelabel.worker.texts import TextVectors
+from prelabel.worker.embedding.embedded import Embedded
+from prelabel.worker.embedding.texts import TextVectors
+from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.running.broker import embedded_broker
+from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
 
 from .common import add_json, console, in_own_session, write
 

@@ -9,20 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from prelabel.integrations.broker import connect_redis
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Settings
-from prelabel.schemas.jobs import WorkerInfo
-from prelabel.worker.embeddings import EmbeddingStore, NoStore
-from prelabel.worker.engine import Engine
-from prelabel.worker.fetch import Fetcher
-from prelabel.worker.gate import Gate
-from prelabel.worker.image_threads import bulk_threads, urgent_threads
-from prelabel.worker.job_scorers import JobScorers
-from prelabel.worker.leases import LeaseKeeper
-from prelabel.worker.ledger import ChunkRef, Ledger
-from prelabel.worker.pipeline import Pipeline
-from prelabel.worker.scorer import Encoder, Memory, Pixels, Vectors
-from prelabel.worker.texts import TextVectors
+from prelabel.schemas.progress import WorkerInfo
+from prelabel.worker.arrays import Pixels, Vectors
+from prelabel.worker.chunks.gate import Gate
+from prelabel.worker.chunks.keeper import LeaseKeeper
+from prelabel.worker.chunks.pipeline import Pipeline
+from prelabel.worker.embedding.images import bulk_threads, urgent_threads
+from prelabel.worker.embedding.texts import TextVectors
+from prelabel.worker.fetching.fetcher import Fetcher
+from prelabel.worker.model.encoder import Encoder, Memory
+from prelabel.worker.model.engine import Engine
+from prelabel.worker.scoring.job_scorer import JobScorers
+from prelabel.worker.vectors.store import EmbeddingStore, NoStore
 
 JOB = "benchmark"
 

@@ -24,15 +24,15 @@ import psutil
 from celery import Celery
 from rich.table import Table
 
-from prelabel.integrations.broker import connect_redis
-from prelabel.integrations.model_identity import settings_model_id
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.schemas import Taxonomy
 from prelabel.schemas.items import ImageRef
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embeddings_disk import DiskStore
-from prelabel.worker.processes import spawn, stop
-from prelabel.worker.siglip import SiglipEncoder
+from prelabel.worker.machine.children import spawn, stop
+from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.vectors.disk.store import DiskStore
 
 from .common import RunningWorker, add_json, console, in_own_session, running_worker, shown_machine, write
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
 
-from prelabel.worker.embeddings_disk import DiskStore
-from prelabel.worker.embeddings_records import floats
-from prelabel.worker.host import single_threaded_blas, usable_cpus
-from prelabel.worker.scoring import pair_logits
+from prelabel.worker.machine.host import single_threaded_blas, usable_cpus
+from prelabel.worker.model.similarity import pair_logits
+from prelabel.worker.vectors.disk.store import DiskStore
+from prelabel.worker.vectors.records import floats
 
 from .common import add_json, console, in_own_session, median, shown_machine, write
 

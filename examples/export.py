@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from prelabel.integrations import Client
-from prelabel.integrations.export import export
+from prelabel.integrations.client.export import export
 
 job = Client().job(sys.argv[1])
 job.wait(timeout=3600)

@@ -1,5 +1,6 @@
 """What travels between producers, workers and platforms. Pydantic only: no I/O, nothing heavy to import."""
 
+from .chunks import Chunk
 from .errors import (
     BrokerUnavailable,
     ConfigError,
@@ -11,12 +12,13 @@ from .errors import (
     TransientError,
     WireVersionError,
 )
-from .items import Chunk, ImageRef, Item, Options, Origin, Region
-from .jobs import Control, JobSpec, JobState, Priority, Progress, PushTarget, WorkerInfo
+from .items import ImageRef, Item, Options, Origin, Region
+from .jobs import Control, JobSpec, Priority, PushTarget
+from .model_version import model_id, model_version
 from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
+from .progress import JobState, Progress, WorkerInfo
 from .settings import Settings, get_settings
 from .taxonomy import Label, LabelPath, Taxonomy
-from .versions import model_id, model_version
 
 __all__ = [
     "Answer",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections import Counter
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import ConfigError
+from .references import display_uri
 from .taxonomy import Label
 from .wire import Model
 
@@ -141,85 +138,3 @@ class Item(Model):
             made.append(f"{name}\x1f{seen[name]}" if seen[name] else name)
             seen[name] += 1
         return made
-
-
-class Chunk(Model):
-    """The unit of queueing: up to 64 items of one job and their ordinals (index in the submission, from 0).
-
-    `ordinals` is left out when they run on from `first`.
-    """
-
-    first: int = 0
-    ordinals: tuple[int, ...] | None = None
-    items: tuple[Item, ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _share_options(cls, data: Any) -> Any:
-        """Put the table's entries where items refer to them; each is one object then, however many items have it."""
-        if not isinstance(data, Mapping) or not data.get("options"):
-            return data
-        table = [Options.model_validate(entry) for entry in data["options"]]
-        items = [
-            {**item, "options": {name: table[place] for name, place in item["options"].items()}}
-            if "options" in item
-            else item
-            for item in data["items"]
-        ]
-        return {**{key: value for key, value in data.items() if key != "options"}, "items": items}
-
-    def to_json(self) -> str:
-        """Compact JSON.
-
-        An id that is its image's displayed reference is left out, and made again when it is read. Options that several
-        items bring stand there once, in a table `options`.
-        """
-        bare = tuple(
-            Item.model_construct(images=item.images) if item.id == item.images[0].display else item
-            for item in self.items
-        )
-        chunk = self.model_copy(update={"items": bare})
-        if not any(item.options for item in self.items):
-            return chunk.model_dump_json(exclude_defaults=True)
-        fields = chunk.model_dump(mode="json", exclude_defaults=True, exclude={"items": {"__all__": {"options"}}})
-        table: dict[str, tuple[int, Options]] = {}
-        for item, written in zip(self.items, fields["items"], strict=True):
-            for options in item.options.values():
-                table.setdefault(options.digest, (len(table), options))
-            if item.options:
-                written["options"] = {name: table[options.digest][0] for name, options in item.options.items()}
-        entries = ",".join(options.json_text for _, options in table.values())
-        return f'{{"options":[{entries}],{json.dumps(fields, ensure_ascii=False, separators=(",", ":"))[1:]}'
-
-    def pairs(self) -> list[tuple[int, Item]]:
-        """Each item with its ordinal."""
-        ordinals = self.ordinals or range(self.first, self.first + len(self.items))
-        return list(zip(ordinals, self.items, strict=True))
-
-    def item(self, ordinal: int) -> Item:
-        """The item with this ordinal."""
-        return self.items[self.ordinals.index(ordinal) if self.ordinals else ordinal - self.first]
-
-
-_WITH_PASSWORDS = ("redis", "rediss")
-_PLAIN = re.compile(r"(?:https?|s3|file)://[^@?#;\s\[\]]*")
-"""Nothing to hide; most references of a large job."""
-
-_DATA_URI = re.compile(r"data:[^,]{0,100}", re.IGNORECASE)
-
-
-def display_uri(uri: str) -> str:
-    """`uri` without user, password, query, fragment or inline payload."""
-    if uri[:5].lower() == "data:":
-        head = _DATA_URI.match(uri)
-        return f"{head.group(0) if head else 'data:'},… ({len(uri)} characters)"
-    if "://" not in uri or _PLAIN.fullmatch(uri):
-        return uri
-    scheme, _, rest = uri.partition("://")
-    if scheme.lower() in _WITH_PASSWORDS:
-        rest = rest.rpartition("@")[2]  # a password may hold any character, "/" and "#" among them
-    try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    except ValueError:
-        return f"{scheme}://…"

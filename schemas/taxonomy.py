@@ -120,7 +120,7 @@ class Taxonomy(WireModel):
         Raises:
             ConfigError: not a usable label config, several controls and none named, or labels that come with the task.
         """
-        from .label_config import LabelConfig  # it builds on this module
+        from ..integrations.label_studio.label_config.config import LabelConfig  # it builds on this module
 
         chosen = LabelConfig.parse(xml).control(control)
         if chosen.taxonomy.is_open:

@@ -26,8 +26,8 @@ from prelabel.integrations import Client
 from prelabel.schemas import Settings, get_settings
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embedded import embedded_broker
-from prelabel.worker.stack import Stack, local_stack
+from prelabel.worker.running.broker import embedded_broker
+from prelabel.worker.running.stack import Stack, local_stack
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how busy the machine is says nothing of the code
 hypothesis.settings.load_profile("untimed")

@@ -17,8 +17,8 @@ import pytest
 import typer
 from typer.main import get_command
 
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
 from prelabel.schemas import Settings
-from prelabel.schemas.label_config import LabelConfig
 from prelabel.worker.cli import app
 
 ROOT = Path(__file__).parent.parent

@@ -12,16 +12,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel, AutoProcessor
 
-from prelabel.worker.demo.shapes import (
-    ALL_PAIRS,
-    COLOURS,
-    HELD_OUT_PAIRS,
-    PATTERNS,
-    SHAPES,
-    Scene,
-    draw,
-    sample_scene,
-)
+from prelabel.worker.demo.shapes import ALL_PAIRS, COLOURS, HELD_OUT_PAIRS, PATTERNS, SHAPES, Scene, draw, sample_scene
 from training.pictures import Numbers
 from training.words import ABSENT, TEXT_LENGTH, USUAL_TEMPLATE
 

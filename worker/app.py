@@ -17,14 +17,14 @@ import redis
 from celery import Celery, signals
 from kombu import Queue
 
-from ..integrations.broker import BrokerApp, celery_config
+from ..integrations.broker.celery import BrokerApp, celery_config
 from ..schemas.errors import ModelLoadError, PrelabelError, ScorerError
-from ..schemas.names import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
+from ..schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
 from ..schemas.settings import get_settings
-from .lanes import LaneStep
-from .logs import configure_logging
-from .processes import EXIT_BROKEN, EXIT_CONFIG
+from .consuming.lanes import LaneStep
+from .machine.children import EXIT_BROKEN, EXIT_CONFIG
 from .runtime import Runtime, load_runtime
+from .telemetry.logs import configure_logging
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def make_app() -> Celery:
     made = BrokerApp("prelabel", set_as_current=True)
     made.conf.update(celery_config(settings))
     made.conf.update(
-        broker_transport="prelabel.worker.transport:Transport",
+        broker_transport="prelabel.worker.consuming.transport:Transport",
         task_queues=[Queue(QUEUE_BULK)],
         worker_pool="threads",
         worker_concurrency=settings.bulk_chunks,

@@ -10,34 +10,37 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ..integrations.broker import Sender, connect_redis
-from ..integrations.job_store import JobStore
-from ..integrations.metrics_server import serve_metrics
-from ..integrations.model_identity import names_one_model, settings_model_id
-from ..integrations.queue_metrics import Queues
-from ..integrations.queue_state import queue_states
+from ..integrations.broker.celery import Sender
+from ..integrations.broker.connection import connect_redis
+from ..integrations.client.checkpoint import names_one_model, settings_model_id
+from ..integrations.ledger.jobs import JobStore
+from ..integrations.ledger.leases import ChunkRef, Ledger
+from ..integrations.ledger.queues import queue_states
+from ..integrations.telemetry.queues import Queues
+from ..integrations.telemetry.server import serve_metrics
 from ..schemas.errors import ConfigError, ScorerError
-from ..schemas.jobs import WorkerInfo
 from ..schemas.package import package_version
+from ..schemas.progress import WorkerInfo
 from ..schemas.settings import Settings
-from . import metrics, trace
-from .embeddings import EmbeddingStore, NoStore, open_store
-from .engine import Engine
-from .fetch import Fetcher
-from .gate import Gate
-from .host import single_threaded_blas
-from .image_threads import bulk_threads, urgent_threads
-from .job_scorers import JobScorers
-from .leases import LeaseKeeper
-from .ledger import ChunkRef, Ledger
-from .pipeline import Pipeline
-from .processes import EXIT_BROKEN, WORKER_NAME_VARIABLE, new_worker_name
-from .pushing import JobPusher
-from .scorer import Encoder
-from .showing import Showcase
-from .sweeper import Sweeper
-from .texts import TextVectors
-from .warmup import find_batch_size
+from .chunks.gate import Gate
+from .chunks.keeper import LeaseKeeper
+from .chunks.pipeline import Pipeline
+from .chunks.sweeper import Sweeper
+from .delivering.pusher import JobPusher
+from .delivering.showcase import Showcase
+from .embedding.images import bulk_threads, urgent_threads
+from .embedding.texts import TextVectors
+from .fetching.fetcher import Fetcher
+from .machine.children import EXIT_BROKEN, WORKER_NAME_VARIABLE, new_worker_name
+from .machine.host import single_threaded_blas
+from .model.batch_size import find_batch_size
+from .model.encoder import Encoder
+from .model.engine import Engine
+from .scoring.job_scorer import JobScorers
+from .telemetry import metrics, trace
+from .vectors.counted import CountingStore
+from .vectors.open import open_store
+from .vectors.store import EmbeddingStore, NoStore
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +89,10 @@ class Runtime:
         self._store = _vector_store(settings)
         self._fetcher = make_fetcher(settings)
         showcase = Showcase(redis)
-        images = metrics.CountingStore(self._store, "images")
+        images = CountingStore(self._store, "images")
         self._pipeline = Pipeline(
             engine=self._engine,
-            scorers=JobScorers(
-                encoder, TextVectors(encoder, settings.text_cache, metrics.CountingStore(self._store, "texts"))
-            ),
+            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, CountingStore(self._store, "texts"))),
             bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
             urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
             ledger=self._ledger,
@@ -187,7 +188,7 @@ def load_runtime(settings: Settings) -> Runtime:
     Raises:
         ModelLoadError: the checkpoint cannot be loaded.
     """
-    from .siglip import SiglipEncoder  # torch: the moment it is needed
+    from .model.siglip import SiglipEncoder  # torch: the moment it is needed
 
     single_threaded_blas()
     return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
@@ -231,7 +232,7 @@ def make_fetcher(settings: Settings) -> Fetcher:
     """A fetcher that identifies itself to Label Studio where that is set up."""
     if not settings.label_studio_url or not settings.label_studio_api_key:
         return Fetcher(settings)
-    from ..integrations.label_studio.auth import LabelStudioAuth
+    from ..integrations.label_studio.api.auth import LabelStudioAuth
 
     auth = LabelStudioAuth.from_settings(settings)
     return Fetcher(settings, auth.media_headers, auth.refused)

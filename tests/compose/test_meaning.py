@@ -14,12 +14,12 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from prelabel.integrations.label_studio.metrics import Metrics
-from prelabel.integrations.queue_metrics import Queues
-from prelabel.integrations.queue_state import QueueState
+from prelabel.integrations.http.metrics import Metrics
+from prelabel.integrations.ledger.queues import QueueState
+from prelabel.integrations.telemetry.queues import Queues
 from prelabel.schemas import Settings
-from prelabel.worker import metrics
 from prelabel.worker.cli import app
+from prelabel.worker.telemetry import metrics
 
 ROOT = Path(__file__).parent.parent.parent
 BASE, GPU = ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"

@@ -17,8 +17,8 @@ import pytest
 import redis
 
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embedded import server_binary
-from prelabel.worker.processes import spawn, stop
+from prelabel.worker.machine.children import spawn, stop
+from prelabel.worker.running.broker import server_binary
 from tests.compose.test_meaning import DOCKERFILE, SERVICES, environment, example
 from tests.conftest import eventually
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import redis
 
-from prelabel.worker.embedded import server_binary
-from prelabel.worker.processes import kill, spawn, stop
+from prelabel.worker.machine.children import kill, spawn, stop
+from prelabel.worker.running.broker import server_binary
 
 
 class RedisServer:

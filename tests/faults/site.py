@@ -13,9 +13,11 @@ from unittest import mock
 
 import redis
 
-from prelabel.integrations import Client, Job, chunks
+from prelabel.integrations import Client, Job
+from prelabel.integrations.client import cutting as chunks
+from prelabel.integrations.ledger.keys import SWEEPER, WATERMARKS, JobKeys, held_key
 from prelabel.schemas import PrelabelError, PushTarget, Settings
-from prelabel.schemas.names import QUEUES, SWEEPER, WATERMARKS, JobKeys, held_key
+from prelabel.schemas.queues import QUEUES
 from tests.faults.report import Report
 from tests.faults.truth import CONTROLS, Truth, Work, compare
 from tests.faults.workers import Worker

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from prelabel.integrations import Job
-from prelabel.schemas.names import QUEUE_BULK
+from prelabel.schemas.queues import QUEUE_BULK
 from tests.faults.conftest import World
 from tests.faults.report import Report
 from tests.faults.site import Site, wait_for

@@ -7,7 +7,7 @@ import time
 import pytest
 import redis
 
-from prelabel.schemas.names import SWEEPER, WATERMARKS, JobKeys
+from prelabel.integrations.ledger.keys import SWEEPER, WATERMARKS, JobKeys
 from tests.faults.conftest import World
 from tests.faults.report import Report
 from tests.faults.site import Site, wait_for

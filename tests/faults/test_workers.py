@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from prelabel.integrations import Job
-from prelabel.schemas.names import held_key
+from prelabel.integrations.ledger.keys import held_key
 from prelabel.schemas.settings import load_settings
 from tests.faults.conftest import World
 from tests.faults.report import Report

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.ledger.keys import JobKeys
+from prelabel.integrations.ledger.packing import unpack
 from prelabel.schemas import ImageRef, Item, Outcome, Prediction, Settings
-from prelabel.schemas.label_config import LabelConfig
-from prelabel.schemas.names import JobKeys
-from prelabel.schemas.packing import unpack
 from prelabel.worker.demo.shapes import COLOURS, draw, sample_scene
-from prelabel.worker.local import score_images
+from prelabel.worker.scoring.local import score_images
 from tests.faults.report import Report
 
 LABEL_CONFIG = (
@@ -57,8 +57,8 @@ class Truth:
     """
 
     def __init__(self, directory: Path, settings: Settings) -> None:
-        from prelabel.integrations.model_identity import settings_model_id
-        from prelabel.worker.siglip import SiglipEncoder
+        from prelabel.integrations.client.checkpoint import settings_model_id
+        from prelabel.worker.model.siglip import SiglipEncoder
 
         self._settings = settings
         self._encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from prelabel.schemas import Settings
-from prelabel.worker.processes import WORKER_NAME_VARIABLE, kill, new_worker_name, spawn, stop
-from prelabel.worker.supervisor import worker_command
+from prelabel.worker.machine.children import WORKER_NAME_VARIABLE, kill, new_worker_name, spawn, stop
+from prelabel.worker.running.supervisor import worker_command
 
 HOOK = Path(__file__).parent / "hook"
 _TIRED = 3

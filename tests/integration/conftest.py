@@ -10,7 +10,7 @@ from PIL import Image
 
 from prelabel.integrations import Client
 from prelabel.worker.demo.story import Picture, draw_pictures
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.integration.redis_server import Server
 from tests.integration.redis_tls import certificate
 

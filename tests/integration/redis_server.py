@@ -15,7 +15,7 @@ from pathlib import Path
 import redis
 
 from prelabel.schemas import Settings, Taxonomy
-from prelabel.worker.embedded import server_binary
+from prelabel.worker.running.broker import server_binary
 
 TAXONOMY = Taxonomy.flat(["red", "blue"])
 PASSWORD = "s3cret"

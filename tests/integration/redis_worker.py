@@ -12,7 +12,7 @@ from prelabel.integrations import Job
 from prelabel.schemas import Settings
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.processes import spawn, stop
+from prelabel.worker.machine.children import spawn, stop
 
 
 @contextmanager

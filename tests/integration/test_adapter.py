@@ -11,7 +11,7 @@ import pytest
 
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 
 DATA = Path(__file__).parent.parent / "data" / "label_studio"
 CONFIG = (

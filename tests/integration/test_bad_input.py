@@ -196,7 +196,7 @@ def stack_that_may_fetch(tmp_path_factory, pictures_dir: Path, server: str) -> I
     """A worker that may fetch from the test's own web server."""
     from prelabel.schemas.settings import load_settings
     from prelabel.worker.demo.story import CHECKPOINT
-    from prelabel.worker.stack import local_stack
+    from prelabel.worker.running.stack import local_stack
 
     settings = load_settings(
         model=str(CHECKPOINT),

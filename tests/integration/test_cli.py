@@ -18,7 +18,7 @@ from prelabel.integrations import Client
 from prelabel.schemas import Taxonomy
 from prelabel.schemas.jobs import PushTarget
 from prelabel.worker.demo.story import CHECKPOINT, Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.conftest import eventually
 
 COMMANDS = [

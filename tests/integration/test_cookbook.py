@@ -10,17 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from prelabel.integrations.label_studio.convert import item_from_task, prediction_to_label_studio
+from prelabel.integrations.label_studio.convert.items import item_from_task
+from prelabel.integrations.label_studio.convert.results import prediction_to_label_studio
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
 from prelabel.schemas import JobSpec, Prediction
-from prelabel.schemas.label_config import LabelConfig
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embeddings import NoStore
-from prelabel.worker.engine import Engine
-from prelabel.worker.image_threads import ImageThreads, LastFile
-from prelabel.worker.job_scorers import JobScorers, Ready, picture
-from prelabel.worker.siglip import SiglipEncoder
-from prelabel.worker.texts import TextVectors
+from prelabel.worker.embedding.images import ImageThreads, LastFile
+from prelabel.worker.embedding.texts import TextVectors
+from prelabel.worker.model.engine import Engine
+from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
+from prelabel.worker.vectors.store import NoStore
 from tests.cookbook import Example, examples, with_pictures, without_scores
 
 

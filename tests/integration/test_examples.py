@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SHAPES = "circle,cross,ring,square,star,triangle"

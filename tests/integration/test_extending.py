@@ -6,8 +6,8 @@ from __future__ import annotations
 import zipfile
 
 from prelabel.schemas import ItemError, Settings
-from prelabel.worker.deadline import Deadline
-from prelabel.worker.fetch_base import Known, too_large, unknown
+from prelabel.worker.fetching.deadline import Deadline
+from prelabel.worker.fetching.reader import Known, too_large, unknown
 
 
 class ZipReader:
@@ -37,7 +37,7 @@ class ZipReader:
 from collections.abc import Sequence
 from typing import Any
 
-from prelabel.integrations.label_studio.push import PushReport
+from prelabel.integrations.platforms import PushReport
 from prelabel.schemas import Prediction, PushTarget
 
 
@@ -59,8 +59,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from prelabel.worker.embeddings_records import Block, floats, pack, vectors_of
-from prelabel.worker.scorer import Vectors
+from prelabel.worker.arrays import Vectors
+from prelabel.worker.vectors.records import Block, floats, pack, vectors_of
 
 
 class MemoryStore:
@@ -100,11 +100,11 @@ from pathlib import Path
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.integrations.broker import connect_redis
+from prelabel.integrations.broker.connection import connect_redis
 from prelabel.schemas import ImageRef, Taxonomy
-from prelabel.worker.embeddings import EmbeddingStore
-from prelabel.worker.fetch import Fetcher
-from prelabel.worker.pushing import JobPusher
+from prelabel.worker.delivering.pusher import JobPusher
+from prelabel.worker.fetching.fetcher import Fetcher
+from prelabel.worker.vectors.store import EmbeddingStore
 
 
 @pytest.fixture

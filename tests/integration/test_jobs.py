@@ -17,7 +17,7 @@ from prelabel.integrations import Client
 from prelabel.schemas import ConfigError, Control, ImageRef, Item, JobState, Label, Taxonomy
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import TEMPLATE, Picture, accuracies, chapters
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.conftest import eventually
 
 

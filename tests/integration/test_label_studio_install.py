@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.worker.label_studio_install import VERSION
+from prelabel.worker.demo.label_studio.install import VERSION
 
-SCRIPT = "from prelabel.worker.label_studio_install import install; print(install(print).program)"
+SCRIPT = "from prelabel.worker.demo.label_studio.install import install; print(install(print).program)"
 
 
 def make_wheel(folder: Path) -> None:

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
 from prelabel.schemas import ImageRef, Item, PushTarget
-from prelabel.schemas.label_config import LabelConfig
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT, Picture
-from prelabel.worker.processes import spawn, stop
-from prelabel.worker.stack import Stack, local_stack
+from prelabel.worker.machine.children import spawn, stop
+from prelabel.worker.running.stack import Stack, local_stack
 from tests.conftest import eventually
 from tests.label_studio import LEGACY, LabelStudio, running
 

@@ -12,7 +12,7 @@ from prelabel.integrations import Client
 from prelabel.schemas import JobState, Taxonomy
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.browser import chromium, keep
 from tests.conftest import eventually
 

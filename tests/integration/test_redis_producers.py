@@ -10,11 +10,11 @@ from contextlib import ExitStack
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.integrations.broker import connect_redis
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import BrokerUnavailable, ConfigError, JobState, Settings, Taxonomy
 from prelabel.schemas.predictions import ItemFailure, Outcome
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.ledger import ChunkRef, Ledger
 from tests.integration.redis_server import PASSWORD, TAXONOMY, Server, cli, references, soon
 
 # Redis refuses us.

@@ -10,9 +10,9 @@ import pytest
 from prelabel.integrations import Client
 from prelabel.schemas import Settings
 from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.label_studio.server import LabelStudioServer, label_studio_server
 from prelabel.worker.demo.story import CHECKPOINT, Picture, draw_pictures
-from prelabel.worker.label_studio_server import LabelStudioServer, label_studio_server
-from prelabel.worker.stack import Stack, local_stack
+from prelabel.worker.running.stack import Stack, local_stack
 from tests.label_studio_server.images import CountingWeb
 from tests.label_studio_server.site import LabelStudio
 

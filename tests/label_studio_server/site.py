@@ -12,13 +12,13 @@ from typing import Any, Self
 import httpx
 
 from prelabel.integrations import Client
-from prelabel.integrations.client import Job
-from prelabel.integrations.label_studio.connect import connect
-from prelabel.integrations.label_studio.registration import Step
-from prelabel.integrations.model_identity import settings_model_id
+from prelabel.integrations.client.checkpoint import settings_model_id
+from prelabel.integrations.client.job import Job
+from prelabel.integrations.label_studio.projects.connect import connect
+from prelabel.integrations.label_studio.projects.registration import Step
+from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.shapes import SHAPES
-from prelabel.worker.label_studio_server import LabelStudioServer
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 
 SHAPES_CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="shape" toName="image" choice="single">'

@@ -1,7 +1,7 @@
 """Every image address Label Studio uses: a prediction arrives for each.
 
 `gs://` and `azure-blob://` are missing here, for want of a store that speaks their protocols: they go to the same
-resolver under the same kind of URL as `s3://`, which tests/unit/integrations/label_studio/test_convert.py checks.
+resolver under the same kind of URL as `s3://`, which tests/unit/integrations/label_studio/convert/test_items.py checks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.label_studio_server import LabelStudioServer
-from prelabel.worker.stack import Stack, local_stack
+from prelabel.worker.running.stack import Stack, local_stack
 from tests.cookbook import inline, picture
 from tests.label_studio_server.below_a_path import PREFIX, Proxy, below_a_path
 from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from prelabel.integrations import Client
-from prelabel.integrations.label_studio.projects import Projects
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.schemas import Priority
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.images import CountingWeb
 from tests.label_studio_server.site import (
     SHAPES_CONFIG,

@@ -6,10 +6,10 @@ import signal
 import time
 
 from prelabel.integrations import Client
-from prelabel.integrations.label_studio.projects import Projects
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.images import CountingWeb
 from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, tasks_of, until
 

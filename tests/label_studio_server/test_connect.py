@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.integrations.label_studio.connect import connect, disconnect
-from prelabel.integrations.label_studio.projects import Projects
-from prelabel.integrations.label_studio.registration import ACTIONS, SECRET_HEADER
-from prelabel.integrations.model_identity import settings_model_id
+from prelabel.integrations.client.checkpoint import settings_model_id
+from prelabel.integrations.label_studio.projects.connect import connect, disconnect
+from prelabel.integrations.label_studio.projects.register import Projects
+from prelabel.integrations.label_studio.projects.registration import ACTIONS, SECRET_HEADER
 from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.label_studio.server import LabelStudioServer, label_studio_server
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.label_studio_server import LabelStudioServer, label_studio_server
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.site import LabelStudio, inline, until
 
 

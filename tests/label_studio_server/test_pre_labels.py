@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.site import LabelStudio, connect_project, inline
 
 

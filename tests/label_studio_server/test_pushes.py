@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.integrations.label_studio.projects import Projects
-from prelabel.integrations.label_studio.push import Pusher
-from prelabel.integrations.label_studio.reconciler import Reconciler
-from prelabel.integrations.model_identity import settings_model_id
+from prelabel.integrations.client.checkpoint import settings_model_id
+from prelabel.integrations.label_studio.deliver.push import Pusher
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.projects.reconciler import Reconciler
+from prelabel.integrations.label_studio.projects.register import Projects
+from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.schemas import Prediction, PushTarget, Settings
-from prelabel.schemas.label_config import LabelConfig
-from prelabel.schemas.names import JobKeys
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
-from prelabel.worker.stack import Stack
+from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, tasks_of, until
 
 OTHER = "detector-7"

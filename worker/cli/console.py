@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from ...schemas.errors import ConfigError, PrelabelError
-from ...schemas.jobs import Progress as JobProgress
 from ...schemas.predictions import Prediction
+from ...schemas.progress import Progress as JobProgress
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

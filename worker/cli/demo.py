@@ -19,7 +19,7 @@ from .jobs import follow
 from .services import interrupt_on_sigterm
 
 if TYPE_CHECKING:
-    from ...integrations.client import Job
+    from ...integrations.client.job import Job
     from ..demo.report import ChapterResult
 
 _SHOWN = 6
@@ -51,7 +51,7 @@ def demo(
         with needs("all"):
             from ..demo import story
             from ..demo.report import ChapterResult, write_report
-            from ..stack import local_stack
+            from ..running.stack import local_stack
 
         root = Path(directory)
         settings = load_settings(
@@ -108,9 +108,9 @@ def _in_label_studio(seed: int) -> None:
     with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
         with needs("all"):
             from ..demo import story
-            from ..demo.label_studio import make_project, pre_label
-            from ..label_studio_server import label_studio_server
-            from ..stack import local_stack
+            from ..demo.label_studio.server import label_studio_server
+            from ..demo.project import make_project, pre_label
+            from ..running.stack import local_stack
 
         root = Path(directory)
         interrupt_on_sigterm()

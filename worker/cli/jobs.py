@@ -14,9 +14,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from ...integrations.client import Client, Job
-from ...integrations.export import export
-from ...schemas.jobs import Priority, Progress
+from ...integrations.client.client import Client
+from ...integrations.client.export import export
+from ...integrations.client.job import Job
+from ...schemas.jobs import Priority
+from ...schemas.progress import Progress
 from . import options
 from .console import bar, duration, err, job_detail, out, plain, predictions_table, print_json, user_errors
 

@@ -13,7 +13,7 @@ from . import options
 from .console import EXIT_FAILED, err, needs, out, plain, print_json, user_errors
 
 if TYPE_CHECKING:
-    from ...integrations.label_studio.registration import Step
+    from ...integrations.label_studio.projects.registration import Step
 
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
@@ -44,9 +44,9 @@ def connect(
     """
     with user_errors():
         settings = _settings(url)
-        from ...integrations.client import Client
-        from ...integrations.label_studio.connect import connect as run
-        from ...integrations.model_identity import settings_model_id
+        from ...integrations.client.checkpoint import settings_model_id
+        from ...integrations.client.client import Client
+        from ...integrations.label_studio.projects.connect import connect as run
 
         with err.status("connecting"):
             steps = run(
@@ -69,8 +69,8 @@ def disconnect(
     """Undo `prelabel connect`: remove ML backend and webhook, cancel the project's jobs. Predictions stay."""
     with user_errors():
         settings = _settings(url)
-        from ...integrations.client import Client
-        from ...integrations.label_studio.connect import disconnect as run
+        from ...integrations.client.client import Client
+        from ...integrations.label_studio.projects.connect import disconnect as run
 
         with err.status("disconnecting"):
             steps = run(settings, project=project, backend_url=backend_url or _here(settings), client=Client(settings))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ...integrations.chunks import absolute_item
-from ...integrations.model_identity import settings_model_id
+from ...integrations.client.checkpoint import settings_model_id
+from ...integrations.client.cutting import absolute_item
 from ...schemas.items import Item
 from ...schemas.predictions import Prediction
 from ...schemas.settings import get_settings, load_settings
@@ -34,9 +34,9 @@ def score(
     with user_errors():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         with needs("worker"):
-            from ..fetch import Fetcher
-            from ..local import score_images
-            from ..siglip import SiglipEncoder
+            from ..fetching.fetcher import Fetcher
+            from ..model.siglip import SiglipEncoder
+            from ..scoring.local import score_images
 
         settings = get_settings()
         # Whoever types a path may read it: the roots guard against references that come through a queue.

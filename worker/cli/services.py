@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ...integrations.broker import connect_redis
+from ...integrations.broker.connection import connect_redis
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
 from .console import err, needs, out, user_errors
@@ -31,7 +31,7 @@ def up(
     """
     with user_errors():
         with needs("all"):
-            from ..stack import local_stack
+            from ..running.stack import local_stack
 
         _require("worker", "torch", "transformers", "boto3", "PIL")
         _require("label-studio", "uvicorn", "fastapi")
@@ -69,8 +69,8 @@ def worker() -> None:
         settings = get_settings()
         _require("worker", "torch", "transformers", "boto3", "PIL")
         connect_redis(settings)  # a URL that is none is told here, not by a child that dies again and again
-        from ..logs import configure_logging
-        from ..supervisor import Supervisor
+        from ..running.supervisor import Supervisor
+        from ..telemetry.logs import configure_logging
 
         configure_logging(settings.log_level, settings.log_format)
         sys.exit(Supervisor(settings).run())
@@ -86,11 +86,11 @@ def serve(
         with needs("label-studio"):
             import uvicorn
 
-            from ...integrations.label_studio.app import create_app
-            from ...integrations.metrics_server import serve_metrics
-        from ...integrations.client import Client
-        from ...integrations.model_identity import settings_model_id
-        from ..logs import configure_logging
+            from ...integrations.http.app import create_app
+            from ...integrations.telemetry.server import serve_metrics
+        from ...integrations.client.checkpoint import settings_model_id
+        from ...integrations.client.client import Client
+        from ..telemetry.logs import configure_logging
 
         configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.

@@ -14,8 +14,8 @@ from pathlib import Path
 import jinja2
 from PIL import Image
 
-from ...schemas.jobs import Progress
 from ...schemas.predictions import Prediction
+from ...schemas.progress import Progress
 from ...schemas.taxonomy import LabelPath
 from .story import Accuracy, Chapter, accuracies
 

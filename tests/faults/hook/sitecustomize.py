@@ -35,12 +35,12 @@ def _without(script: str, guard: str, instead: str) -> str:
 
 
 def _worker() -> None:
-    from prelabel.integrations.label_studio.push import Pusher
+    from prelabel.integrations.label_studio.deliver.push import Pusher
+    from prelabel.integrations.ledger import scripts
+    from prelabel.integrations.ledger.leases import Ledger
     from prelabel.schemas.errors import ItemError, TransientError
-    from prelabel.worker import ledger_scripts as scripts
-    from prelabel.worker.fetch import Fetcher
-    from prelabel.worker.ledger import Ledger
-    from prelabel.worker.siglip import SiglipEncoder
+    from prelabel.worker.fetching.fetcher import Fetcher
+    from prelabel.worker.model.siglip import SiglipEncoder
 
     encode, fetch, push = SiglipEncoder.encode_images, Fetcher.fetch_unless, Pusher.push
     init, renew, reap, overdue = Ledger.__init__, Ledger.renew, Ledger.reap, Ledger.overdue
@@ -92,7 +92,7 @@ def _worker() -> None:
 
 
 def _supervisor() -> None:
-    from prelabel.worker.ledger import Ledger
+    from prelabel.integrations.ledger.leases import Ledger
 
     free = Ledger.free_owner
     Ledger.free_owner = (  # type: ignore[method-assign]

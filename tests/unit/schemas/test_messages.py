@@ -31,7 +31,7 @@ from prelabel.schemas import (
     model_id,
     model_version,
 )
-from prelabel.schemas.items import display_uri
+from prelabel.schemas.references import display_uri
 
 TREE = Taxonomy.tree({"animal": ["cat", "dog"], "vehicle": None}, threshold=0.3)
 SPEC = JobSpec(

@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from prelabel.integrations.broker import connect_redis
 from prelabel.schemas import Settings
-from prelabel.worker.embeddings_disk import DiskStore
-from prelabel.worker.fetch import Fetcher
-from prelabel.worker.ledger import Ledger
+from prelabel.worker.fetching.fetcher import Fetcher
+from prelabel.worker.vectors.disk.store import DiskStore
 
 
 @pytest.fixture(autouse=True)
@@ -208,16 +206,6 @@ def tls_server(certificate, monkeypatch):
     server = Server(context)
     yield server
     server.close()
-
-
-@pytest.fixture
-def ledger(client, settings):
-    """Makes ledgers of workers by name, on a Redis that holds nothing."""
-
-    def make(owner: str = "a", lease_s: float = 30.0) -> Ledger:
-        return Ledger(connect_redis(settings), owner=owner, lease_s=lease_s, ttl_s=100)
-
-    return make
 
 
 @pytest.fixture

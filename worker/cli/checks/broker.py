@@ -7,8 +7,9 @@ from typing import Any
 
 import redis
 
-from ....integrations.broker import broker_errors, connect_redis, shown_url
-from ....integrations.job_store import redis_time
+from ....integrations.broker.connection import connect_redis
+from ....integrations.broker.errors import broker_errors, shown_url
+from ....integrations.ledger.clock import redis_time
 from ....schemas.settings import Settings
 from . import Check, Checks, Status
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....integrations.chunks import absolute_item
-from ....integrations.model_identity import settings_model_id
+from ....integrations.client.checkpoint import settings_model_id
+from ....integrations.client.cutting import absolute_item
 from ....schemas.errors import ItemError, PrelabelError
 from ....schemas.items import ImageRef, Item
 from ....schemas.settings import Settings
@@ -27,8 +27,8 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
     if project is None or not settings.label_studio_url:
         return
     with connected(settings) as api:
-        from ....integrations.label_studio.convert import item_from_task
-        from ....integrations.label_studio.questions import reader
+        from ....integrations.label_studio.convert.items import item_from_task
+        from ....integrations.label_studio.convert.questions import reader
 
         state = get(api, f"api/projects/{project}/", f"project {project}")
         # resolve_uri: as /predict and webhooks have the addresses, and so the workers.
@@ -54,7 +54,7 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
 def _fetch(settings: Settings, images: Sequence[ImageRef]) -> Checks:
     try:
         with needs("worker"):
-            from ...decode import decode
+            from ...decoding.pillow import decode
             from ...runtime import make_fetcher
     except PrelabelError:
         yield Check("image", "warn", "what fetches images is not installed here", "run this where a worker runs")

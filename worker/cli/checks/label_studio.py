@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ....integrations.model_identity import settings_model_id
+from ....integrations.client.checkpoint import settings_model_id
 from ....schemas.errors import PrelabelError
 from ....schemas.settings import Settings
 from ..console import needs
 from . import Check, Checks
 
 if TYPE_CHECKING:
-    from ....integrations.label_studio.api import LabelStudioAPI
+    from ....integrations.label_studio.api.connection import LabelStudioAPI
 
 _OURS = re.compile(r"\+tax\.[0-9a-f]{6}")
 _PROJECTS = 20
@@ -31,7 +31,7 @@ def connected(settings: Settings) -> Iterator[LabelStudioAPI]:
         ConfigError: the adapter's packages are not installed, or the key is not set.
     """
     with needs("label-studio"):
-        from ....integrations.label_studio.api import LabelStudioAPI
+        from ....integrations.label_studio.api.connection import LabelStudioAPI
     api = LabelStudioAPI(settings, timeout_s=_TIMEOUT_S)
     try:
         yield api
@@ -95,7 +95,7 @@ def _search(api: LabelStudioAPI) -> Checks:
 
 
 def _config(settings: Settings, state: dict[str, Any], project: int) -> Checks:
-    from ....integrations.label_studio.questions import reader
+    from ....integrations.label_studio.convert.questions import reader
 
     questions = reader(settings_model_id(settings))(state.get("label_config") or "")
     if questions.config is None:
@@ -151,7 +151,7 @@ def _backend(project: int, backend: dict[str, Any]) -> Check:
     said = " ".join(str(backend.get("error_message") or backend.get("readable_state") or backend.get("state")).split())
     detail = f"{where} does not reach {backend['url']} ({said[:200]})"
     if "reserved network address" in said:
-        from ....integrations.label_studio.registration import PRIVATE_ADDRESS
+        from ....integrations.label_studio.projects.registration import PRIVATE_ADDRESS
 
         return Check("backend", "fail", detail, PRIVATE_ADDRESS)
     if "uthentication" in said or "401" in said:

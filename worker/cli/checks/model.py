@@ -30,8 +30,8 @@ def check_model(settings: Settings, load: bool, devices: Path = Path("/dev")) ->
     if gpu and "+cpu" in version("torch"):
         yield Check("device", "warn", f"there is an NVIDIA GPU, and torch {version('torch')} cannot use it", _NO_CUDA)
     if load:
-        from ....integrations.model_identity import settings_model_id
-        from ...siglip import SiglipEncoder
+        from ....integrations.client.checkpoint import settings_model_id
+        from ...model.siglip import SiglipEncoder
 
         encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
         yield Check("model", "ok", f"{encoder.model_id} loads on {encoder.device} ({encoder.dtype})")

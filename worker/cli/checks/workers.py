@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ....integrations.client import Client
-from ....integrations.model_identity import settings_model_id
+from ....integrations.client.checkpoint import settings_model_id
+from ....integrations.client.client import Client
 from ....schemas.settings import Settings
 from ..console import duration
 from . import Check, Checks

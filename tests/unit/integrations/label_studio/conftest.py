@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.integrations.label_studio.projects import Projects
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.schemas.settings import load_settings
 from tests.label_studio import LEGACY, running
 

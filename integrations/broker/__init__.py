@@ -1,0 +1,1 @@
+"""One connection to Redis, one translation of its errors, and Celery on top of both."""

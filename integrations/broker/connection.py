@@ -1,0 +1,79 @@
+"""Redis as broker and as ledger: one URL and one set of time-outs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import redis
+import redis.backoff
+import redis.connection
+import redis.exceptions
+import redis.retry
+
+from ...schemas.errors import ConfigError
+from ...schemas.settings import Settings
+
+CONNECT_TIMEOUT_S = 3.0
+SOCKET_TIMEOUT_S = 10.0
+
+_STUBBORN = redis.retry.Retry(redis.backoff.ExponentialWithJitterBackoff(cap=1.0, base=0.05), 3)
+_ONCE_MORE = redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,))
+
+_T = TypeVar("_T")
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
+
+
+def connect_redis(settings: Settings, *, stubborn: bool = True) -> redis.Redis:
+    """A client for the ledger; connects on first use. Replies are bytes.
+
+    Args:
+        settings: where Redis is.
+        stubborn: try everything again three times. redis-py does so for the connection and for the command, so a
+            Redis that hangs takes minutes to be an error; not for a producer, whose `Patience` knows how long it may
+            take. A connection that was cut while nobody used it is made anew either way.
+
+    Raises:
+        ConfigError: the URL cannot be used: no redis URL, an unknown parameter, a file that is not there.
+    """
+    url_options(settings)
+    url = settings.redis_url.get_secret_value()
+    client = redis.Redis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_keepalive=True,
+        health_check_interval=10,
+        retry=_STUBBORN if stubborn else _ONCE_MORE,
+    )
+    pool: Any = client.connection_pool
+    try:
+        pool.connection_class(**pool.connection_kwargs)  # as the first command would; connects to nothing
+    except (TypeError, ValueError, redis.RedisError):
+        hint = "" if url.startswith("rediss:") else " (ssl_… parameters need rediss://)"
+        raise ConfigError(f"PRELABEL_REDIS_URL has a parameter that redis-py does not take{hint}") from None
+    return client
+
+
+def url_options(settings: Settings) -> dict[str, Any]:
+    """What redis-py reads from the URL.
+
+    Raises:
+        ConfigError: it is not a redis URL, or it names a file that is not there. Never shows the URL.
+    """
+    url = settings.redis_url.get_secret_value()
+    parse: Any = redis.connection.parse_url  # not typed
+    try:
+        if not url.startswith(("redis://", "rediss://")) or "@" in urlsplit(url).path:
+            raise ValueError("another scheme, or a password with a slash in it")
+        options: dict[str, Any] = parse(url)
+    except ValueError:  # redis-py's text would show the URL
+        raise ConfigError(
+            "PRELABEL_REDIS_URL is no redis URL, like redis://user:password@host:6379/0, or rediss://… for TLS "
+            "(percent-encode special characters in the password)"
+        ) from None
+    for name in _TLS_FILES:
+        if options.get(name) and not Path(options[name]).exists():
+            raise ConfigError(f"PRELABEL_REDIS_URL: no file {options[name]} ({name})")
+    return options

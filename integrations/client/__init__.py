@@ -1,0 +1,1 @@
+"""The Python API: submit images, watch a job, read its predictions."""

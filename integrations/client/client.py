@@ -1,0 +1,241 @@
+"""The Python API: submit images, watch a job, read predictions. Needs neither torch nor the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from ...schemas.errors import ConfigError, PrelabelError
+from ...schemas.items import ImageRef, Item
+from ...schemas.jobs import Control, JobSpec, Priority, PushTarget
+from ...schemas.model_version import model_of
+from ...schemas.progress import Progress, Recent, WorkerInfo
+from ...schemas.settings import Settings, get_settings
+from ...schemas.taxonomy import Taxonomy
+from ...schemas.wire import first_problem
+from ..broker.celery import Sender
+from ..broker.connection import connect_redis
+from ..broker.patience import Patience
+from ..ledger.jobs import JobStore
+from ..ledger.queues import QueueState, queue_lengths, queue_states
+from ..ledger.recent import newest
+from .cutting import absolute_item, make_chunks
+from .job import Job
+from .rescore import stored_items
+
+_CHUNKS_PER_TRIP = 16
+_ALL_JOBS = 10_000
+_T = TypeVar("_T")
+
+
+class Client:
+    """Submits jobs and finds them again. Thread-safe.
+
+    Args:
+        settings: where Redis is; from the environment (`PRELABEL_REDIS_URL`) when left out.
+
+    Every method, and every one of a `Job`, waits `PRELABEL_BROKER_WAIT_S` (default 0) for a Redis that is away,
+    starting up, read-only or at its memory limit, and raises `BrokerUnavailable` then. It raises `ConfigError` at
+    once when Redis refuses the credentials or the certificate.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or get_settings()
+        self._redis = connect_redis(self.settings, stubborn=False)
+        self.store = JobStore(self._redis, self.settings.job_ttl_s)
+        self.sender = Sender(self.settings)
+        self.patiently = Patience(self.settings)
+
+    def submit(
+        self,
+        items: Iterable[str | ImageRef | Item],
+        taxonomy: Taxonomy | Sequence[Control],
+        *,
+        priority: Priority | Literal["bulk", "interactive"] = Priority.BULK,
+        name: str = "",
+        model: str | None = None,
+        top_k: int | None = 20,
+        push: PushTarget | None = None,
+        deadline_s: float | None = None,
+        on_submitted: Callable[[int], None] | None = None,
+    ) -> Job:
+        """Queue images to be scored. `items` is consumed as a stream: memory does not grow with it.
+
+        Args:
+            items: image references (paths, `file:`, `http(s):`, `s3:`, `data:`), `ImageRef`s or `Item`s.
+                Relative paths are taken from this process's current folder.
+            taxonomy: what to answer with; or several `Control`s, each with its own taxonomy.
+            priority: "interactive" overtakes any bulk backlog.
+            name: for people, in `prelabel jobs`.
+            model: `<model>@<revision8>` the answers must come from; None takes what the worker serves.
+            top_k: scores kept per control; None keeps all.
+            push: platform the predictions go to as they are ready.
+            deadline_s: seconds from now at which the job is cancelled; what is done by then stays.
+            on_submitted: called with the number of items submitted so far, for a progress bar.
+
+        Returns:
+            The job, which may be running already.
+
+        Raises:
+            ConfigError: something that is no image reference among the items; the job is cancelled.
+            BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
+                item, if Redis cannot be told now.
+        """
+        try:
+            chosen = Priority(priority)
+        except ValueError:
+            raise ConfigError(f'priority must be "bulk" or "interactive", not {priority!r}') from None
+        spec = _spec(taxonomy, priority=chosen, name=name, model=model, top_k=top_k, push=push, deadline_s=deadline_s)
+        return self._submit([items] if isinstance(items, str) else items, spec, on_submitted)
+
+    def rescore(
+        self,
+        job: Job | str | int,
+        taxonomy: Taxonomy | Sequence[Control],
+        *,
+        name: str = "",
+        top_k: int | None = 20,
+        push: PushTarget | None = None,
+        on_submitted: Callable[[int], None] | None = None,
+    ) -> Job:
+        """Score what was answered before against another taxonomy, from stored vectors: no image is fetched.
+
+        An image whose vector is not stored any more fails; submit it again.
+
+        Args:
+            job: a job or its id; or the number of a Label Studio project: every item any job answered for it, the
+                newest job first.
+            taxonomy: what to answer with now; see `submit`.
+            name: for people, in `prelabel jobs`.
+            top_k: scores kept per control; None keeps all.
+            push: platform the predictions go to as they are ready.
+            on_submitted: called with the number of items submitted so far.
+
+        Returns:
+            A new job.
+
+        Raises:
+            ConfigError: no such job, or nothing in it has an answer.
+            BrokerUnavailable: see `submit`.
+        """
+        predictions = (
+            prediction for source in self._sources(job) for prediction in source.results_so_far() if prediction.ok
+        )
+        first = next(predictions, None)
+        if first is None:
+            raise ConfigError(f"nothing to score again: {job!r} has no answers yet")
+        model = model_of(first)
+        spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
+        return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
+
+    def _sources(self, job: Job | str | int) -> Iterator[Job]:
+        if isinstance(job, Job):
+            yield job
+        elif isinstance(job, str):
+            yield self.job(job)
+        else:
+            yield from self.project_jobs(job)
+
+    def project_jobs(self, project: int) -> Iterator[Job]:
+        """The jobs whose answers went to a Label Studio project, the newest first.
+
+        Args:
+            project: the project's number.
+        """
+        for progress in self.jobs(_ALL_JOBS):
+            try:
+                job = self.job(progress.job_id)
+                target = job.spec().push
+            except ConfigError:  # expired meanwhile, or written by another release
+                continue
+            if target is not None and target.project == project:
+                yield job
+
+    def _submit(
+        self, items: Iterable[str | ImageRef | Item], spec: JobSpec, on_submitted: Callable[[int], None] | None
+    ) -> Job:
+        job = Job(self, uuid.uuid4().hex[:12])
+        try:
+            self.patiently(lambda: self.store.create(job.id, spec))
+            self._send_items(job.id, items, spec.priority.value, on_submitted)
+            self.patiently(lambda: self.store.seal(job.id))
+        except (Exception, KeyboardInterrupt):
+            with contextlib.suppress(PrelabelError):  # what went wrong is the news, not that this does too
+                self.patiently(lambda: self.store.cancel(job.id, "its submission failed"), wait_s=0)
+            raise
+        return job
+
+    def _send_items(
+        self,
+        job_id: str,
+        items: Iterable[str | ImageRef | Item],
+        queue: str,
+        on_submitted: Callable[[int], None] | None,
+    ) -> None:
+        chunks = make_chunks(absolute_item(Item.of(item)) for item in items)
+        sent_chunks = sent_items = 0
+        while batch := list(islice(chunks, _CHUNKS_PER_TRIP)):
+            if not self.patiently(partial(self.store.add_chunks, job_id, sent_chunks, batch)):
+                return  # cancelled from elsewhere
+            indices = range(sent_chunks, sent_chunks + len(batch))
+            self.patiently(partial(self.sender.score_chunks, job_id, indices, queue))
+            sent_chunks += len(batch)
+            sent_items += sum(len(chunk.items) for chunk in batch)
+            if on_submitted:
+                on_submitted(sent_items)
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id.
+
+        Raises:
+            ConfigError: no such job.
+        """
+        self.patiently(lambda: self.store.spec(job_id))
+        return Job(self, job_id)
+
+    def jobs(self, limit: int = 50) -> list[Progress]:
+        """The newest jobs' progress, newest first."""
+        return self.patiently(lambda: self.store.jobs(limit))
+
+    def queues(self) -> dict[str, int]:
+        """Messages waiting on each queue."""
+        return self.patiently(lambda: queue_lengths(self._redis))
+
+    def queue_states(self) -> dict[str, QueueState]:
+        """Length of each queue, and how long its oldest work has waited."""
+        return self.patiently(lambda: queue_states(self._redis))
+
+    def workers(self) -> list[WorkerInfo]:
+        """Workers heard of within the last 20 s."""
+        return self.patiently(lambda: self.store.workers())
+
+    def recent(self, limit: int = 24) -> list[Recent]:
+        """A sample of the last predictions of all jobs, newest first, with thumbnails."""
+        return self.patiently(lambda: newest(self.store.redis, limit))
+
+    def ping(self) -> None:
+        """Check that Redis answers.
+
+        Raises:
+            BrokerUnavailable: it does not.
+        """
+        self.patiently(lambda: queue_lengths(self._redis))
+
+
+def _spec(taxonomy: Taxonomy | Sequence[Control], **asked: Any) -> JobSpec:
+    """The spec of a job that asks this.
+
+    Raises:
+        ConfigError: a value cannot be used; names it.
+    """
+    controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
+    try:
+        return JobSpec(controls=controls, **asked)
+    except ValidationError as error:
+        raise ConfigError(f"job: {first_problem(error)}") from None

@@ -1,0 +1,168 @@
+"""One job as a Python program sees it: watch it, read its predictions, cancel it, retry what failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ...schemas.errors import ConfigError
+from ...schemas.jobs import JobSpec
+from ...schemas.predictions import Prediction
+from ...schemas.progress import JobState, Progress
+from .cutting import retry_batches
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_BLOCK_MS = 500
+
+
+class Job:
+    """A handle on one job; holds nothing but its id."""
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self.id = job_id
+        self._client = client
+        self._store = client.store
+        self._patiently = client.patiently
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def spec(self) -> JobSpec:
+        """What the job asks."""
+        return self._patiently(lambda: self._store.spec(self.id))
+
+    def progress(self) -> Progress:
+        """Counts, state, images per second and time left, now."""
+        return self._patiently(lambda: self._store.progress(self.id))
+
+    def results(self, timeout: float | None = None) -> Iterator[Prediction]:
+        """Predictions as they come, each item once, until the job has ended.
+
+        A failed item is yielded too, with `.error` set; when it is sent again meanwhile (`retry_failed`), its answer
+        follows. Items a cancelled job never reached are not.
+
+        Args:
+            timeout: seconds to wait in all; None waits as long as the job takes.
+
+        Raises:
+            TimeoutError: the job has not ended in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        after = "0"
+        seen = Seen()
+        while True:
+            left_s = None if deadline is None else deadline - time.monotonic()
+            ended, after, predictions = self._patiently(
+                partial(self._next_results, after, left_s), wait_s=None if left_s is None else max(0.0, left_s)
+            )
+            yield from filter(seen.is_news, predictions)
+            if predictions:
+                continue
+            if ended:
+                return
+            if left_s is not None and left_s <= 0:
+                raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s")
+
+    def _next_results(self, after: str, left_s: float | None) -> tuple[bool, str, list[Prediction]]:
+        """Whether the job had ended, and what has come after a stream id; waits a moment when nothing has."""
+        ended = self._store.progress(self.id).state.ended
+        wait_ms = _BLOCK_MS if left_s is None else min(_BLOCK_MS, int(left_s * 1000))
+        return ended, *self._store.results(self.id, after, None if ended or wait_ms <= 0 else wait_ms)
+
+    def results_so_far(self) -> Iterator[Prediction]:
+        """The predictions there are now, without waiting for more."""
+        after = "0"
+        seen = Seen()
+        while True:
+            after, predictions = self._patiently(partial(self._store.results, self.id, after, None))
+            if not predictions:
+                return
+            yield from filter(seen.is_news, predictions)
+
+    def failures(self) -> Iterator[Prediction]:
+        """The predictions of failed items, in no order."""
+        seen = Seen()
+        stream: Iterator[Prediction] | None = None
+
+        def following() -> Prediction | None:
+            nonlocal stream
+            stream = stream or self._store.failures(self.id)
+            try:
+                return next(stream, None)
+            except Exception:
+                stream = None  # a generator that has raised is at its end: the next one starts anew
+                raise
+
+        while prediction := self._patiently(following):
+            if seen.is_news(prediction):
+                yield prediction
+
+    def wait(self, timeout: float | None = None) -> Progress:
+        """Block until the job has ended.
+
+        Raises:
+            TimeoutError: it has not within `timeout` seconds.
+        """
+        for _ in self.results(timeout):
+            pass
+        return self.progress()
+
+    def cancel(self) -> bool:
+        """Stop the job; what is done stays. Returns False when it had ended already."""
+        return self._patiently(lambda: self._store.cancel(self.id))
+
+    def retry_failed(self) -> int:
+        """Send the failed items again.
+
+        Returns:
+            How many.
+
+        Raises:
+            ConfigError: the job was cancelled, or is still being submitted.
+        """
+        retried = 0
+        progress = self.progress()
+        if progress.state is JobState.CANCELLED:
+            raise ConfigError(f"job {self.id} was cancelled; submit its items again")
+        if progress.state is JobState.SUBMITTING or not self._patiently(lambda: self._store.sealed(self.id)):
+            raise ConfigError(f"job {self.id} is still being submitted; retry when that has ended")
+        # Read first: what fails again meanwhile is left for the next time.
+        failures = {prediction.ordinal: prediction for prediction in self.failures()}
+        for batch in retry_batches(failures.values()):
+            reopened = self._patiently(partial(self._store.reopen, self.id, batch))
+            if reopened is not None:
+                chunk, count = reopened
+                self._patiently(partial(self._client.sender.score_chunk, self.id, chunk, progress.priority.value))
+                retried += count
+        return retried
+
+    def release_push(self, delivered: Iterable[int]) -> None:
+        """Let a job submitted with `PushTarget(hold=True)` push, except the ordinals delivered already."""
+        ordinals = list(delivered)
+        if self._patiently(lambda: self._store.release_push(self.id, ordinals)):
+            self._patiently(lambda: self._client.sender.push(self.id))
+
+
+class Seen:
+    """Which items have been yielded, in two bits each.
+
+    A Redis that comes back without its last second (`appendfsync everysec`) has outcomes written again, which a
+    reader may have had already.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def is_news(self, prediction: Prediction) -> bool:
+        """Whether this is the item's first outcome, or its first answer after failures."""
+        byte, shift = divmod(2 * prediction.ordinal, 8)
+        if byte >= len(self._bits):
+            self._bits.extend(bytes(byte + 1024 - len(self._bits)))
+        known = self._bits[byte] >> shift & 3
+        outcome = 1 if prediction.error else 2
+        self._bits[byte] |= outcome << shift
+        return outcome > known

@@ -1,0 +1,1 @@
+"""One HTTP application for every front door."""

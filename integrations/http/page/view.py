@@ -1,0 +1,149 @@
+"""What the page shows, read from the ledger in one go; no HTML here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from ....schemas.errors import ConfigError, PrelabelError
+from ....schemas.progress import JobState, Progress, Recent, WorkerInfo
+from ...client.client import Client
+from ...label_studio.projects.register import Projects
+
+JOBS = 30
+"""Jobs looked at, newest first."""
+
+FAILURES = 5
+"""Failed items shown per job."""
+
+THUMBNAILS = 24
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One item that has no answer, and why."""
+
+    item: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job with what failed in it."""
+
+    progress: Progress
+    project: int | None
+    failures: Sequence[Failure]
+
+    @property
+    def percent(self) -> float:
+        """How much of it has an outcome, 0..100."""
+        total = self.progress.total
+        return 100.0 * (total - self.progress.pending) / total if total else 0.0
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether there is something to stop."""
+        return not self.progress.state.ended
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether there is something to send again."""
+        return self.progress.failed > 0 and self.progress.state is not JobState.CANCELLED
+
+
+@dataclass(frozen=True)
+class ProjectView:
+    """A Label Studio project, summed up over its jobs on the page.
+
+    Attributes:
+        connected: whether new tasks of it are looked for.
+        problem: why nothing in it is pre-labelled at present; empty when all is well.
+    """
+
+    number: int
+    url: str | None
+    waiting: int
+    answered: int
+    failed: int
+    active: bool
+    connected: bool
+    problem: str
+
+
+@dataclass(frozen=True)
+class PageView:
+    """Everything on the page.
+
+    Attributes:
+        problem: why nothing can be shown, for people; empty when all is well.
+        now: Unix seconds it was read at.
+    """
+
+    now: float
+    problem: str = ""
+    workers: Sequence[WorkerInfo] = ()
+    queues: Sequence[tuple[str, int]] = ()
+    projects: Sequence[ProjectView] = ()
+    active: Sequence[JobView] = ()
+    ended: Sequence[JobView] = ()
+    recent: Sequence[Recent] = ()
+
+
+def read_page(client: Client, connected: Projects) -> PageView:
+    """The page's content now. Never raises `PrelabelError`: a Redis that is away is what the page says then."""
+    now = time.time()
+    try:
+        jobs = [_job(client, progress) for progress in client.jobs(JOBS)]
+        return PageView(
+            now=now,
+            workers=client.workers(),
+            queues=tuple(client.queues().items()),
+            projects=_projects(jobs, connected, client.settings.label_studio_url),
+            active=[job for job in jobs if not job.progress.state.ended],
+            ended=[job for job in jobs if job.progress.state.ended],
+            recent=client.recent(THUMBNAILS),
+        )
+    except PrelabelError as error:
+        return PageView(now=now, problem=str(error))
+
+
+def _job(client: Client, progress: Progress) -> JobView:
+    job = client.job(progress.job_id)
+    try:
+        push = job.spec().push
+    except ConfigError:  # another release wrote it
+        push = None
+    failed = islice(job.failures(), FAILURES) if progress.failed else ()
+    return JobView(
+        progress=progress,
+        project=push.project if push else None,
+        failures=[
+            Failure(prediction.item.images[0].display, prediction.error.kind, prediction.error.message)
+            for prediction in failed
+            if prediction.error
+        ],
+    )
+
+
+def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:
+    served = set(connected.numbers())
+    found = []
+    for number in sorted(served | {job.project for job in jobs if job.project is not None}):
+        mine = [job for job in jobs if job.project == number]
+        found.append(
+            ProjectView(
+                number=number,
+                url=f"{label_studio_url}/projects/{number}/data" if label_studio_url else None,
+                waiting=sum(job.progress.pending for job in mine if job.can_cancel),
+                answered=sum(job.progress.done for job in mine),
+                failed=sum(job.progress.failed for job in mine),
+                active=any(job.can_cancel for job in mine),
+                connected=number in served,
+                problem=connected.state(number).problem if number in served else "",
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Speaking to Label Studio: connection, credentials, tasks and media."""

@@ -1,0 +1,125 @@
+"""Our predictions as Label Studio's: one result for each control that is shown."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from ....schemas import Answer, ConfigError, Item, Prediction
+from ..label_config.config import Condition, ControlTag, LabelConfig
+
+
+def prediction_to_label_studio(prediction: Prediction, config: LabelConfig) -> dict[str, Any] | None:
+    """The prediction as Label Studio takes it: `{"task", "result", "score", "model_version"}`.
+
+    `score` is the lowest confidence among the controls that are shown, chosen or not: Label Studio's uncertainty
+    sampling serves the lowest score first, and a task is as doubtful as its weakest answer. It is always a number from
+    0 to 1: Label Studio cannot open a task whose prediction has another.
+
+    Returns:
+        None when there is nothing to show (the item failed or no control chose anything): Label Studio stores an
+        empty `result` and then asks no more for this task.
+    """
+    if not prediction.ok:
+        return None
+    shown = _shown(prediction, config)
+    copies: dict[str, list[Any]] = {}
+    result = []
+    for one in shown:
+        if one.values:
+            result.append(one.entry())
+            if one.image and one.image.origin:
+                copies[one.image.origin.id] = json.loads(one.image.origin.stored)
+    if not result:
+        return None
+    return {
+        "task": int(prediction.item.id),
+        # Regions first: what refers to an id finds it there.
+        "result": [entry for stored in copies.values() for entry in stored] + result,
+        "score": min(_score(one.answer.confidence) for one in shown),
+        "model_version": prediction.model_version,
+    }
+
+
+class _Shown:
+    """An answer that Label Studio's editor may show."""
+
+    def __init__(self, answer: Answer, control: ControlTag, item: Item, group: str | None) -> None:
+        self.answer = answer
+        self.control = control
+        self.image = item.group(group)[answer.index] if answer.index is not None else None
+        options = item.options.get(control.from_name)
+        stored = control.stored(options.labels) if options else control.answers
+        parents = frozenset(path[:-1] for path in stored) if options else control.parents
+        self.paths = [path for path in answer.paths if path in stored and not (control.leafs_only and path in parents)]
+        self._stored = [stored[path] for path in self.paths]
+
+    @property
+    def region(self) -> str | None:
+        """The id of the region it is about."""
+        return self.image.origin.id if self.image and self.image.origin else None
+
+    @property
+    def values(self) -> list[Any]:
+        """What is chosen, as Label Studio stores it."""
+        if self.control.kind == "taxonomy" or self.control.nested:
+            return [list(path) for path in self._stored]
+        return [path[-1] for path in self._stored]
+
+    @property
+    def names(self) -> set[str]:
+        """What is chosen, by name and by alias."""
+        return {path[-1] for path in (*self.paths, *self._stored)}
+
+    def entry(self) -> dict[str, Any]:
+        """Its item of a `result`."""
+        entry: dict[str, Any] = {
+            "from_name": self.control.from_name,
+            "to_name": self.control.to_name,
+            "type": self.control.kind,
+            "value": {self.control.kind: self.values},
+            "score": _score(self.answer.confidence),
+        }
+        if self.region is not None:
+            entry["id"] = self.region
+        elif self.control.per == "item":
+            entry["item_index"] = self.answer.index
+        return entry
+
+
+def _shown(prediction: Prediction, config: LabelConfig) -> list[_Shown]:
+    """The answers to controls that are there still, and that the other answers let appear."""
+    found = []
+    for answer in prediction.answers:
+        try:
+            control = config.control(answer.control)
+        except ConfigError:  # the label config has changed since
+            continue
+        group = config.group(control)
+        if answer.index is None or answer.index < len(prediction.item.group(group)):
+            found.append(_Shown(answer, control, prediction.item, group))
+    return [one for one in found if _is_shown(one, found, ())]
+
+
+def _is_shown(one: _Shown, others: list[_Shown], asking: tuple[_Shown, ...]) -> bool:
+    """Whether its conditions hold. What is hidden hides nothing; of controls that wait for each other all are shown."""
+    if one in asking:
+        return True
+    return all(_holds(condition, one, others, (*asking, one)) for condition in one.control.conditions)
+
+
+def _holds(condition: Condition, one: _Shown, others: list[_Shown], asking: tuple[_Shown, ...]) -> bool:
+    wanted = set(condition.values)
+    found = any(
+        (other.names & wanted if wanted else other.names) and _is_shown(other, others, asking)
+        for other in others
+        if other is not one
+        and other.region in (None, one.region)
+        and (other.control.from_name == condition.control if condition.control else other.control.kind == "choices")
+    )
+    return found is condition.selected
+
+
+def _score(confidence: float) -> float:
+    return round(min(max(confidence, 0.0), 1.0), 4) if math.isfinite(confidence) else 0.0

@@ -1,0 +1,204 @@
+"""Answering `/predict` within the seconds a person waits for a task to open, and queueing what is not ready.
+
+Label Studio 1.23 calls it in the middle of a web request, with one task when a person opens it and with every
+task of the project for "Retrieve Predictions". Its reply must have one entry per task: `[]` stores nothing and
+Label Studio asks again, whereas null breaks the task's page and an empty result blocks later predictions.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ....schemas import Item, ItemError, Prediction, PrelabelError, Priority, PushTarget, Settings
+from ...http.metrics import Metrics
+from ..convert.items import has_version, item_from_task, project_number
+from ..convert.questions import Questions
+from ..convert.results import prediction_to_label_studio
+from ..label_config.config import LabelConfig
+from ..projects.register import Projects, Submitted
+
+if TYPE_CHECKING:
+    from ...client.client import Client
+    from ...client.job import Job
+
+log = logging.getLogger(__name__)
+
+Entry = list[dict[str, Any]]
+"""One task's entry in a reply: a list with its prediction, or an empty one."""
+
+INLINE_S = 60.0
+"""Seconds within which Label Studio has stored what a reply to /predict held; until then nobody pushes the same."""
+
+_MARGIN_S = 30.0
+"""Seconds beyond the wait after which the claim of an adapter that has died is void."""
+
+
+class Predictor:
+    """Queues tasks, waits for what comes in time and leaves the rest to the push.
+
+    Args:
+        projects: who delivers what, and what is queued already.
+        read: from a label config to its `Questions`.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        projects: Projects,
+        read: Callable[[str], Questions],
+        model: str,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._projects = projects
+        self._read = read
+        self._model = model
+        self._metrics = metrics
+        self._clock = clock
+        has_key = settings.label_studio_api_key is not None and bool(settings.label_studio_api_key.get_secret_value())
+        self._label_studio_url = settings.label_studio_url if has_key else None
+
+    def predict(self, tasks: Sequence[Any], project: object, label_config: str) -> list[Entry]:
+        """One entry per task, in order. Never raises; waits at most `predict_wait_s`."""
+        entries: list[Entry] = [[] for _ in tasks]
+        try:
+            self._fill(entries, tasks, project_number(project), label_config)
+        except PrelabelError as error:
+            log.warning("/predict: %d tasks are not answered: %s", len(tasks), error)
+            self._metrics.tasks("unavailable", len(tasks))
+        except Exception:  # a reply with an entry per task is what keeps Label Studio's page alive
+            log.exception("/predict: %d tasks are not answered", len(tasks))
+            self._metrics.tasks("unavailable", len(tasks))
+        return entries
+
+    def _fill(self, entries: list[Entry], tasks: Sequence[Any], project: int | None, label_config: str) -> None:
+        questions = self._read(label_config)
+        config = questions.config
+        if config is None:
+            log.warning("/predict: project %s cannot be pre-labelled: %s", project, questions.problem)
+            self._metrics.tasks("refused", len(tasks))
+            return
+        found = self._items(tasks, config, questions.version)
+        if not found:
+            return
+        if len(found) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
+            self._answer(entries, found, questions, project, label_config)
+        else:
+            self._queue([item for _, item in found], questions, project, label_config)
+
+    def _answer(
+        self,
+        entries: list[Entry],
+        found: list[tuple[int, Item]],
+        questions: Questions,
+        project: int | None,
+        label_config: str,
+    ) -> None:
+        """Answer a few tasks now, as far as there is time; leave those to others that others deliver already."""
+        assert questions.config is not None  # noqa: S101  # _fill has looked
+        claims, number, who = self._projects.claims, project or 0, secrets.token_hex(8)
+        deliveries = [(int(item.id), questions.version) for _, item in found]
+        taken = claims.take(number, deliveries, who, self._settings.predict_wait_s + _MARGIN_S)
+        self._metrics.tasks("busy", taken.count(False))
+        found = [one for one, is_ours in zip(found, taken, strict=True) if is_ours]
+        if not found:
+            return
+        delivered: list[int] = []
+        items = [item for _, item in found]
+        push = self._push(project, label_config, hold=True)
+        try:
+            job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
+            delivered = self._wait(job, entries, [position for position, _ in found], questions.config)
+        finally:
+            inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
+            others = [(int(item.id), questions.version) for item in items]
+            claims.let_go(number, [one for one in others if one not in inline], who)
+            claims.let_go(number, inline, who, INLINE_S if push is not None else 0.0)  # else nobody pushes
+        self._metrics.tasks("inline", len(delivered))
+        self._metrics.tasks("deferred", len(items) - len(delivered))
+        if push is not None:
+            claims.verify_later(number, inline, INLINE_S)
+            job.release_push(delivered)
+
+    def _queue(self, items: list[Item], questions: Questions, project: int | None, label_config: str) -> None:
+        """Queue many tasks, but for those a job under way has already."""
+        if project is not None and self._projects.working(project):
+            before = self._projects.submitted(project, [int(item.id) for item in items])
+            known = [Submitted.of(questions.version, item) for item in items]
+            free = [item for item, old, now in zip(items, before, known, strict=True) if old != now]
+            self._metrics.tasks("busy", len(items) - len(free))
+            items = free
+        if items:
+            push = self._push(project, label_config, hold=False)
+            self._submit(items, questions, Priority.BULK, push, project)
+            self._metrics.tasks("deferred", len(items))
+
+    def _items(self, tasks: Sequence[Any], config: LabelConfig, version: str) -> list[tuple[int, Item]]:
+        """The tasks to score as items, each with its place among the tasks."""
+        found = []
+        for position, task in enumerate(tasks):
+            if not isinstance(task, dict):
+                self._metrics.tasks("refused")
+            elif has_version(task, version):
+                self._metrics.tasks("known")
+            else:
+                try:
+                    item = item_from_task(task, config, self._label_studio_url, s3_direct=self._settings.s3_direct)
+                    found.append((position, item))
+                except ItemError as error:
+                    log.info("task %s is not pre-labelled: %s", task.get("id"), error)
+                    self._metrics.tasks("refused")
+        return found
+
+    def _submit(
+        self, items: list[Item], questions: Questions, priority: Priority, push: PushTarget | None, project: int | None
+    ) -> Job:
+        job = self._client.submit(
+            items,
+            questions.controls,
+            priority=priority,
+            name=f"label studio project {project}",
+            model=self._model,
+            push=push,
+        )
+        if push is not None:
+            self._projects.add_job(push.project, job.id)
+            known = {int(item.id): Submitted.of(questions.version, item) for item in items}
+            self._projects.record(push.project, known)
+        return job
+
+    def _wait(self, job: Job, entries: list[Entry], positions: Sequence[int], config: LabelConfig) -> list[int]:
+        """Fill in what comes within `predict_wait_s`; returns the ordinals that were filled in."""
+        delivered = []
+        started = self._clock()
+        try:
+            for prediction in job.results(timeout=self._settings.predict_wait_s):
+                if (entry := _entry(prediction, config)) is not None:
+                    entries[positions[prediction.ordinal]] = [entry]
+                    delivered.append(prediction.ordinal)
+        except TimeoutError:
+            pass
+        except PrelabelError as error:
+            log.warning("/predict: stopped waiting for job %s: %s", job.id, error)
+        self._metrics.waited(self._clock() - started)
+        return delivered
+
+    def _push(self, project: int | None, label_config: str, *, hold: bool) -> PushTarget | None:
+        if self._label_studio_url is None or project is None:
+            return None
+        return PushTarget(project=project, label_config=label_config, hold=hold)
+
+
+def _entry(prediction: Prediction, config: LabelConfig) -> dict[str, Any] | None:
+    entry = prediction_to_label_studio(prediction, config)
+    if entry is not None:
+        del entry["task"]
+    return entry

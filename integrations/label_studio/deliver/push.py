@@ -1,0 +1,293 @@
+"""Finished predictions to Label Studio.
+
+What Label Studio 1.23 does, and what follows:
+
+- Its bulk endpoint takes 600 predictions in about a second, a single POST takes 0.2 s: bulk it is. But it validates
+  and drops what it does not like without a word, so what it says it created is compared with what was sent.
+- Its validator refuses every answer to nested `<Choices>`, in the only shape its editor shows. Those go to the
+  single endpoint, which validates nothing.
+- One task that is gone makes it refuse the whole request, so a refused request is halved until the task stands alone.
+- Storing a prediction twice makes two. After a `TransientError` nobody knows what was stored: call again with
+  `check_existing=True`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from ....schemas import Prediction, PrelabelError, PushTarget, Settings, TransientError, model_version
+from ....schemas.model_version import OURS
+from ...platforms import PushReport
+from ..api.connection import LabelStudioAPI, NotThere, summary
+from ..api.tasks import among, with_prediction
+from ..convert.results import prediction_to_label_studio
+from ..label_config.config import LabelConfig
+from ..projects.claims import Claims, Delivery
+
+log = logging.getLogger(__name__)
+
+BULK_SIZE = 500
+"""Predictions in one bulk request at most."""
+
+CLAIM_S = 180.0
+"""Seconds a push may take before others may deliver the same predictions."""
+
+SINGLES_PER_CLAIM = 50
+"""Predictions sent one by one before their claims are renewed: some 10 s on an idle Label Studio."""
+
+AFTERGLOW_S = 30.0
+"""Seconds after a push during which /predict still leaves its tasks alone: Label Studio may have asked before it."""
+
+VERIFY_AFTER_S = 120.0
+"""Seconds after which a prediction that somebody else delivers must have arrived."""
+
+
+@dataclass
+class _Run:
+    """One push on its way."""
+
+    target: PushTarget
+    payloads: dict[int, dict[str, Any]] = field(default_factory=dict)
+    pushed: set[int] = field(default_factory=set)
+    rejected: dict[int, str] = field(default_factory=dict)
+    skipped: set[int] = field(default_factory=set)
+    interface: Any = None
+
+    def report(self) -> PushReport:
+        return PushReport(tuple(sorted(self.pushed)), tuple(sorted(self.rejected.items())), tuple(sorted(self.skipped)))
+
+
+class Pusher:
+    """Pushes predictions into projects of one Label Studio. Thread-safe; close it after use, or use it with `with`.
+
+    Args:
+        settings: where Label Studio is, and the key.
+        claims: who else delivers; None when nobody does.
+
+    Raises:
+        ConfigError: LABEL_STUDIO_URL or LABEL_STUDIO_API_KEY is not set.
+    """
+
+    def __init__(self, settings: Settings, claims: Claims | None = None) -> None:
+        self._api = LabelStudioAPI(settings)
+        self._claims = claims
+        self._shown: set[tuple[int, str]] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+    def push(
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
+    ) -> PushReport:
+        """Push predictions of one job.
+
+        Args:
+            target: the project, and the label config its tasks were scored with.
+            predictions: their ordinals must differ.
+            check_existing: ask first, and leave out tasks that already have a prediction of the same version.
+            who: name for the claims; the same for every try of one job.
+
+        Raises:
+            ConfigError: the key or the label config is wrong; pushing again will not help.
+            TransientError: Label Studio is down or slow; some may have been stored.
+        """
+        config = LabelConfig.parse(target.label_config)
+        run = _Run(target)
+        for prediction in predictions:
+            self._prepare(run, prediction, config)
+        if not run.payloads:
+            return run.report()
+        mine = self._claim(run, who)
+        try:
+            self._deliver(run, config, check_existing=check_existing, renew=lambda: self._renew(run, mine, who))
+        except TransientError:
+            if self._claims is not None:  # what it stored, or still stores, is seen later
+                self._claims.verify_later(target.project, mine, VERIFY_AFTER_S)
+            raise
+        except NotThere:
+            if self._project_is_there(target.project):
+                raise
+            for ordinal in set(run.payloads) - run.pushed - run.skipped:
+                run.rejected[ordinal] = f"Label Studio has no project {target.project} any more"
+        # After any other failure the claims stay: what was stored is unknown until we, or whoever goes on, have looked.
+        self._let_go(target.project, mine, who)
+        return run.report()
+
+    def _claim(self, run: _Run, who: str) -> list[Delivery]:
+        """Claim the deliveries; what another delivers is left to it, and looked after later."""
+        deliveries = {ordinal: (int(one["task"]), str(one["model_version"])) for ordinal, one in run.payloads.items()}
+        if self._claims is None:
+            return []
+        taken = self._claims.take(run.target.project, list(deliveries.values()), who, CLAIM_S, to_push=True)
+        theirs = [ordinal for ordinal, is_ours in zip(deliveries, taken, strict=True) if not is_ours]
+        run.skipped.update(theirs)
+        self._claims.verify_later(run.target.project, [deliveries[ordinal] for ordinal in theirs], VERIFY_AFTER_S)
+        return [deliveries[ordinal] for ordinal in deliveries if ordinal not in run.skipped]
+
+    def _let_go(self, project: int, mine: Sequence[Delivery], who: str) -> None:
+        if self._claims is not None:
+            self._claims.let_go(project, mine, who, AFTERGLOW_S, pushed=True)
+
+    def _renew(self, run: _Run, mine: Sequence[Delivery], who: str) -> None:
+        if self._claims is not None:
+            self._claims.take(run.target.project, mine, who, CLAIM_S, to_push=True)
+
+    def _deliver(
+        self, run: _Run, config: LabelConfig, *, check_existing: bool, renew: Callable[[], None] = lambda: None
+    ) -> None:
+        open_ones = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
+        if check_existing:
+            run.skipped.update(self._stored(run, open_ones))
+        bulk = [ordinal for ordinal in open_ones if ordinal not in run.skipped]
+        refused = {control.from_name for control in config.controls if not control.bulk}
+        single = [
+            ordinal
+            for ordinal in bulk
+            if any(entry["from_name"] in refused for entry in run.payloads[ordinal]["result"])
+        ]
+        if single:
+            bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]
+        for start in range(0, len(bulk), BULK_SIZE):
+            self._import(run, bulk[start : start + BULK_SIZE])
+        for number, ordinal in enumerate(self._of_the_project(run, single)):
+            if number % SINGLES_PER_CLAIM == 0:
+                renew()
+            self._create(run, ordinal)
+        for version in {run.payloads[ordinal]["model_version"] for ordinal in run.pushed}:
+            self._show(run.target.project, version)
+
+    def _of_the_project(self, run: _Run, ordinals: Sequence[int]) -> list[int]:
+        """Those whose task is one of the project: the single endpoint takes any task there is."""
+        if not ordinals:
+            return []
+        there = among(self._api, run.target.project, sorted(run.payloads[ordinal]["task"] for ordinal in ordinals))
+        for ordinal in ordinals:
+            if run.payloads[ordinal]["task"] not in there:
+                run.rejected[ordinal] = f"project {run.target.project} has no task {run.payloads[ordinal]['task']}"
+        return [ordinal for ordinal in ordinals if ordinal not in run.rejected]
+
+    def _project_is_there(self, project: int) -> bool:
+        try:
+            with self._api.errors(f"project {project}"):
+                self._api.http.get(f"api/projects/{project}/").raise_for_status()
+        except NotThere:
+            return False
+        return True
+
+    def _prepare(self, run: _Run, prediction: Prediction, config: LabelConfig) -> None:
+        if not prediction.item.id.isdigit():
+            run.rejected[prediction.ordinal] = f"{prediction.item.id!r} is not the number of a Label Studio task"
+            return
+        payload = prediction_to_label_studio(prediction, config)
+        if payload is None:
+            run.skipped.add(prediction.ordinal)
+        else:
+            run.payloads[prediction.ordinal] = payload
+
+    def _stored(self, run: _Run, ordinals: Sequence[int]) -> set[int]:
+        """Which of these have a prediction of their version in Label Studio."""
+        wanted: dict[str, dict[int, int]] = {}
+        for ordinal in ordinals:
+            payload = run.payloads[ordinal]
+            wanted.setdefault(payload["model_version"], {})[payload["task"]] = ordinal
+        found: set[int] = set()
+        for version, by_task in wanted.items():
+            stored = with_prediction(self._api, run.target.project, sorted(by_task), version)
+            found.update(by_task[task] for task in stored if task in by_task)
+        return found
+
+    def _import(self, run: _Run, ordinals: Sequence[int]) -> None:
+        from label_studio_sdk.core.api_error import ApiError
+
+        if not ordinals:
+            return
+        project = run.target.project
+        with self._api.errors(f"project {project}"):
+            try:
+                answer = self._api.sdk.projects.import_predictions(
+                    id=project, request=[run.payloads[ordinal] for ordinal in ordinals]
+                )
+            except ApiError as error:
+                if error.status_code != httpx.codes.BAD_REQUEST:
+                    raise
+                if len(ordinals) == 1:
+                    run.rejected[ordinals[0]] = f"Label Studio refuses it: {summary(error.body)}"
+                    return
+                answer = None
+        if answer is None:  # one of them is bad and nothing was stored
+            middle = len(ordinals) // 2
+            self._import(run, ordinals[:middle])
+            self._import(run, ordinals[middle:])
+            return
+        if answer.created == len(ordinals):
+            run.pushed.update(ordinals)
+            return
+        stored = self._stored(run, ordinals)
+        run.pushed.update(stored)
+        for ordinal in ordinals:
+            if ordinal not in stored:
+                run.rejected[ordinal] = self._reason(run, run.payloads[ordinal])
+
+    def _create(self, run: _Run, ordinal: int) -> None:
+        from label_studio_sdk.core.api_error import ApiError
+
+        payload = run.payloads[ordinal]
+        with self._api.errors(f"project {run.target.project}"):
+            try:
+                self._api.sdk.predictions.create(**payload)
+            except ApiError as error:
+                if error.status_code not in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
+                    raise
+                run.rejected[ordinal] = f"Label Studio refuses it: {summary(error.body)}"
+                return
+        run.pushed.add(ordinal)
+
+    def _reason(self, run: _Run, payload: dict[str, Any]) -> str:
+        """Why the bulk endpoint dropped it: the server does not say, the same code run here may."""
+        from label_studio_sdk.label_interface import LabelInterface
+
+        if run.interface is None:
+            run.interface = LabelInterface(run.target.label_config)
+        problems = run.interface.validate_prediction(payload, return_errors=True)
+        if problems:
+            return f"Label Studio dropped it: {summary(problems[0])}"
+        return "Label Studio dropped it: the project's label config has changed since it was scored"
+
+    def _show(self, project: int, version: str) -> None:
+        """Let the project show this version, once per version.
+
+        Label Studio's labeling screen and its score column use only predictions of the project's own
+        `model_version`. It is moved from another version of ours, or from none, when `version` is what the
+        project's label config asks for now; what people chose otherwise stays. Best effort: the predictions are stored.
+        """
+        ours = OURS.fullmatch(version)
+        if ours is None or (project, version) in self._shown:
+            return
+        try:
+            with self._api.errors(f"project {project}"):
+                state = self._api.sdk.projects.get(id=project)
+                shown = state.model_version or ""
+                current = model_version(ours.group("model"), LabelConfig.parse(state.label_config or "").to_controls())
+                if current != version:
+                    return
+                if shown != version and (not shown or OURS.fullmatch(shown)):
+                    self._api.sdk.projects.update(id=project, model_version=version)
+        except PrelabelError as error:
+            log.warning("project %s may not show %s yet: %s", project, version, error)
+        else:
+            self._shown.add((project, version))

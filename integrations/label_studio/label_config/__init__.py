@@ -1,0 +1,1 @@
+"""What a label config asks: its controls, their images, choices and conditions."""

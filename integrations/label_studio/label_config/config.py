@@ -1,0 +1,136 @@
+"""Label configs: which questions a Label Studio project asks about which images, and how it wants them answered.
+
+Supported are `<Choices>` and `<Taxonomy>` over `<Image>`: about one image, a list of images (`valueList`) as a whole or
+each on its own (`perItem`), or each region of it (`perRegion`). Every other control is left to people; those that
+look like ours but cannot be pre-labelled are kept in `LabelConfig.skipped` with the reason.
+
+Read from the XML (tag and attribute names in any case):
+
+- control: `name`, `toName`, `choice`, `allowNested`, `leafsOnly`, `maxUsages`, `perRegion`, `perItem`, `value` (labels
+  that come with the task), what it is shown for (`visibleWhen`, `whenTagName`, `whenLabelValue`, `whenChoiceValue`),
+  and the knobs Label Studio's ML examples use, `model_score_threshold` (0..1) and `model_skip`;
+- `<Choice>`: see `label_config_choices`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from ....schemas.errors import ConfigError
+from ....schemas.jobs import Control
+from .conditions import Condition
+from .controls import SCORED, ControlTag, ImageTag, Kind, Skip, read_control, read_images
+from .xml import attribute, parse_xml, tag_of, walk
+
+__all__ = ["Condition", "ControlTag", "ImageTag", "Kind", "LabelConfig"]
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """What can be pre-labelled in one label config.
+
+    Attributes:
+        controls: usable control tags in document order; never empty.
+        images: name of each `<Image>` the controls ask about -> key in the task's data (`value="$image"` -> "image").
+        skipped: (control name, reason) of control tags that people have to answer.
+    """
+
+    controls: tuple[ControlTag, ...]
+    images: Mapping[str, str]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, xml: str) -> Self:
+        """Read a label config.
+
+        Raises:
+            ConfigError: not XML, or nothing in it can be pre-labelled; the message says why, control by control.
+        """
+        nodes = list(walk(parse_xml(xml), SCORED))
+        images, unusable = read_images(nodes)
+        tags = [node for node in nodes if tag_of(node.element) in SCORED]
+        if not tags:
+            raise ConfigError("the label config has no <Choices> or <Taxonomy> tag: there is nothing to pre-label")
+        names = [attribute(node.element, "name") for node in tags]
+        _refuse_shared(names)
+        controls: list[ControlTag] = []
+        skipped: list[tuple[str, str]] = []
+        for node, name in zip(tags, names, strict=True):
+            try:
+                controls.append(read_control(node, images, unusable))
+            except Skip as reason:
+                skipped.append((name or f"<{node.element.tag}>", str(reason)))
+        _skip_what_waits_for_people(controls, skipped)
+        if not controls:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped)
+            raise ConfigError(f"nothing in the label config can be pre-labelled: {reasons}")
+        asked = {control.to_name for control in controls}
+        keys = {name: image.key for name, image in images.items() if name in asked}
+        return cls(tuple(controls), keys, tuple(skipped))
+
+    def control(self, name: str | None = None) -> ControlTag:
+        """The control called `name`, or the only one.
+
+        Raises:
+            ConfigError: no such control, or several and none named; lists the names.
+        """
+        names = ", ".join(control.from_name for control in self.controls)
+        if name is None:
+            if len(self.controls) == 1:
+                return self.controls[0]
+            raise ConfigError(f"the label config has several controls, name one of: {names}")
+        for control in self.controls:
+            if control.from_name == name:
+                return control
+        reason = dict(self.skipped).get(name)
+        if reason:
+            raise ConfigError(f"control {name!r} cannot be pre-labelled: {reason}")
+        raise ConfigError(f"the label config has no control {name!r}, it has: {names}")
+
+    def group(self, control: ControlTag) -> str | None:
+        """The name of the item's images that a control asks about.
+
+        None, an item's first image, unless there is more to tell apart: then an image nobody asks about changes
+        neither the item nor the model version.
+        """
+        groups = {one.group for one in self.controls}
+        return None if len(groups) == 1 and control.over == "first" else control.group
+
+    def to_controls(self) -> tuple[Control, ...]:
+        """The questions as a job asks them."""
+        return tuple(
+            Control(
+                name=control.from_name,
+                taxonomy=control.taxonomy,
+                image=self.group(control),
+                over=control.over,
+                form=control.form,
+            )
+            for control in self.controls
+        )
+
+
+def _refuse_shared(names: list[str]) -> None:
+    shared = [name for name, count in Counter(names).items() if name and count > 1]
+    if shared:
+        raise ConfigError(f"several controls of the label config share a name: {', '.join(shared)}")
+
+
+def _skip_what_waits_for_people(controls: list[ControlTag], skipped: list[tuple[str, str]]) -> None:
+    """Leave out controls that are shown for answers only people give."""
+    while True:
+        known = {control.from_name for control in controls}
+        waiting = [
+            (control, condition.control)
+            for control in controls
+            for condition in control.conditions
+            if condition.control and condition.control not in known and condition.selected
+        ]
+        if not waiting:
+            return
+        control, other = waiting[0]
+        controls.remove(control)
+        skipped.append((control.from_name, f"it is shown for answers to {other!r}, which people give"))

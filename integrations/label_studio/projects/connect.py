@@ -1,0 +1,204 @@
+"""`prelabel connect` and `prelabel disconnect`. Connecting again repairs and refreshes; it makes nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import httpx
+
+from ....schemas import ConfigError, ItemError, PrelabelError, Priority, Settings
+from ...client.client import Client
+from ..api import tasks
+from ..api.connection import LabelStudioAPI
+from ..convert.items import item_from_task
+from ..convert.questions import Questions, reader
+from . import registration
+from .register import Projects
+from .registration import SECRET_HEADER, Step
+from .scan import Scanner
+
+CHECK_S = 10.0
+"""Seconds the adapter gets to say whether it reaches Label Studio."""
+
+IMAGE_S = 30.0
+"""Seconds a worker gets to fetch and score one image of the project."""
+
+_NEXT = ("token", "project", "adapter", "backend", "webhook", "model version", "image", "tasks")
+
+
+def connect(
+    settings: Settings,
+    *,
+    project: int,
+    backend_url: str,
+    model: str,
+    client: Client,
+    pre_label_all: bool = False,
+) -> list[Step]:
+    """Make `project` use the adapter at `backend_url`.
+
+    Args:
+        settings: LABEL_STUDIO_URL and API key; BASIC_AUTH_* are given to Label Studio where set.
+        project: the project's number.
+        backend_url: the adapter as Label Studio reaches it.
+        model: `schemas.model_id` of the checkpoint the workers serve.
+        client: the adapter's and the workers' Redis.
+        pre_label_all: also queue every task that has no prediction of the current version yet.
+
+    Returns:
+        The steps in order; the last has failed, or none has.
+    """
+    steps: list[Step] = []
+    try:
+        with closing(LabelStudioAPI(settings)) as api:
+            for step in _steps(api, settings, project, backend_url.rstrip("/"), model, client, pre_label_all):
+                steps.append(step)  # what was done before a failure is told too
+    except PrelabelError as error:
+        steps.append(Step(_NEXT[len(steps)], "failed", str(error)))
+    return steps
+
+
+def disconnect(settings: Settings, *, project: int, backend_url: str, client: Client) -> list[Step]:
+    """Undo `connect`: ML backend, webhook and jobs under way; predictions stay.
+
+    Returns:
+        The steps in order; the last has failed, or none has.
+    """
+    steps: list[Step] = []
+    try:
+        with closing(LabelStudioAPI(settings)) as api:
+            projects = Projects(client)
+            known = projects.state(project).backend_url if projects.serves(project) else ""
+            for url in dict.fromkeys((backend_url.rstrip("/"), known)):
+                if url:
+                    steps += registration.unregister(api, project, url)
+            stopped = [job_id for job_id in projects.working(project) if client.job(job_id).cancel()]
+            steps.append(Step("jobs", "changed" if stopped else "ok", f"{len(stopped)} cancelled"))
+            projects.remove(project)
+    except PrelabelError as error:
+        steps.append(Step("disconnect", "failed", str(error)))
+    return _merged(steps)
+
+
+def _steps(
+    api: LabelStudioAPI,
+    settings: Settings,
+    project: int,
+    backend_url: str,
+    model: str,
+    client: Client,
+    pre_label_all: bool,
+) -> Iterator[Step]:
+    with api.errors("the user of the API key"):
+        user = api.json("GET", "api/current-user/whoami")
+    yield Step("token", "ok", f"Label Studio knows the API key as {user.get('email')}")
+
+    with api.errors(f"project {project}"):
+        there = api.json("GET", f"api/projects/{project}/")
+    questions = reader(model)(there.get("label_config") or "")
+    if questions.config is None:
+        raise ConfigError(f"project {project}: {questions.problem}")
+    names = ", ".join(control.from_name for control in questions.config.controls)
+    skipped = "".join(f"; left to people: {name} ({reason})" for name, reason in questions.config.skipped)
+    yield Step("project", "ok", f"{there.get('title')!r}: pre-labels {names}{skipped}")
+
+    projects = Projects(client)
+    secret = projects.secret()
+    yield _adapter(api, settings, backend_url, secret)
+    was_served = projects.serves(project)
+    hooks_before = registration.webhooks(api, project, backend_url)
+    # Before the backend: Label Studio makes a webhook of its own for a backend that has none.
+    announced = registration.announce(api, project, backend_url, secret)
+    try:
+        registered = registration.register(api, settings, project, backend_url, questions.version)
+    except PrelabelError:
+        if not hooks_before:
+            registration.unregister(api, project, backend_url)
+        raise
+    yield registered
+    yield announced
+    yield registration.show(api, project, questions.version)
+    state = projects.state(project)
+    floor = state.floor if was_served else tasks.newest(api, project)
+    projects.add(
+        project, backend_url=backend_url, floor=0 if pre_label_all else floor, prune=state.prune or not was_served
+    )
+    yield _image(api, settings, client, project, questions, model)
+    if pre_label_all:
+        found = Scanner(api, client, projects, model).look(project, everything=True)
+        yield _queued(found.queued, found.job_id, found.refused, questions.version)
+    else:
+        projects.hint(project)
+
+
+def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: str) -> Step:
+    """Ask the adapter whether it reaches Label Studio: its network and its key may not be ours."""
+    auth = None
+    if settings.basic_auth_user and settings.basic_auth_pass:
+        auth = httpx.BasicAuth(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
+    try:
+        with httpx.Client(timeout=CHECK_S + 5, trust_env=False, auth=auth) as http:
+            answer = http.post(f"{backend_url}/check", headers={SECRET_HEADER: secret})
+            body = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return Step(
+            "adapter",
+            "warning",
+            f"{backend_url} cannot be asked from here ({type(error).__name__}); Label Studio tries next",
+        )
+    if not answer.is_success:
+        return Step("adapter", "warning", f"{backend_url} answers {answer.status_code}: {body.get('detail', '')}")
+    if "problem" in body:
+        raise ConfigError(f"the adapter at {backend_url} does not reach Label Studio: {body['problem']}")
+    elsewhere = "" if body["label_studio"] == api.url else f" at {body['label_studio']}"
+    return Step("adapter", "ok", f"{backend_url} reaches Label Studio{elsewhere} as {body['user']}")
+
+
+def _image(
+    api: LabelStudioAPI, settings: Settings, client: Client, project: int, questions: Questions, model: str
+) -> Step:
+    """Have a worker fetch and score one image of the project; nothing is pushed."""
+    config = questions.config
+    assert config is not None  # noqa: S101  # _steps has looked
+    some = tasks.page(api, project, size=1, order="-id", fields=tasks.fields_for(config)).tasks
+    if not some:
+        return Step("image", "ok", "the project has no tasks yet")
+    number = some[0]["id"]
+    try:
+        item = item_from_task(some[0], config, settings.label_studio_url, s3_direct=settings.s3_direct)
+    except ItemError as error:
+        return Step("image", "warning", f"task {number}: {error}")
+    if not any(worker.model == model for worker in client.workers()):
+        return Step("image", "warning", f"no worker with {model} is running: start `prelabel worker`")
+    job = client.submit(
+        [item],
+        questions.controls,
+        priority=Priority.INTERACTIVE,
+        name=f"label studio project {project}: one image to try",
+        model=model,
+    )
+    try:
+        for prediction in job.results(timeout=IMAGE_S):
+            if prediction.error is not None:
+                return Step("image", "warning", f"task {number}: {prediction.error.message}")
+    except TimeoutError:
+        job.cancel()
+        return Step("image", "warning", f"task {number}: no worker has scored it within {IMAGE_S:.0f} s")
+    return Step("image", "ok", f"a worker fetched and scored the image of task {number}")
+
+
+def _queued(queued: int, job_id: str, refused: list[str], version: str) -> Step:
+    left = f"; {len(refused)} cannot be scored ({refused[0]})" if refused else ""
+    if not queued:
+        return Step("tasks", "warning" if refused else "ok", f"every task has a prediction of {version}{left}")
+    return Step("tasks", "warning" if refused else "changed", f"job {job_id}: {queued} tasks queued{left}")
+
+
+def _merged(steps: list[Step]) -> list[Step]:
+    """One step a name: the one that changed something, where there is one."""
+    best: dict[str, Step] = {}
+    for step in steps:
+        if step.name not in best or step.status != "ok":
+            best[step.name] = step
+    return list(best.values())

@@ -1,0 +1,50 @@
+"""The Redis keys of Label Studio projects."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROJECTS: Final = "prelabel:label_studio:projects"
+"""Set: numbers of the Label Studio projects that are served."""
+
+PROJECT_HINTS: Final = "prelabel:label_studio:hints"
+"""Sorted set: Label Studio project by the Unix second at which it is to be looked at next."""
+
+TO_VERIFY: Final = "prelabel:label_studio:verify"
+"""Sorted set: `<project>/<task>/<model version>` by the Unix second from which Label Studio must have that prediction:
+somebody else promised to deliver it."""
+
+WEBHOOK_SECRET: Final = "prelabel:label_studio:secret"  # noqa: S105  # a name
+"""String: what our webhooks carry, where PRELABEL_WEBHOOK_SECRET is not set."""
+
+
+class ProjectKeys:
+    """The Redis keys of one Label Studio project.
+
+    Attributes:
+        state: hash, see `prelabel.integrations.label_studio.projects.register.ProjectState`.
+        jobs: set: ids of jobs that may still work for it.
+        scan: string with an expiry: who submits its tasks at present.
+    """
+
+    def __init__(self, project: int) -> None:
+        self._prefix = f"prelabel:label_studio:{{{project}}}"
+        self.state = f"{self._prefix}:state"
+        self.jobs = f"{self._prefix}:jobs"
+        self.scan = f"{self._prefix}:scan"
+
+    def submitted(self, task: int) -> tuple[str, str]:
+        """Hash and field that hold 12 bytes: which version and which images the task was last submitted with.
+
+        128 tasks share a hash, which Redis then stores in some 20 bytes a task.
+        """
+        return f"{self._prefix}:submitted:{task // 128}", str(task % 128)
+
+    @property
+    def all_submitted(self) -> str:
+        """Pattern of the keys of `submitted`."""
+        return f"{self._prefix}:submitted:*".replace("{", "[{]").replace("}", "[}]")
+
+    def claim(self, task: int, version: str) -> str:
+        """String with an expiry: who delivers this version's prediction for the task at present."""
+        return f"{self._prefix}:claim:{task}:{version}"

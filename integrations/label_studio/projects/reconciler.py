@@ -1,0 +1,232 @@
+"""The adapter's thread that looks through the connected projects: every minute, and when something is said to be new.
+
+Every adapter process has one; a project is looked through by one at a time. When to look next stands in Redis.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from ....schemas import ConfigError, PrelabelError, Settings, TransientError
+from ....schemas.model_version import OURS
+from ...client.client import Client
+from ..api import tasks
+from ..api.connection import LabelStudioAPI, NotThere
+from . import registration
+from .register import Projects
+from .scan import Found, Scanner
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+"""Seconds between looks at what is due: another process may have put it there."""
+
+WORKING_S = 5.0
+"""Seconds until a project with a job under way is looked at again: when it ends there is something to settle."""
+
+ADOPT_AFTER_S = 2.0
+"""Seconds after /setup at which the ML backend is there: Label Studio asks while it is still making it."""
+
+_VERIFY_EVERY_S = 10.0
+
+
+class Reconciler:
+    """Looks through projects when they are due.
+
+    Args:
+        settings: LABEL_STUDIO_URL and its API key; without them it does nothing.
+        client: where tasks are queued.
+        projects: which projects.
+        model: `schemas.model_id` of the checkpoint the workers serve.
+    """
+
+    def __init__(self, settings: Settings, client: Client, projects: Projects, model: str) -> None:
+        self._settings = settings
+        self._client = client
+        self._projects = projects
+        self._model = model
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prelabel-reconciler", daemon=True)
+        self._scheduled = self._checked = 0.0
+        self._api: LabelStudioAPI | None = None
+
+    @property
+    def can_look(self) -> bool:
+        """Whether there is a Label Studio to ask."""
+        key = self._settings.label_studio_api_key
+        return bool(self._settings.label_studio_url and key and key.get_secret_value())
+
+    def start(self) -> None:
+        """Begin; the first look is at once."""
+        if self.can_look:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the request under way."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        if self._api is not None:
+            self._api.close()
+
+    def hint(self, project: int, after_s: float = 0.0) -> None:
+        """Have a project looked at soon. Never raises: a hint is no promise."""
+        if not self.can_look:
+            return
+        try:
+            self._projects.hint(project, after_s)
+        except PrelabelError as error:
+            log.warning("project %s is looked at later: %s", project, error)
+        self._wake.set()
+
+    def announced(self, project: int) -> None:
+        """Label Studio has asked /setup for a project: it may have been added in its own dialog."""
+        try:
+            if self.can_look and not self._projects.serves(project):
+                self.hint(project, ADOPT_AFTER_S)
+        except PrelabelError as error:
+            log.warning("project %s is looked at later: %s", project, error)
+
+    def serves(self, project: int) -> bool:
+        """Whether the project is served, as far as can be told now."""
+        try:
+            return self._projects.serves(project)
+        except PrelabelError:
+            return False
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.tick()
+            except PrelabelError as error:
+                log.warning("projects are looked at later: %s", error)
+                self._stop.wait(5)
+            except Exception:  # without this thread missed tasks stay missed
+                log.exception("a look at the projects failed")
+                self._stop.wait(5)
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+
+    def tick(self) -> None:
+        """Look at what is due now."""
+        now = time.monotonic()
+        if not self._scheduled or (self._settings.reconcile_s and now - self._scheduled > self._settings.reconcile_s):
+            # At the start everything; later only what an adapter took and did not put back, because it died.
+            first = not self._scheduled
+            self._scheduled = now
+            for project in self._projects.numbers():
+                self._projects.hint(project, 0.0 if first else 2 * self._settings.reconcile_s)
+        for project in self._projects.take_hints():
+            if self._stop.is_set():
+                self._projects.hint(project)
+            else:
+                self._look(project)
+        if now - self._checked > _VERIFY_EVERY_S:
+            self._checked = now
+            self._verify()
+
+    def _look(self, project: int) -> None:
+        api = self._connection()
+        wait_s = self._settings.reconcile_s
+        try:
+            if not self._projects.serves(project) and not self._adopt(api, project):
+                return
+            found = Scanner(api, self._client, self._projects, self._model).look(project, wait_s=0)
+            _report(project, found)
+            if self._projects.working(project) or self._projects.state(project).prune:
+                wait_s = min(wait_s or WORKING_S, WORKING_S)
+        except NotThere as error:
+            if self._is_gone(api, project):
+                log.warning("project %s is served no more: %s", project, error)
+                self._projects.remove(project)
+                return
+        except TransientError as error:
+            log.info("project %s is looked at later: %s", project, error)
+            wait_s = max(min(wait_s or WORKING_S, WORKING_S), error.retry_after_s or 0)
+        except ConfigError as error:
+            log.warning("project %s: %s", project, error)
+            self._projects.update(project, problem=str(error)[:500])
+        if wait_s:
+            self._projects.hint(project, wait_s)
+
+    def _adopt(self, api: LabelStudioAPI, project: int) -> bool:
+        """Serve a project whose ML backend was added in Label Studio's dialog.
+
+        Anybody may have posted to /setup; what counts is that Label Studio has a backend that answers as we do.
+        """
+        ours = [one for one in registration.backends(api, project) if self._is_mine(one.get("model_version") or "")]
+        if not ours:
+            log.info("project %s has no ML backend of ours", project)
+            return False
+        url = str(ours[0]["url"]).rstrip("/")
+        version = str(ours[0]["model_version"])
+        registration.announce(api, project, url, self._projects.secret())
+        registration.register(api, self._settings, project, url, version)
+        registration.show(api, project, version)
+        self._projects.add(project, backend_url=url, floor=tasks.newest(api, project), prune=True)
+        log.info("project %s was connected in Label Studio, as %s", project, url)
+        return True
+
+    def _is_mine(self, version: str) -> bool:
+        """Whether a backend answers with this adapter's model: another prelabel's project is left to it."""
+        found = OURS.fullmatch(version)
+        return found is not None and found.group("model") == self._model
+
+    def _is_gone(self, api: LabelStudioAPI, project: int) -> bool:
+        try:
+            with api.errors(f"project {project}"):
+                api.json("GET", f"api/projects/{project}/")
+        except NotThere:
+            return True
+        except PrelabelError:
+            pass
+        return False
+
+    def _verify(self) -> None:
+        """See that what others promised to deliver has arrived, and queue what has not."""
+        for project, deliveries in self._projects.claims.to_verify().items():
+            api = self._connection()
+            try:
+                missing: list[int] = []
+                for version in {version for _, version in deliveries}:
+                    numbers = [task for task, one in deliveries if one == version]
+                    there = tasks.predictions(api, project, numbers, version)
+                    missing += [task for task in numbers if not there.get(task)]
+                    self._remove_surplus(api, there)
+                if missing:
+                    log.warning("project %s: %d promised predictions have not arrived", project, len(missing))
+                    _report(project, Scanner(api, self._client, self._projects, self._model).again(project, missing))
+            except TransientError as error:
+                log.info("project %s is checked later: %s", project, error)
+                continue
+            except ConfigError as error:
+                log.info("project %s is not checked: %s", project, error)
+            self._projects.claims.verified(project, deliveries)
+
+    @staticmethod
+    def _remove_surplus(api: LabelStudioAPI, there: Mapping[int, Sequence[int]]) -> None:
+        """Leave a task the first of several predictions of one version: some were stored after we had given them up."""
+        for task, numbers in there.items():
+            for number in numbers[1:]:
+                log.warning("task %s has a prediction of one version twice: one is removed", task)
+                with api.errors(f"prediction {number}"):
+                    api.json("DELETE", f"api/predictions/{number}/")
+
+    def _connection(self) -> LabelStudioAPI:
+        if self._api is None:
+            self._api = LabelStudioAPI(self._settings)
+        return self._api
+
+
+def _report(project: int, found: Found) -> None:
+    if found.problem:
+        log.warning("project %s cannot be pre-labelled: %s", project, found.problem)
+    if found.queued:
+        log.info("project %s: %d tasks queued as job %s", project, found.queued, found.job_id)
+    if found.refused:
+        log.info("project %s: %d tasks cannot be scored (%s)", project, len(found.refused), found.refused[0])

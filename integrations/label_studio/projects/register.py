@@ -1,0 +1,223 @@
+"""The Label Studio projects that are served, and what was submitted for each of their tasks.
+
+It stands in Redis, for all adapters and `prelabel connect` alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+from ....schemas import ConfigError, Item, Settings, TransientError
+from ...broker.connection import connect_redis
+from ...client.client import Client
+from ...ledger.keys import PUSH_PENDING
+from .claims import Claims
+from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
+
+_SCAN_LOCK_S = 120
+_SCAN_WAIT_S = 60.0
+
+# KEYS: lock. ARGV: our token. Removes the lock if it is still ours.
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class Submitted(NamedTuple):
+    """With what a task was last submitted: digests of the model version (4 bytes) and of its images (8 bytes)."""
+
+    version: bytes
+    images: bytes
+
+    @classmethod
+    def of(cls, version: str, item: Item) -> Self:
+        """The digests of a version and an item."""
+        images = item.model_copy(
+            update={"images": tuple(image.model_copy(update={"vector": None}) for image in item.images)}
+        )
+        return cls(
+            hashlib.blake2b(version.encode(), digest_size=4).digest(),
+            hashlib.blake2b(images.model_dump_json(exclude_defaults=True).encode(), digest_size=8).digest(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectState:
+    """What is known of a project.
+
+    Attributes:
+        backend_url: the adapter as this Label Studio reaches it; empty when it was added in Label Studio's dialog.
+        version: model version its tasks were last looked through for; empty before the first time.
+        floor: tasks with numbers up to this one are pre-labelled only when asked for.
+        since: Label Studio's time (Unix seconds) up to which changed tasks have been looked at.
+        looked: when all tasks were last looked through, Unix seconds.
+        prune: whether predictions of earlier versions may still be there.
+        problem: why nothing is pre-labelled at present; empty when all is well.
+    """
+
+    backend_url: str = ""
+    version: str = ""
+    floor: int = 0
+    since: float = 0.0
+    looked: float = 0.0
+    prune: bool = False
+    problem: str = ""
+
+
+class Projects:
+    """The register of projects. Thread-safe.
+
+    Args:
+        client: whose Redis it is in. Every method raises `BrokerUnavailable` as the client's do.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._settings: Settings = client.settings
+        raw = connect_redis(client.settings, stubborn=False)
+        self._redis: Any = raw
+        self._unlock: Any = raw.register_script(_UNLOCK)
+        self.claims = Claims(raw, client.patiently)
+
+    def secret(self) -> str:
+        """What our webhooks carry: PRELABEL_WEBHOOK_SECRET, else one made once and kept in Redis."""
+        given = self._settings.webhook_secret
+        if given is not None and given.get_secret_value():
+            return given.get_secret_value()
+
+        def kept() -> str:
+            self._redis.set(WEBHOOK_SECRET, secrets.token_urlsafe(24), nx=True)
+            return str(self._redis.get(WEBHOOK_SECRET).decode())
+
+        return self._client.patiently(kept)
+
+    def numbers(self) -> list[int]:
+        """The projects that are served, ascending."""
+        return sorted(int(raw) for raw in self._client.patiently(lambda: self._redis.smembers(PROJECTS)))
+
+    def serves(self, project: int) -> bool:
+        """Whether the project is served."""
+        return bool(self._client.patiently(lambda: self._redis.sismember(PROJECTS, project)))
+
+    def add(self, project: int, **fields: Any) -> None:
+        """Serve a project from now on; `fields` are those of `ProjectState`."""
+        self.update(project, **fields)
+        self._client.patiently(lambda: self._redis.sadd(PROJECTS, project))
+
+    def remove(self, project: int) -> None:
+        """Serve it no more and forget what was submitted."""
+        keys = ProjectKeys(project)
+
+        def forget() -> None:
+            self._redis.srem(PROJECTS, project)
+            self._redis.zrem(PROJECT_HINTS, project)
+            self._redis.delete(keys.state, keys.jobs)
+            for key in self._redis.scan_iter(match=keys.all_submitted, count=1000):
+                self._redis.unlink(key)
+
+        self._client.patiently(forget)
+
+    def state(self, project: int) -> ProjectState:
+        """What is known of a project."""
+        raw = self._client.patiently(lambda: self._redis.hgetall(ProjectKeys(project).state))
+        found = {key.decode(): value.decode() for key, value in raw.items()}
+        return ProjectState(
+            backend_url=found.get("backend_url", ""),
+            version=found.get("version", ""),
+            floor=int(found.get("floor", 0)),
+            since=float(found.get("since", 0)),
+            looked=float(found.get("looked", 0)),
+            prune=found.get("prune") == "1",
+            problem=found.get("problem", ""),
+        )
+
+    def update(self, project: int, **fields: Any) -> None:
+        """Change fields of `ProjectState`."""
+        values = {name: int(value) if isinstance(value, bool) else value for name, value in fields.items()}
+        if values:
+            self._client.patiently(lambda: self._redis.hset(ProjectKeys(project).state, mapping=values))
+
+    def hint(self, project: int, after_s: float = 0.0) -> None:
+        """Have the project looked at soon, whether it is served yet or not."""
+        at = time.time() + after_s
+        self._client.patiently(lambda: self._redis.zadd(PROJECT_HINTS, {str(project): at}, lt=True))
+
+    def take_hints(self) -> list[int]:
+        """The projects that want to be looked at now; they are taken off the list."""
+
+        def take() -> list[int]:
+            due = [int(raw) for raw in self._redis.zrangebyscore(PROJECT_HINTS, "-inf", time.time())]
+            return [number for number in due if self._redis.zrem(PROJECT_HINTS, number)]
+
+        return self._client.patiently(take)
+
+    def add_job(self, project: int, job_id: str) -> None:
+        """Remember a job that works for the project."""
+        self._client.patiently(lambda: self._redis.sadd(ProjectKeys(project).jobs, job_id))
+
+    def working(self, project: int) -> list[str]:
+        """Jobs that still score or push for the project."""
+        keys = ProjectKeys(project)
+        found = []
+        for raw in self._client.patiently(lambda: self._redis.smembers(keys.jobs)):
+            job_id = raw.decode()
+            try:
+                ended = self._client.job(job_id).progress().state.ended
+            except ConfigError:  # expired
+                ended = True
+            if not ended or self._client.patiently(partial(self._redis.sismember, PUSH_PENDING, job_id)):
+                found.append(job_id)
+            else:
+                self._client.patiently(partial(self._redis.srem, keys.jobs, job_id))
+        return found
+
+    def submitted(self, project: int, tasks: Sequence[int]) -> list[Submitted | None]:
+        """With what each task was last submitted; None when it was not."""
+        keys = ProjectKeys(project)
+
+        def read() -> list[bytes | None]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for task in tasks:
+                    pipe.hget(*keys.submitted(task))
+                return list(pipe.execute())
+
+        return [None if raw is None else Submitted(raw[:4], raw[4:]) for raw in self._client.patiently(read)]
+
+    def record(self, project: int, submitted: Mapping[int, Submitted]) -> None:
+        """Remember with what tasks were submitted."""
+        keys = ProjectKeys(project)
+
+        def write() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for task, one in submitted.items():
+                    pipe.hset(*keys.submitted(task), one.version + one.images)
+                pipe.execute()
+
+        if submitted:
+            self._client.patiently(write)
+
+    @contextmanager
+    def scanning(self, project: int, *, wait_s: float = _SCAN_WAIT_S) -> Iterator[Callable[[], object]]:
+        """Be the only one who submits the project's tasks.
+
+        Yields:
+            What to call at every page, to go on being the only one.
+
+        Raises:
+            TransientError: somebody else is at it for longer than `wait_s`.
+        """
+        key, token = ProjectKeys(project).scan, secrets.token_hex(8)
+        deadline = time.monotonic() + wait_s
+        while not self._client.patiently(lambda: self._redis.set(key, token, nx=True, ex=_SCAN_LOCK_S)):
+            if time.monotonic() >= deadline:
+                raise TransientError(f"project {project} is being looked through already")
+            time.sleep(0.2)
+        try:
+            yield lambda: self._client.patiently(lambda: self._redis.expire(key, _SCAN_LOCK_S))
+        finally:
+            self._client.patiently(lambda: self._unlock(keys=[key], args=[token]))

@@ -1,0 +1,264 @@
+"""The producer's half of the ledger: create, seal, watch, read, cancel and retry jobs.
+
+The worker's half (claim, complete, release) is `leases` beside it; both work on the keys described in
+`keys.JobKeys`. Whatever must not be torn apart is one Lua script.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import redis
+
+from ...schemas.chunks import Chunk
+from ...schemas.errors import ConfigError
+from ...schemas.jobs import JobSpec
+from ...schemas.predictions import Prediction
+from ...schemas.progress import Progress, WorkerInfo
+from .clock import redis_time
+from .keys import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
+from .packing import unpack
+from .progress import PAST_DEADLINE, progress_of
+from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
+
+log = logging.getLogger(__name__)
+
+WORKER_SILENT_S = 20.0
+"""Seconds without a heartbeat after which a worker no longer counts as alive."""
+
+
+class NoSuchJob(ConfigError):
+    """It never was, or it has expired."""
+
+
+class JobStore:
+    """Jobs in Redis as producers see them. Thread-safe."""
+
+    def __init__(self, client: redis.Redis, ttl_s: int) -> None:
+        self._redis: Any = client  # redis-py types every reply as a union of all replies
+        self._ttl_s = ttl_s
+        self._create = client.register_script(CREATE)
+        self._add_chunks = client.register_script(ADD_CHUNKS)
+        self._seal = client.register_script(SEAL)
+        self._cancel = client.register_script(CANCEL)
+        self._reopen = client.register_script(REOPEN)
+        self._release_push = client.register_script(RELEASE_PUSH)
+
+    @property
+    def redis(self) -> redis.Redis:
+        """The connection, for what is kept beside jobs."""
+        client: redis.Redis = self._redis
+        return client
+
+    def create(self, job_id: str, spec: JobSpec) -> None:
+        """Write a job that has no items yet."""
+        self._create(
+            keys=[JobKeys(job_id).meta, JOBS, ACTIVE, PUSH_PENDING],
+            args=[
+                job_id,
+                spec.to_json(),
+                spec.priority.value,
+                int(spec.push is not None),
+                "" if spec.deadline_s is None else spec.deadline_s,
+            ],
+        )
+
+    def add_chunks(self, job_id: str, first: int, chunks: Sequence[Chunk]) -> bool:
+        """Append chunks with the indices `first`, `first + 1`, …; one round trip.
+
+        Returns:
+            False when the job was cancelled meanwhile: there is no use in submitting more.
+        """
+        keys = JobKeys(job_id)
+        submitted = chunks[-1].first + len(chunks[-1].items)
+        payloads = [chunk.to_json() for chunk in chunks]
+        return bool(self._add_chunks(keys=[keys.meta, keys.chunks, keys.open], args=[submitted, first, *payloads]))
+
+    def seal(self, job_id: str) -> None:
+        """Say that no more items come: from now on the job ends when its last item does."""
+        keys = JobKeys(job_id)
+        self._seal(keys=[keys.meta, keys.open, ACTIVE, *keys.all()], args=[job_id, self._ttl_s])
+
+    def cancel(self, job_id: str, why: str = "by request") -> bool:
+        """Stop a job; outcomes so far stay. Returns False when it had ended already."""
+        keys = JobKeys(job_id)
+        return bool(
+            self._cancel(keys=[keys.meta, keys.open, keys.leases, ACTIVE, *keys.all()], args=[job_id, self._ttl_s, why])
+        )
+
+    def sealed(self, job_id: str) -> bool:
+        """Whether all of the job's items are there."""
+        return bool(self._redis.hexists(JobKeys(job_id).meta, "sealed"))
+
+    def expired(self, silent_s: float) -> list[tuple[str, str]]:
+        """Active jobs that must be cancelled, each with the reason.
+
+        Args:
+            silent_s: seconds without a new item after which an unfinished submission counts as abandoned.
+        """
+        found = []
+        now = redis_time(self._redis)
+        for raw in self._redis.smembers(ACTIVE):
+            job_id = raw.decode()
+            sealed, touched, deadline = self._redis.hmget(JobKeys(job_id).meta, "sealed", "touched", "deadline")
+            if deadline and now > float(deadline):
+                found.append((job_id, PAST_DEADLINE))
+            elif not sealed and touched and now - float(touched) > silent_s:
+                found.append((job_id, "its submitter fell silent before all items were there"))
+        return found
+
+    def spec(self, job_id: str) -> JobSpec:
+        """The job's spec.
+
+        Raises:
+            ConfigError: no such job (never was, or expired).
+        """
+        return _parse_spec(self._existing(self._redis.hget(JobKeys(job_id).meta, "spec"), job_id))
+
+    def progress(self, job_id: str) -> Progress:
+        """The job's counts now.
+
+        Raises:
+            ConfigError: no such job.
+        """
+        keys = JobKeys(job_id)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.meta)
+            pipe.bitcount(keys.finished)
+            pipe.hlen(keys.failed)
+            pipe.scard(keys.quarantined)
+            pipe.bitcount(keys.pushed)
+            pipe.time()
+            meta, finished, failed, quarantined, pushed, clock = pipe.execute()
+        self._existing(meta.get(b"spec"), job_id)
+        return progress_of(
+            job_id,
+            _parse_spec(meta[b"spec"]),
+            {key.decode(): value for key, value in meta.items()},
+            finished=finished,
+            failed=failed,
+            quarantined=quarantined,
+            pushed=pushed,
+            now=clock[0] + clock[1] / 1e6,
+        )
+
+    def jobs(self, limit: int) -> list[Progress]:
+        """The newest jobs first; forgets ids whose job has expired."""
+        found = []
+        for raw in self._redis.zrevrange(JOBS, 0, -1):
+            try:
+                found.append(self.progress(raw.decode()))
+            except NoSuchJob:
+                self._redis.zrem(JOBS, raw)
+            except ConfigError as error:  # another release wrote it, and can read it
+                log.debug("job %s is not listed: %s", raw.decode(), error)
+            if len(found) == limit:
+                break
+        return found
+
+    def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
+        """Outcomes that came after the stream id `after` ("0" is the start), in order.
+
+        Args:
+            job_id: the job.
+            after: the last stream id seen.
+            block_ms: wait this long for the first one when there is none; None does not wait.
+
+        Returns:
+            The new last id, and the predictions.
+        """
+        keys = JobKeys(job_id)
+        reply = self._redis.xread({keys.results: after}, count=256, block=block_ms)
+        if not reply:
+            return after, []
+        entries = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]
+        wanted = list({fields[b"c"] for _, fields in entries})
+        chunks = dict(zip(wanted, self._redis.hmget(keys.chunks, wanted), strict=True))
+        raw = self._redis.hget(keys.meta, "spec")
+        return entries[-1][0].decode(), [_join(fields, chunks[fields[b"c"]], raw) for _, fields in entries]
+
+    def failures(self, job_id: str) -> Iterator[Prediction]:
+        """The predictions of failed items."""
+        keys = JobKeys(job_id)
+        raw = self._redis.hget(keys.meta, "spec")
+        for _, entry_id in self._redis.hscan_iter(keys.failed):
+            for _, fields in self._redis.xrange(keys.results, entry_id, entry_id):
+                yield _join(fields, self._redis.hget(keys.chunks, fields[b"c"]), raw)
+
+    def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
+        """Take failed items back to pending, as one chunk.
+
+        Returns:
+            The chunk's index and how many items are pending again; None when somebody else retried all of them.
+        """
+        keys = JobKeys(job_id)
+        ordinals = tuple(prediction.ordinal for prediction in failed)
+        chunk = Chunk(ordinals=ordinals, items=tuple(prediction.item for prediction in failed))
+        index, reopened = self._reopen(
+            keys=[
+                keys.meta,
+                keys.chunks,
+                keys.open,
+                keys.finished,
+                keys.failed,
+                keys.quarantined,
+                keys.results,
+                ACTIVE,
+                PUSH_PENDING,
+                *keys.all(),
+            ],
+            args=[
+                job_id,
+                int(self.spec(job_id).push is not None),
+                chunk.to_json(),
+                *ordinals,
+            ],
+        )
+        return None if index < 0 else (index, reopened)
+
+    def release_push(self, job_id: str, delivered: Iterable[int]) -> bool:
+        """Mark items as delivered and let the others be pushed.
+
+        Returns:
+            Whether some finished item waits to be pushed now.
+        """
+        keys = JobKeys(job_id)
+        return bool(self._release_push(keys=[keys.meta, keys.finished, keys.pushed], args=list(delivered)))
+
+    def workers(self) -> list[WorkerInfo]:
+        """Workers heard of within the last 20 s."""
+        since = redis_time(self._redis) - WORKER_SILENT_S
+        found = self._redis.zrangebyscore(WORKERS, since, "+inf", withscores=True)
+        return [WorkerInfo.model_validate_json(raw).model_copy(update={"beat": beat}) for raw, beat in found]
+
+    @staticmethod
+    def _existing(value: Any, job_id: str) -> Any:
+        if value is None:
+            raise NoSuchJob(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
+        return value
+
+
+@lru_cache(maxsize=64)
+def _parse_spec(raw: bytes) -> JobSpec:
+    return JobSpec.from_json(raw)
+
+
+@lru_cache(maxsize=256)
+def _parse_chunk(raw: bytes) -> Chunk:
+    return Chunk.model_validate_json(raw)
+
+
+def _join(fields: dict[bytes, bytes], chunk: bytes, spec: bytes) -> Prediction:
+    ordinal = int(fields[b"o"])
+    outcome = unpack(fields[b"r"], spec)
+    return Prediction(
+        item=_parse_chunk(chunk).item(ordinal),
+        ordinal=ordinal,
+        model_version=outcome.model_version,
+        vectors=outcome.vectors,
+        answers=outcome.answers,
+        error=outcome.error,
+    )

@@ -1,0 +1,1 @@
+"""What is counted on both ends, and the server that shows it."""

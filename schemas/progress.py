@@ -1,0 +1,95 @@
+"""How far a job has come, who works on it, and what was predicted last."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from .jobs import Priority
+from .taxonomy import LabelPath
+from .wire import Model, WireModel
+
+
+class Recent(WireModel):
+    """One of the last predictions. Workers write a sample, at most one a second each; `names.RECENT` holds the newest.
+
+    Attributes:
+        job_id: the job it was made for.
+        item_id: the item; in Label Studio the task's number.
+        image: the image's reference as it may be shown, without credentials.
+        project: the Label Studio project it was made for, if any.
+        paths: the first control's chosen labels; empty when nothing was chosen.
+        confidence: of that answer, 0..1.
+        made_at: Unix seconds.
+        thumbnail: a small JPEG, base64; empty when the image was not read (its vector was stored).
+    """
+
+    job_id: str
+    item_id: str
+    image: str
+    project: int | None = None
+    paths: tuple[LabelPath, ...] = ()
+    confidence: float
+    made_at: float
+    thumbnail: str = ""
+
+
+class JobState(StrEnum):
+    """Where a job stands; derived from the ledger, never stored."""
+
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further result will come."""
+        return self in (JobState.DONE, JobState.CANCELLED)
+
+
+class Progress(Model):
+    """A job's counts at one moment, derived from sets of items, so a redelivered chunk never counts twice.
+
+    Attributes:
+        total: items submitted so far.
+        done: items with an answer.
+        failed: items with an error.
+        quarantined: items among the failed that killed their worker again and again.
+        cancelled: why the job was cancelled; empty when it was not.
+        pushed: items whose answer is on the platform.
+        rate: images per second from the first claim to the last result; None before the second result.
+        eta_s: seconds until done at that rate; None when unknown.
+    """
+
+    job_id: str
+    name: str = ""
+    priority: Priority = Priority.BULK
+    state: JobState
+    total: int
+    done: int
+    failed: int
+    quarantined: int = 0
+    cancelled: str = ""
+    pushed: int = 0
+    created_at: float = 0.0
+    rate: float | None = None
+    eta_s: float | None = None
+
+    @property
+    def pending(self) -> int:
+        """Items without an outcome yet."""
+        return self.total - self.done - self.failed
+
+
+class WorkerInfo(Model):
+    """What a live worker says of itself, every few seconds.
+
+    `beat` is the Unix second of the last heartbeat.
+    """
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    beat: float = 0.0

@@ -1,0 +1,362 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.schemas import ConfigError, Taxonomy, model_version
+
+IMAGE = '<Image name="img" value="$image"/>'
+
+
+def view(*tags):
+    return f"<View>{''.join(tags)}</View>"
+
+
+def choices(*values, name="cls", to="img", **attributes):
+    extra = "".join(f' {key}="{value}"' for key, value in attributes.items())
+    inside = "".join(f'<Choice value="{value}"/>' for value in values)
+    return f'<Choices name="{name}" toName="{to}"{extra}>{inside}</Choices>'
+
+
+def only(xml):
+    return LabelConfig.parse(xml).control()
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"), [("", "single"), ("single", "single"), ("single-radio", "single"), ("multiple", "multiple")]
+)
+def test_choices(choice, expected):
+    attributes = {"choice": choice} if choice else {}
+    config = LabelConfig.parse(view(IMAGE, choices("Cat", "Dog", **attributes)))
+    control = config.control("cls")
+    assert (control.from_name, control.to_name, control.kind) == ("cls", "img", "choices")
+    assert control.taxonomy == Taxonomy.flat(["Cat", "Dog"], choice=expected)
+    assert control.answers == {("Cat",): ("Cat",), ("Dog",): ("Dog",)}
+    assert config.images == {"img": "image"}
+    assert config.skipped == ()
+
+
+def test_from_label_config_reads_the_same():
+    xml = view(IMAGE, choices("Cat", "Dog"))
+    assert Taxonomy.from_label_config(xml) == Taxonomy.flat(["Cat", "Dog"])
+
+
+def test_choice_attributes():
+    xml = view(
+        IMAGE,
+        '<Choices name="cls" toName="img" model_score_threshold="0.25">'
+        '<Choice value="A photo of a cat" alias="kitty_cat" hint="a small feline" predicted_values="tabby, Kitty Cat"/>'
+        '<Choice value="Dog" alias="d1" model_prompt="a dog on grass | a puppy" model_score_threshold="0.4"/>'
+        "</Choices>",
+    )
+    control = only(xml)
+    cat, dog = control.taxonomy.labels
+    assert control.taxonomy.threshold == 0.25
+    assert cat.synonyms == ("kitty cat", "tabby")
+    assert cat.description == "a small feline"
+    assert dog.synonyms == (), "an alias that is a code would only blur the label"
+    assert dog.prompts == ("a dog on grass", "a puppy")
+    assert dog.threshold == 0.4
+    assert control.answers == {("A photo of a cat",): ("kitty_cat",), ("Dog",): ("d1",)}
+
+
+NESTED = (
+    '<Choices name="cls" toName="img" {extra}>'
+    '<Choice value="Animal" alias="A"><Choice value="Cat"/><Choice value="Dog" alias="d"/></Choice>'
+    '<Choice value="Blue"/></Choices>'
+)
+
+
+def test_nested_choices_answer_paths_of_leaves():
+    control = only(view(IMAGE, NESTED.format(extra='allowNested="true"')))
+    assert control.nested
+    assert control.leafs_only
+    assert control.taxonomy.is_tree
+    assert control.taxonomy.threshold == 0.0
+    assert control.answers[("Animal", "Dog")] == ("A", "d")
+    assert control.answers[("Blue",)] == ("Blue",)
+
+
+def test_nested_choices_need_allow_nested():
+    control = only(view(IMAGE, NESTED.format(extra="")))
+    assert not control.nested
+    assert [label.name for label in control.taxonomy.labels] == ["Animal", "Blue"]
+    assert not control.taxonomy.is_tree
+
+
+TAXONOMY = (
+    '<Taxonomy name="tax" toName="img" {extra}>'
+    '<Choice value="Animals"><Choice value="Mammals"><Choice value="Dog" alias="d"/></Choice></Choice>'
+    '<Choice value="Vehicles"/></Taxonomy>'
+)
+
+
+@pytest.mark.parametrize(
+    ("extra", "leafs_only", "threshold"),
+    [
+        ("", False, None),
+        ('leafsOnly="true"', True, 0.0),
+        ('leafsOnly="true" model_score_threshold="0.3"', True, 0.3),
+    ],
+)
+def test_taxonomy(extra, leafs_only, threshold):
+    control = only(view(IMAGE, TAXONOMY.format(extra=extra)))
+    assert control.kind == "taxonomy"
+    assert control.leafs_only is leafs_only
+    assert control.taxonomy.threshold == threshold
+    assert control.answers[("Animals", "Mammals", "Dog")] == ("Animals", "Mammals", "d")
+    assert [path for path, _ in control.taxonomy.leaves()] == [("Animals", "Mammals", "Dog"), ("Vehicles",)]
+
+
+def test_several_controls_over_several_images():
+    xml = view(
+        '<Image name="left" value="$a"/><Image name="right" value="$b"/><Image name="spare" value="$c"/>',
+        choices("Cat", "Dog", name="l", to="left"),
+        f"<View><Header value='x'/>{choices('Day', 'Night', name='r', to='right')}</View>",
+    )
+    config = LabelConfig.parse(xml)
+    assert config.images == {"left": "a", "right": "b"}
+    assert [(control.name, control.image) for control in config.to_controls()] == [("l", "left"), ("r", "right")]
+    with pytest.raises(ConfigError, match=r"several controls, name one of: l, r"):
+        config.control()
+    with pytest.raises(ConfigError, match=r"no control 'x', it has: l, r"):
+        config.control("x")
+
+
+def test_an_image_nobody_asks_about_changes_nothing():
+    plain = LabelConfig.parse(view(IMAGE, choices("Cat", "Dog")))
+    more = LabelConfig.parse(view(IMAGE, '<Image name="map" value="$map"/>', choices("Cat", "Dog")))
+    assert plain.to_controls() == more.to_controls()
+    assert plain.to_controls()[0].image is None
+
+
+def test_layout_tags_and_case_do_not_matter():
+    control = only(
+        '<view><image NAME="img" VALUE="$image"/><choices name="c" toname="img"><View><Choice value="A"/>'
+        "</View><!-- no --><Choice value='B'/></choices></view>"
+    )
+    assert [label.name for label in control.taxonomy.labels] == ["A", "B"]
+
+
+SKIPPED = [
+    (choices("x", to="txt"), "it is about <Text>, only <Image> is supported"),
+    (choices("x", to="sound"), "it is about <Audio>, only <Image> is supported"),
+    (choices("x", to="nowhere"), "toName='nowhere' is not an <Image> of the label config"),
+    (choices("x", perItem="true"), 'perItem="true" needs a list: <Image name="img" valueList="$…">'),
+    (choices("x", model_skip="true"), 'model_skip="true"'),
+    (choices("x", to="fixed"), '<Image name="fixed"> needs value="$variable" or valueList="$variable"'),
+    (choices(value="options"), "its value='options' names no task data: write $ before the name"),
+    (choices("$first", "$second"), "the texts of its choices come from the task data: use value=\"$…\" of the control"
+     " for that"),
+    ('<Taxonomy name="cls" toName="img" apiUrl="https://e.org"/>', "its labels come from apiUrl, which the browser asks"
+     ' and prelabel does not: write them as <Choice> tags, or give each task its own with value="$…"'),
+    (choices("x", visibleWhen="choice-selected", whenTagName="mood"), "it is shown for answers to 'mood', which people"
+     " give"),
+    (choices(), "there is no <Choice> in <Choices>"),
+]  # fmt: skip
+OTHERS = '<Text name="txt" value="$t"/><Audio name="sound" value="$s"/><Image name="fixed" value="x.jpg"/>'
+
+
+@pytest.mark.parametrize(("tag", "reason"), SKIPPED)
+def test_skipped_with_the_reason(tag, reason):
+    config = LabelConfig.parse(view(IMAGE, OTHERS, tag, choices("Cat", "Dog", name="good")))
+    assert [control.from_name for control in config.controls] == ["good"]
+    assert config.skipped == (("cls", reason),)
+    with pytest.raises(ConfigError, match="cannot be pre-labelled"):
+        config.control("cls")
+    with pytest.raises(ConfigError) as alone:
+        LabelConfig.parse(view(IMAGE, OTHERS, tag))
+    assert str(alone.value) == f"nothing in the label config can be pre-labelled: cls: {reason}"
+
+
+def test_a_list_of_images_is_asked_about_as_a_whole_or_one_by_one():
+    config = LabelConfig.parse(
+        view('<Image name="many" valueList="$photos"/>', choices("a", name="all", to="many"),
+             choices("a", name="each", to="many", perItem="true"))
+    )  # fmt: skip
+    assert config.images == {"many": "photos"}
+    assert [(c.name, c.image, c.over) for c in config.to_controls()] == [
+        ("all", "many", "all"),
+        ("each", "many", "each"),
+    ]
+
+
+REGIONS = '<RectangleLabels name="box" toName="img"><Label value="Car"/><Label value="Bus"/></RectangleLabels>'
+
+
+def test_regions_are_asked_about_one_by_one_and_alike_filters_share_them():
+    config = LabelConfig.parse(
+        view(
+            IMAGE,
+            REGIONS,
+            choices("a", name="one", perRegion="true"),
+            choices("b", name="two", perRegion="true"),
+            choices("c", name="cars", perRegion="true", whenTagName="box", whenLabelValue="Car,Bus"),
+            '<View visibleWhen="region-selected" whenLabelValue="Bus">',
+            choices("d", name="bus", perRegion="true"),
+            "</View>",
+        )
+    )
+    one, two, cars, bus = config.controls
+    assert one.group == two.group != cars.group != bus.group
+    assert {control.over for control in config.to_controls()} == {"each"}
+    assert one.regions == ()
+    assert cars.regions[0].takes("box", ("Car",))
+    assert not cars.regions[0].takes("box", ("Truck",))
+    assert not cars.regions[0].takes("other", ("Car",))
+    assert bus.regions[0].takes("anything", ("Bus", "Car"))
+
+
+def test_a_regions_label_may_hold_a_comma():
+    xml = view(IMAGE, choices("a", perRegion="true", whenLabelValue="Car, small"))
+    (regions,) = only(xml).regions
+    assert regions.takes("box", ("Car, small",))
+    assert regions.takes("box", ("small",))
+    assert not regions.takes("box", ("Bus",))
+
+
+def test_labels_that_come_with_the_task():
+    config = LabelConfig.parse(
+        view(IMAGE,
+             '<Taxonomy name="tax" toName="img" value="$tree" leafsOnly="true"><Choice value="Other"/></Taxonomy>',
+             choices(value="$opts", choice="multiple", model_score_threshold="0.3"))
+    )  # fmt: skip
+    tax, cls = config.controls
+    assert (tax.options, cls.options) == ("tree", "opts")
+    assert tax.taxonomy.is_open
+    assert tax.taxonomy.threshold == 0.0
+    assert not tax.bulk, "Label Studio's bulk import knows only the labels in the config"
+    assert cls.bulk
+    assert cls.taxonomy == Taxonomy(labels=(), choice="multiple", threshold=0.3, is_open=True)
+
+
+@pytest.mark.parametrize(
+    ("extra", "choice", "most"),
+    [
+        ("", "single", None),
+        ('maxUsages="1"', "single", None),
+        ('maxUsages="3"', "multiple", 3),
+        ('choice="multiple"', "multiple", None),
+        ('choice="multiple" maxUsages="1"', "single", None),
+        ('choice="single" maxUsages="3"', "single", None),
+        ('maxUsages="many"', "single", None),
+        ('pathSeparator=" > " showFullPath="true"', "single", None),
+    ],
+)
+def test_how_many_paths_of_a_taxonomy_are_answered(extra, choice, most):
+    taxonomy = only(view(IMAGE, TAXONOMY.format(extra=extra))).taxonomy
+    assert (taxonomy.choice, taxonomy.max_answers) == (choice, most)
+
+
+def test_what_a_control_is_shown_for():
+    config = LabelConfig.parse(
+        view(
+            IMAGE,
+            choices("Cat", "Car", name="kind"),
+            choices("x", name="a", visibleWhen="choice-selected", whenTagName="kind", whenChoiceValue="Cat,Dog"),
+            f'<View visibleWhen="choice-unselected" whenTagName="kind">{choices("x", name="b")}</View>',
+            choices("x", name="c", whenChoiceValue="Cat"),
+        )
+    )
+    conditions = {control.from_name: control.conditions for control in config.controls}
+    assert conditions["a"] == (("kind", ("Cat", "Dog"), True),)
+    assert conditions["b"] == (("kind", (), False),)
+    assert conditions["c"] == (("", ("Cat",), True),)
+
+
+BASE = view(IMAGE, '<Image name="other" value="$o"/>', NESTED.format(extra=""))
+CHANGED = {
+    "nested": BASE.replace('toName="img"', 'toName="img" allowNested="true"'),
+    "code-like alias": BASE.replace('alias="A"', 'alias="B"'),
+    "no alias": BASE.replace(' alias="A"', ""),
+    "other image": BASE.replace('toName="img"', 'toName="other"'),
+    "other data": BASE.replace("$image", "$picture"),
+    "list": BASE.replace('value="$image"', 'valueList="$image"'),
+    "tag": BASE.replace("Choices", "Taxonomy"),
+    "renamed": BASE.replace('name="cls"', 'name="klass"'),
+    "multiple": BASE.replace('toName="img"', 'toName="img" choice="multiple"'),
+    "per region": BASE.replace('toName="img"', 'toName="img" perRegion="true"'),
+    "for some regions": BASE.replace('toName="img"', 'toName="img" perRegion="true" whenLabelValue="Car"'),
+    "threshold": BASE.replace('toName="img"', 'toName="img" model_score_threshold="0.2"'),
+    "hint": BASE.replace('value="Blue"', 'value="Blue" hint="like the sky"'),
+    "prompt": BASE.replace('value="Blue"', 'value="Blue" model_prompt="something blue"'),
+    "predicted values": BASE.replace('value="Blue"', 'value="Blue" predicted_values="azure"'),
+    "labels of the task": BASE.replace('toName="img"', 'toName="img" value="$options"'),
+    "shown for": BASE.replace('toName="img"', 'toName="img" visibleWhen="choice-unselected" whenTagName="mood"'),
+    "one more": BASE.replace("</View>", choices("x", name="more") + "</View>"),
+}
+SAME = {
+    "colour": BASE.replace('value="Blue"', 'value="Blue" background="#00f" color="blue"'),
+    "hotkey": BASE.replace('value="Blue"', 'value="Blue" hotkey="b"'),
+    "order": BASE.replace('<Choice value="Blue"/>', "").replace(
+        '<Choice value="Animal"', '<Choice value="Blue"/><Choice value="Animal"'
+    ),
+    "layout": BASE.replace("<View>", '<View><Header value="What is it?"/>', 1),
+    "display": BASE.replace('toName="img"', 'toName="img" showInline="true" required="true"'),
+    "another control": BASE.replace("</View>", '<TextArea name="note" toName="img"/></View>'),
+}
+
+
+def version(xml):
+    return model_version("m@1", LabelConfig.parse(xml).to_controls())
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_the_version_changes_whenever_the_answer_could(change):
+    assert CHANGED[change] != BASE
+    assert version(CHANGED[change]) != version(BASE)
+
+
+def test_every_such_change_makes_another_version():
+    assert len({version(xml) for xml in CHANGED.values()}) == len(CHANGED)
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_the_version_does_not_change_with_what_people_see_alone(change):
+    assert SAME[change] != BASE
+    assert version(SAME[change]) == version(BASE)
+
+
+REFUSED = [
+    ("", "is empty"),
+    ("<View></View>", r"no <Choices> or <Taxonomy> tag"),
+    (view(IMAGE), r"no <Choices> or <Taxonomy> tag"),
+    (view(choices("Cat")), "the label config has no <Image>"),
+    ("<View>", "not well-formed XML"),
+    ("\ud800<View/>", "characters that XML does not allow"),
+    ('<!DOCTYPE v [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><View>&b;</View>', "declares a DTD or entities"),
+    ('<!DOCTYPE v SYSTEM "file:///etc/passwd"><View/>', "declares a DTD or entities"),
+    ("<View>" * 100 + "</View>" * 100, "nested more than 32 levels"),
+    (view(IMAGE, '<Taxonomy name="t" toName="img">' + '<Choice value="x">' * 50 + "</Choice>" * 50 + "</Taxonomy>"),
+     "nested more than 32 levels"),
+    (view(IMAGE, choices("Cat", "Cat")), r"control 'cls': .*duplicate label: Cat"),
+    (view(IMAGE, choices("Cat"), choices("Dog")), "share a name: cls"),
+    (view(IMAGE, IMAGE, choices("Cat")), "two <Image> tags named 'img'"),
+    (view(IMAGE, choices("Cat", choice="many")), r"choice='many' must be single"),
+    (view(IMAGE, choices("Cat", "")), "a <Choice> without value"),
+    (view(IMAGE, choices("Cat", model_score_threshold="high")), "must be a number from 0 to 1"),
+    (view(IMAGE, choices("Cat", model_score_threshold="nan")), "must be a number from 0 to 1"),
+    (view(IMAGE, choices("Cat", model_score_threshold="1.5")), "must be a number from 0 to 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("xml", "message"), REFUSED)
+def test_refused(xml, message):
+    with pytest.raises(ConfigError, match=message):
+        LabelConfig.parse(xml)
+
+
+@given(st.lists(st.sampled_from([IMAGE, choices("a"), "<View>", "</View>", "<Choices", "&lt;", "<!--", "]]>", "/>"])
+                | st.text(max_size=3), max_size=8).map("".join))  # fmt: skip
+def test_any_text_is_a_config_or_a_config_error(text):
+    try:
+        config = LabelConfig.parse(text)
+    except ConfigError:
+        return
+    assert config.controls
+
+
+def test_five_thousand_choices():
+    xml = view(IMAGE, choices(*(f"label {number}" for number in range(5000))))
+    control = only(xml)
+    assert len(control.answers) == len(control.taxonomy.labels) == 5000

@@ -1,0 +1,159 @@
+import pytest
+
+from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.projects.connect import connect
+from prelabel.integrations.ledger.keys import PUSH_PENDING
+from prelabel.schemas import model_version
+
+MODEL = "siglip@12345678"
+URL = "http://prelabel:9090"
+XML = (
+    '<View><Image name="img" value="$image"/><Text name="t" value="$t"/><Choices name="cls" toName="img">'
+    '<Choice value="Cat"/><Choice value="Dog"/></Choices><Choices name="mood" toName="t"><Choice value="x"/></Choices>'
+    "</View>"
+)
+VERSION = model_version(MODEL, LabelConfig.parse(XML).to_controls())
+
+
+@pytest.fixture
+def run(label_studio, settings, client):
+    def run(project=1, url=URL, all_tasks=False, **overrides):
+        return connect(
+            settings(**overrides), project=project, backend_url=url, model=MODEL, client=client, pre_label_all=all_tasks
+        )
+
+    return run
+
+
+def statuses(steps):
+    return [(step.name, step.status) for step in steps]
+
+
+def test_connect_and_again(label_studio, run):
+    label_studio.add_project(1, XML)
+    steps = run()
+    assert statuses(steps) == [
+        ("token", "ok"),
+        ("project", "ok"),
+        ("adapter", "warning"),  # there is none at this URL
+        ("backend", "changed"),
+        ("webhook", "changed"),
+        ("model version", "ok"),
+        ("image", "ok"),
+    ]
+    assert "left to people: mood (it is about <Text>" in steps[1].detail
+    (backend,) = label_studio.backends
+    assert (backend["url"], backend["title"], backend["auto_update"]) == (URL, VERSION, True)
+    assert label_studio.projects[1]["model_version"] == VERSION
+
+    again = dict(statuses(run(url=URL + "/")))
+    assert again.pop("adapter") == "warning"
+    assert set(again.values()) == {"ok"}
+    assert len(label_studio.backends) == len(label_studio.webhooks) == 1
+
+
+def test_a_changed_config_refreshes_title_and_shown_version(label_studio, run):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.projects[1]["label_config"] = XML.replace("Dog", "Fox")
+    steps = run()
+    assert statuses(steps)[3:] == [
+        ("backend", "changed"),
+        ("webhook", "ok"),
+        ("model version", "changed"),
+        ("image", "ok"),
+    ]
+    assert label_studio.backends[0]["title"] == label_studio.projects[1]["model_version"] != VERSION
+
+
+def test_basic_auth_is_handed_over(label_studio, run):
+    label_studio.add_project(1, XML)
+    steps = run(basic_auth_user="u", basic_auth_pass="p")
+    backend = label_studio.backends[0]
+    assert (backend["auth_method"], backend["basic_auth_user"], backend["basic_auth_pass"]) == ("BASIC_AUTH", "u", "p")
+    assert statuses(steps)[3] == ("backend", "changed")
+    assert statuses(run(basic_auth_user="u", basic_auth_pass="p"))[3] == ("backend", "ok")
+
+
+@pytest.mark.parametrize("half_made", [False, True])
+def test_private_addresses_refused(label_studio, run, half_made):
+    label_studio.add_project(1, XML)
+    label_studio.refuse_private, label_studio.leave_half_made = True, half_made
+    steps = run()
+    assert statuses(steps)[-1] == ("backend", "failed")
+    fix = steps[-1].detail
+    assert fix.index("USE_DEFAULT_BANNED_SUBNETS=false") < fix.index("ML_BLOCK_LOCAL_IP=false")
+    assert label_studio.backends == [], "the half-made backend is removed"
+
+
+def test_duplicates_left_by_earlier_tries_are_removed(label_studio, run):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.backends.append({**label_studio.backends[0], "id": 7})
+    assert statuses(run())[3] == ("backend", "changed")
+    assert [backend["id"] for backend in label_studio.backends] == [1]
+
+
+def test_another_backend_comes_first(label_studio, run):
+    label_studio.add_project(1, XML)
+    label_studio.backends.append({"id": 1, "project": 1, "url": "http://yolo:9090", "title": "yolo", "state": "CO"})
+    steps = run()
+    assert steps[3].status == "warning"
+    assert "http://yolo:9090" in steps[3].detail
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "message"),
+    [
+        ({"label_studio_api_key": None}, "token", "LABEL_STUDIO_API_KEY is not set"),
+        ({"label_studio_api_key": "wrong"}, "token", r"refuses LABEL_STUDIO_API_KEY (401)"),
+        ({"project": 9}, "project", "has no project 9"),
+        ({"project": 2}, "project", "project 2: the label config has no <Choices>"),
+        ({"url": "prelabel:9090"}, "backend", "must look like http://host:9090"),
+    ],
+)
+def test_failures_stop_with_the_fix(label_studio, run, overrides, name, message):
+    label_studio.add_project(1, XML)
+    label_studio.add_project(2, "<View></View>")
+    steps = run(**overrides)
+    assert statuses(steps)[-1] == (name, "failed")
+    assert message in steps[-1].detail
+
+
+def test_label_studio_cannot_reach_the_backend(label_studio, run):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.backends[0].update(state="DI", readable_state="Disconnected")
+    steps = run()
+    assert statuses(steps)[-1] == ("backend", "failed")
+    assert "Disconnected" in steps[-1].detail
+
+
+def test_pre_label_all_queues_what_lacks_the_version(label_studio, run, client):
+    count = PAGE_SIZE + 5
+    label_studio.add_project(1, XML, tasks=range(1, count + 1))
+    label_studio.tasks[4]["data"] = {}
+    label_studio.predictions += [
+        {"task": 1, "result": [], "model_version": VERSION},
+        {"task": 2, "result": [], "model_version": "other"},
+    ]
+    steps = run(all_tasks=True)
+    assert statuses(steps)[-1] == ("tasks", "warning")
+    assert "task 4" in steps[-1].detail
+    (progress,) = client.jobs()
+    job = client.job(progress.job_id)
+    assert (progress.total, progress.priority) == (count - 2, "bulk")
+    assert (job.spec().model, job.spec().push.project) == (MODEL, 1)
+    run(all_tasks=True)
+    assert len(client.jobs()) == 1, "the job has them still"
+    job.cancel()
+    client.store.redis.srem(PUSH_PENDING, job.id)
+    run(all_tasks=True)
+    assert [progress.total for progress in client.jobs()] == [count - 2] * 2, "who asks for all gets all that lack it"
+
+
+def test_nothing_is_queued_unless_asked(label_studio, run, client):
+    label_studio.add_project(1, XML, tasks=[1])
+    assert statuses(run())[-1] == ("image", "warning")
+    assert client.jobs() == []

@@ -1,0 +1,158 @@
+"""What a look through a project queues, asks and removes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from prelabel.integrations import Client
+from prelabel.integrations.label_studio.api.connection import LabelStudioAPI, NotThere
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.projects import scan as reconcile
+from prelabel.integrations.label_studio.projects.register import Projects
+from prelabel.integrations.label_studio.projects.scan import Scanner
+from prelabel.schemas import model_version
+
+MODEL = "siglip@12345678"
+XML = (
+    '<View><Image name="img" value="$image"/><Choices name="cls" toName="img">'
+    '<Choice value="Cat"/><Choice value="Dog"/></Choices></View>'
+)
+VERSION = model_version(MODEL, LabelConfig.parse(XML).to_controls())
+OLD = f"{MODEL}+tax.000000"
+
+
+@pytest.fixture
+def projects(client) -> Projects:
+    made = Projects(client)
+    made.add(1)
+    return made
+
+
+@pytest.fixture
+def scanner(settings, client, projects):
+    api = LabelStudioAPI(settings())
+    yield Scanner(api, client, projects, MODEL)
+    api.close()
+
+
+def queued(client) -> list[list[int]]:
+    """The tasks of each job, the oldest first."""
+    chunks = [
+        client.store._redis.hgetall(f"prelabel:{{{progress.job_id}}}:chunks") for progress in reversed(client.jobs())
+    ]
+    from prelabel.schemas.chunks import Chunk
+
+    return [
+        [int(item.id) for _, raw in sorted(one.items()) for item in Chunk.model_validate_json(raw).items]
+        for one in chunks
+    ]
+
+
+def finish(client, projects) -> None:
+    """As if all jobs had ended and pushed."""
+    for job_id in projects.working(1):
+        client.job(job_id).cancel()
+        client.store._redis.srem("prelabel:push_pending", job_id)
+
+
+def stored(task: int, version: str) -> dict:
+    return {"task": task, "result": [], "score": 0.5, "model_version": version}
+
+
+def test_a_task_is_queued_once_until_somebody_asks_for_all(label_studio, scanner, client, projects) -> None:
+    label_studio.add_project(1, XML, tasks=[1, 2, 3])
+    label_studio.predictions.append(stored(2, VERSION))
+    assert scanner.look(1).queued == 2
+    assert scanner.look(1).queued == 0
+    assert scanner.look(1, everything=True).queued == 0  # a job has them still
+    finish(client, projects)
+    assert scanner.look(1).queued == 0
+    assert scanner.look(1, everything=True).queued == 2
+    assert queued(client) == [[1, 3], [1, 3]]
+
+
+def test_a_version_that_comes_back_is_asked_for_anew(label_studio, scanner, client, projects) -> None:
+    other = XML.replace('"Dog"', '"Wolf"')
+    assert other != XML
+    label_studio.add_project(1, XML, tasks=[1])
+    assert scanner.look(1).queued == 1
+    label_studio.predictions.append(stored(1, VERSION))
+    finish(client, projects)
+    for config, queued_then in ((other, 1), (XML, 0), (other, 1)):  # the second answer never came
+        label_studio.projects[1]["label_config"] = config
+        assert scanner.look(1).queued == queued_then
+        finish(client, projects)
+
+
+def test_a_look_that_finds_nothing_is_two_requests(label_studio, scanner, client, projects) -> None:
+    label_studio.add_project(1, XML, tasks=[1], model_version=VERSION)
+    scanner.look(1)
+    finish(client, projects)
+    scanner.look(1)
+    label_studio.calls.clear()
+    assert scanner.look(1).queued == 0
+    assert [path for _, path, *_ in label_studio.calls] == ["/api/projects/1/", "/api/tasks"]
+
+
+def test_tasks_from_before_the_connection_wait_until_they_are_asked_for(
+    label_studio, scanner, client, projects
+) -> None:
+    label_studio.add_project(1, XML, tasks=[1, 2, 3, 4])
+    label_studio.predictions.append(stored(2, OLD))
+    projects.update(1, floor=3, version=OLD)
+    assert scanner.look(1).queued == 2
+    assert queued(client) == [[4, 2]], "the new one, and the one that was pre-labelled by an earlier version"
+
+
+def test_a_config_with_nothing_for_us_is_noted(label_studio, scanner, projects) -> None:
+    label_studio.add_project(1, "<View></View>", tasks=[1])
+    assert "no <Choices>" in scanner.look(1).problem
+    assert "no <Choices>" in projects.state(1).problem
+
+
+def test_a_project_that_is_gone(scanner) -> None:
+    with pytest.raises(NotThere):
+        scanner.look(1)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_old_predictions_go_where_there_is_a_new_one(
+    label_studio, scanner, client: Client, projects, monkeypatch, at_once: bool
+) -> None:
+    monkeypatch.setattr(reconcile, "ALL_OF_A_VERSION", 1000 if at_once else 0)
+    label_studio.add_project(1, XML, tasks=range(1, 301), model_version=VERSION)
+    label_studio.predictions += [stored(task, OLD) for task in range(1, 301)]
+    label_studio.predictions += [stored(task, VERSION) for task in range(1, 301)]
+    label_studio.predictions += [stored(task, "somebody else's") for task in range(1, 6)]
+    projects.update(1, version=VERSION, prune=True)
+    scanner.look(1)
+    assert Counter(one["model_version"] for one in label_studio.predictions) == {VERSION: 300, "somebody else's": 5}
+    assert not projects.state(1).prune
+    assert len(label_studio.calls_to("DELETE", "/api/projects/1/model-versions")) == at_once
+
+
+def test_a_task_keeps_its_old_prediction_while_it_has_no_other(label_studio, scanner, client, projects) -> None:
+    label_studio.add_project(1, XML, tasks=[1, 2, 3])
+    label_studio.predictions += [stored(1, OLD), stored(2, OLD), stored(1, VERSION), stored(3, VERSION)]
+    projects.update(1, version=VERSION, prune=True)
+    scanner.look(1)  # queues task 2
+    finish(client, projects)
+    scanner.look(1)
+    assert {(one["task"], one["model_version"]) for one in label_studio.predictions} == {
+        (1, VERSION),
+        (2, OLD),
+        (3, VERSION),
+    }
+
+
+def test_old_predictions_stay_when_told_so(label_studio, settings, projects) -> None:
+    client = Client(settings(old_predictions="keep"))
+    label_studio.add_project(1, XML, tasks=[1])
+    label_studio.predictions += [stored(1, OLD), stored(1, VERSION)]
+    projects.update(1, version=VERSION, prune=True)
+    api = LabelStudioAPI(settings())
+    Scanner(api, client, projects, MODEL).look(1)
+    api.close()
+    assert len(label_studio.predictions) == 2

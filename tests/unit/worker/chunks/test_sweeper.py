@@ -1,0 +1,212 @@
+"""The sweeper on a real Redis-compatible server: what got lost is found, and a clock that jumps loses nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.leases import ChunkRef, Lease
+from prelabel.schemas import Answer, JobState, Outcome, Taxonomy
+from prelabel.worker.chunks.sweeper import Calm, Sweeper
+
+TAXONOMY = Taxonomy.flat(["cat", "dog"])
+GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
+HOUR_MS = 3_600_000
+
+# KEYS: open, watermarks. ARGV: ms. Redis's clock jumping ahead is every time on record moving back.
+JUMP = """
+for i, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local score = tonumber(redis.call('ZSCORE', KEYS[1], member))
+  redis.call('ZADD', KEYS[1], score > 0 and score - ARGV[1] or score + ARGV[1], member)
+end
+for _, queue in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('HINCRBYFLOAT', KEYS[2], queue, -ARGV[1]) end
+"""
+
+
+def submit(client, count: int = 3, **options):
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(count)], TAXONOMY, **options)
+    return job, ChunkRef(job.id, 0)
+
+
+def jump(client, job, ms: int) -> None:
+    client.store._redis.eval(JUMP, 2, f"prelabel:{{{job.id}}}:open", "prelabel:watermarks", ms)
+
+
+@pytest.fixture
+def hints() -> list[ChunkRef]:
+    return []
+
+
+@pytest.fixture
+def sweeper(client, ledger, settings, hints) -> Sweeper:
+    return Sweeper(
+        ledger("s"),
+        client.store,
+        connect_redis(settings),
+        lambda ref, _: hints.append(ref),
+        lambda _: None,
+        owner="s",
+        every_s=0.5,
+        lease_s=3.0,
+    )
+
+
+def test_a_lease_that_ran_out_is_given_out_again(client, ledger, sweeper, hints) -> None:
+    _, ref = submit(client)
+    ledger("dead", lease_s=1.0).claim(ref)
+    sweeper.sweep()
+    assert hints == []
+    time.sleep(1.1)
+    sweeper.sweep()
+    assert hints == [ref]
+    assert ledger("next").claim(ref, alone=True).deaths == 1
+
+
+def test_a_chunk_whose_message_was_lost_is_sent_again(client, sweeper, hints) -> None:
+    _, ref = submit(client)
+    client.store._redis.delete("bulk")
+    sweeper.sweep()
+    assert hints == []  # it may be on its way to a worker this very moment
+    time.sleep(1.1)
+    sweeper.sweep()
+    assert hints == [ref]
+    sweeper.sweep()
+    assert hints == [ref]  # it counts as sent now
+
+
+def test_a_lost_message_is_noticed_though_the_queue_never_runs_empty(client, ledger, sweeper, hints) -> None:
+    _, lost = submit(client)
+    client.store._redis.delete("bulk")
+    time.sleep(1.2)
+    _, taken = submit(client)
+    submit(client)
+    sweeper.sweep()
+    assert hints == []  # nothing says yet that younger messages overtook it
+    ledger().claim(taken)
+    sweeper.sweep()
+    assert hints == [lost]
+
+
+def test_what_is_leased_done_or_cancelled_is_left_alone(client, ledger, sweeper, hints) -> None:
+    _, leased = submit(client)
+    _, done = submit(client)
+    cancelled, _ = submit(client)
+    worker = ledger()
+    worker.claim(leased)
+    worker.complete(worker.claim(done), [(i, GOOD) for i in range(3)], close=True)
+    cancelled.cancel()
+    client.store._redis.delete("bulk")
+    time.sleep(1.1)
+    sweeper.sweep()
+    assert hints == []
+
+
+def test_a_job_it_cannot_read_does_not_stop_the_sweep(client, sweeper, hints) -> None:
+    odd, _ = submit(client)
+    client.store._redis.hset(f"prelabel:{{{odd.id}}}:meta", "spec", '{"wire_version": 2}')
+    _, ref = submit(client)
+    client.store._redis.delete("bulk")
+    time.sleep(1.1)
+    sweeper.sweep()
+    assert ref in hints
+
+
+def test_a_submission_its_submitter_left_unfinished_is_cancelled(client, sweeper) -> None:
+    job, _ = submit(client)
+    redis = client.store._redis
+    redis.hdel(f"prelabel:{{{job.id}}}:meta", "sealed")
+    sweeper.sweep()
+    assert job.progress().state is not JobState.CANCELLED
+    redis.hset(f"prelabel:{{{job.id}}}:meta", "touched", time.time() - 4000)
+    sweeper.sweep()
+    assert job.progress().state is JobState.CANCELLED
+
+
+def test_a_job_past_its_deadline_is_cancelled_and_keeps_what_is_done(client, ledger, sweeper) -> None:
+    job, ref = submit(client)
+    worker = ledger()
+    lease = worker.claim(ref)
+    worker.complete(lease, [(0, GOOD)], close=False)
+    redis = client.store._redis
+    redis.hset(f"prelabel:{{{job.id}}}:meta", "deadline", time.time() - 1)
+    sweeper.sweep()
+    assert not worker.renew(lease)
+    assert redis.hget(f"prelabel:{{{job.id}}}:meta", "cancelled") == b"its deadline passed"
+    assert [prediction.ordinal for prediction in job.results(5)] == [0]
+
+
+class TestClock:
+    def test_back_an_hour_a_dead_workers_lease_still_runs_out(self, client, ledger, sweeper, hints) -> None:
+        job, ref = submit(client)
+        ledger("dead", lease_s=1.0).claim(ref)
+        jump(client, job, -HOUR_MS)
+        sweeper.sweep()
+        (deadline,) = client.store._redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1, withscores=True)
+        assert deadline[1] / 1000 - time.time() < 60  # brought near, not an hour away
+        assert hints == []
+
+    def test_back_an_hour_a_live_workers_lease_goes_on(self, client, ledger, sweeper, hints) -> None:
+        job, ref = submit(client)
+        worker = ledger("alive", lease_s=1.0)
+        lease = worker.claim(ref)
+        jump(client, job, -HOUR_MS)
+        assert worker.renew(lease)
+        sweeper.sweep()
+        assert worker.complete(lease, [(i, GOOD) for i in range(3)], close=True).held
+
+    def test_back_an_hour_no_storm_of_messages(self, client, ledger, sweeper, hints) -> None:
+        first, taken = submit(client)
+        second, _ = submit(client)
+        ledger().claim(taken)
+        jump(client, first, -HOUR_MS)
+        jump(client, second, -HOUR_MS)
+        submit(client)
+        for _ in range(3):
+            sweeper.sweep()
+            time.sleep(0.6)
+        assert hints == []  # their messages are on the queue all the time
+
+    def test_back_an_hour_a_lost_message_is_still_found(self, client, sweeper, hints) -> None:
+        job, ref = submit(client)
+        client.store._redis.delete("bulk")
+        jump(client, job, -HOUR_MS)
+        sweeper.sweep()
+        time.sleep(1.1)
+        sweeper.sweep()
+        assert hints == [ref]
+
+    def test_ahead_an_hour_a_renewed_lease_is_not_taken_for_dead(self, client, ledger, sweeper, hints) -> None:
+        job, ref = submit(client)
+        worker = ledger("alive")
+        lease = worker.claim(ref)
+        assert isinstance(lease, Lease)
+        jump(client, job, HOUR_MS)
+        sweeper.sweep(judge_leases=False)  # as in the moments after the jump
+        assert worker.renew(lease)
+        sweeper.sweep()
+        assert hints == []
+
+
+class TestCalm:
+    def test_leases_are_judged_at_once_by_a_sweeper_that_has_just_begun(self) -> None:
+        assert Calm(gap_s=5, settle_s=3).contact(1000.0, 10.0)
+
+    def test_after_a_silence_live_workers_get_time_to_renew(self) -> None:
+        calm = Calm(gap_s=5, settle_s=3)
+        calm.contact(1000.0, 10.0)
+        assert not calm.contact(1020.0, 30.0)
+        assert not calm.contact(1022.0, 32.0)
+        assert calm.contact(1023.5, 33.5)
+
+    def test_a_clock_that_leaps_ahead_is_a_silence(self) -> None:
+        calm = Calm(gap_s=5, settle_s=3)
+        calm.contact(1000.0, 10.0)
+        assert not calm.contact(4602.0, 12.0)
+        assert calm.contact(4605.5, 15.5)
+
+    def test_a_clock_that_jumps_back_makes_no_lease_look_dead(self) -> None:
+        calm = Calm(gap_s=5, settle_s=3)
+        calm.contact(4600.0, 10.0)
+        assert calm.contact(1002.0, 12.0)

@@ -1,0 +1,350 @@
+"""`prelabel doctor`: what it finds, how it judges it, and what it says to do."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.client.checkpoint import settings_model_id
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.ledger.keys import WORKERS
+from prelabel.schemas import ConfigError, ModelLoadError, Settings, Taxonomy, get_settings, model_version
+from prelabel.schemas.progress import WorkerInfo
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.cli import app
+from prelabel.worker.cli.checks import Check, Checks, broker
+from prelabel.worker.cli.checks.broker import check_redis
+from prelabel.worker.cli.checks.disk import check_disk
+from prelabel.worker.cli.checks.images import check_image, check_project_image
+from prelabel.worker.cli.checks.label_studio import check_label_studio
+from prelabel.worker.cli.checks.model import check_model
+from prelabel.worker.cli.checks.workers import check_workers
+from tests.label_studio import LEGACY, LabelStudio, running
+
+XML = (
+    '<View><Image name="i" value="$image"/><Choices name="c" toName="i">'
+    '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
+)
+HEALTHY = {
+    "redis_version": "7.2.4", "aof_enabled": 1, "aof_last_write_status": "ok", "maxmemory_policy": "noeviction",
+    "maxmemory": 2**31, "used_memory": 2**20, "total_system_memory": 2**35, "role": "master",
+}  # fmt: skip
+
+
+def by_name(checks: Checks) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+# ---- Redis
+
+
+class FakeRedis:
+    """Answers INFO and TIME as told."""
+
+    def __init__(self, ahead_s: float = 0.0, appendfsync: str = "everysec", **info: Any) -> None:
+        self._info = {**HEALTHY, **info}
+        self._ahead_s = ahead_s
+        self._appendfsync = appendfsync
+
+    def info(self) -> dict[str, Any]:
+        return self._info
+
+    def time(self) -> tuple[int, int]:
+        now = time.time() + self._ahead_s
+        return int(now), int(now % 1 * 1e6)
+
+    def config_get(self, name: str) -> dict[str, str]:
+        return {name: self._appendfsync}
+
+
+@pytest.mark.parametrize(
+    ("redis", "name", "status", "says"),
+    [
+        ({}, "redis", "ok", "7.2.4"),
+        ({"redis_version": "4.0.14"}, "redis", "fail", "too old"),
+        ({"redis_version": "6.0.1"}, "redis", "warn", "older than what is tested"),
+        ({"server_name": "valkey", "valkey_version": "9.1.0"}, "redis", "ok", "valkey 9.1.0"),
+        ({"role": "slave"}, "role", "fail", "replica"),
+        ({}, "persistence", "ok", "append-only file, everysec"),
+        ({"aof_enabled": 0}, "persistence", "warn", "loses queued jobs"),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "persistence", "fail", "disk full"),
+        ({"aof_last_write_status": "err"}, "persistence", "fail", "disk full"),
+        ({"appendfsync": "no"}, "persistence", "warn", "half a minute"),
+        ({"maxmemory_policy": "allkeys-lru"}, "memory policy", "fail", "may drop queued jobs"),
+        ({}, "memory", "ok", "1 MiB used of 2048 MiB"),
+        ({"used_memory": 2**31 - 1}, "memory", "fail", "2048 MiB used"),
+        ({"maxmemory": 0}, "memory", "ok", "no limit set"),
+        ({"maxmemory": 0, "used_memory": 2**34 + 2**30}, "memory", "warn", "no limit set"),
+        ({}, "clock", "ok", "within"),
+        ({"ahead_s": 30}, "clock", "warn", "30.0 s ahead of"),
+        ({"ahead_s": -600}, "clock", "fail", "600.0 s behind"),
+    ],
+)
+def test_a_redis_is_judged_by_what_it_says(settings, monkeypatch, redis, name, status, says) -> None:
+    monkeypatch.setattr(broker, "connect_redis", lambda *_, **__: FakeRedis(**redis))
+    check = by_name(check_redis(settings))[name]
+    assert (check.status, says in check.detail) == (status, True), check
+    assert check.status == "ok" or check.fix
+
+
+def test_a_real_redis_is_found_in_order(settings) -> None:
+    checks = by_name(check_redis(settings))
+    assert {check.status for check in checks.values()} == {"ok"}
+    assert {"redis", "persistence", "memory policy", "memory", "clock"} <= checks.keys()
+
+
+# ---- workers
+
+
+def announce(settings: Settings, **change: str) -> None:
+    client = connect_redis(settings)
+    info = WorkerInfo(name="w", model=settings_model_id(settings), device="cuda:0", dtype="bfloat16")
+    info = info.model_copy(update=change)
+    client.zadd(WORKERS, {info.model_dump_json(exclude={"beat"}): time.time()})
+
+
+def test_live_workers_are_listed_with_their_device(settings, client) -> None:
+    announce(settings)
+    checks = by_name(check_workers(settings))
+    assert checks["worker"].status == "ok"
+    assert "cuda:0 (bfloat16)" in checks["worker"].detail
+    assert checks["queues"] == Check("queues", "ok", "interactive 0, bulk 0, push 0")
+
+
+def test_a_worker_with_another_model_is_a_warning(settings, client) -> None:
+    announce(settings, model="other@12345678")
+    check = by_name(check_workers(settings))["worker"]
+    assert (check.status, "other@12345678" in check.detail, "PRELABEL_MODEL" in check.fix) == ("warn", True, True)
+
+
+def test_work_that_nobody_works_on_is_a_failure(settings, client) -> None:
+    assert by_name(check_workers(settings))["workers"].status == "warn"
+    client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat", "dog"]))
+    check = by_name(check_workers(settings))["queues"]
+    assert (check.status, check.fix) == ("fail", "prelabel worker")
+
+
+# ---- model
+
+
+def test_the_model_is_looked_for_and_on_request_loaded(settings, tmp_path) -> None:
+    assert by_name(check_model(settings, False))["model"].status == "ok"
+    assert "loads on cpu" in by_name(check_model(settings, True, tmp_path))["model"].detail
+    gone = load_settings(model=str(tmp_path / "gone"))
+    assert by_name(check_model(gone, False))["model"].status == "fail"
+    with pytest.raises(ModelLoadError):
+        list(check_model(gone, True))
+
+
+def test_a_gpu_that_torch_cannot_use_is_told(settings, tmp_path) -> None:
+    (tmp_path / "nvidia0").touch()
+    check = by_name(check_model(settings, True, tmp_path))["device"]
+    assert check.status == "warn"
+    assert "GPU" in check.detail
+
+
+# ---- Label Studio
+
+
+@pytest.fixture
+def site():
+    with running() as state:
+        yield state
+
+
+@pytest.fixture
+def connected(site, settings) -> Settings:
+    return settings.model_copy(
+        update=load_settings(label_studio_url=site.url, label_studio_api_key=LEGACY).model_dump(
+            include={"label_studio_url", "label_studio_api_key"}
+        )
+    )
+
+
+def register(site: LabelStudio, settings: Settings, **change: Any) -> str:
+    version = model_version(settings_model_id(settings), LabelConfig.parse(XML).to_controls())
+    site.add_project(7, XML, [1, 2], model_version=version)
+    backend = {"id": 3, "url": "http://127.0.0.1:1", "title": version, "project": 7, "state": "CO", **change}
+    site.backends.append(backend)
+    site.webhooks.append({"id": 1, "url": "http://127.0.0.1:1/webhook", "project": 7, "headers": {}})
+    return version
+
+
+def test_without_an_address_it_is_only_said(settings) -> None:
+    (check,) = check_label_studio(settings, None)
+    assert (check.status, "LABEL_STUDIO_URL" in check.detail) == ("warn", True)
+
+
+def test_both_directions_are_right(site, connected) -> None:
+    version = register(site, connected)
+    checks = by_name(check_label_studio(connected, 7))
+    assert {check.status for check in checks.values()} == {"ok"}
+    assert "(1.23.2) takes the key of lead@example.org" in checks["label studio"].detail
+    assert checks["project"].detail == f"project 7 shows predictions of {version}"
+    assert checks["backend"].detail == "project 7: Label Studio reaches http://127.0.0.1:1"
+    assert LEGACY not in str(checks)
+
+
+def test_without_a_project_those_that_use_prelabel_are_looked_for(site, connected) -> None:
+    site.add_project(6, XML)
+    (_, none) = check_label_studio(connected, None)
+    assert (none.status, none.fix) == ("warn", "prelabel connect --project N")
+    register(site, connected)
+    (_, found) = check_label_studio(connected, None)
+    assert (found.name, found.status, "project 7" in found.detail) == ("backend", "ok", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "fix"),
+    [
+        ({"state": "DI", "readable_state": "Disconnected"}, "nor does this machine", "start prelabel serve there"),
+        (
+            {"state": "ER", "error_message": "authentication parameters were not provided"},
+            "authentication",
+            "BASIC_AUTH",
+        ),
+        (
+            {"state": "DI", "error_message": "URL resolves to a reserved network address (block: 127.0.0.0/8)"},
+            "reserved network address",
+            "USER_ADDITIONAL_BANNED_SUBNETS",
+        ),
+    ],
+)
+def test_label_studio_that_does_not_reach_the_adapter_is_told_what_to_do(site, connected, change, says, fix) -> None:
+    register(site, connected, **change)
+    check = by_name(check_label_studio(connected, 7))["backend"]
+    assert (check.status, says in check.detail, fix in check.fix) == ("fail", True, True), check
+
+
+def test_an_adapter_that_answers_here_and_not_there_has_an_address_that_works_only_here(site, connected) -> None:
+    register(site, connected, state="DI", url=site.url)  # something answers there
+    check = by_name(check_label_studio(connected, 7))["backend"]
+    assert "though it answers from here" in check.detail
+    assert "localhost" in check.fix
+
+
+def test_what_keeps_predictions_out_of_sight_is_told(site, connected) -> None:
+    register(site, connected, id=9)
+    site.projects[7]["model_version"] = "yolo"
+    site.backends.append({"id": 2, "url": "http://yolo:9090", "title": "yolo", "project": 7, "state": "CO"})
+    site.webhooks.clear()
+    checks = list(check_label_studio(connected, 7))
+    warned = {check.name: check.detail for check in checks if check.status == "warn"}
+    assert set(warned) == {"project", "backend", "webhook"}
+    assert "asks http://yolo:9090" in warned["backend"]
+
+
+def test_a_project_that_is_not_connected_and_one_that_cannot_be(site, connected) -> None:
+    site.add_project(7, XML)
+    assert by_name(check_label_studio(connected, 7))["backend"].fix == "prelabel connect --project 7"
+    site.add_project(8, "<View/>")
+    assert by_name(check_label_studio(connected, 8))["project"].status == "fail"
+
+
+def test_a_wrong_key_says_how_to_make_another(site, connected) -> None:
+    site.keys = {"Token other"}
+    with pytest.raises(ConfigError, match="LABEL_STUDIO_API_KEY"):
+        list(check_label_studio(connected, None))
+
+
+# ---- images
+
+
+def test_an_image_of_the_project_is_fetched_as_a_worker_would(site, connected, server) -> None:
+    register(site, connected)
+    photo = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(photo, "JPEG")
+    server.serve("/photo.jpg", photo.getvalue())
+    site.tasks[1]["data"]["image"] = server.url("/photo.jpg?signature=s3cret")
+    allowed = connected.model_copy(update={"allow_hosts": (f"127.0.0.1:{server.port}",)})
+    (check,) = check_project_image(allowed, 7)
+    assert check.status == "ok", check
+    assert "64 x 48" in check.detail
+    (refused,) = check_project_image(connected, 7)
+    assert (refused.status, "PRELABEL_ALLOW_HOSTS" in refused.detail + refused.fix) == ("fail", True)
+    assert "s3cret" not in check.detail + refused.detail
+
+
+def test_a_task_whose_image_cannot_be_had_is_told(site, connected) -> None:
+    register(site, connected)
+    site.tasks[1]["data"]["image"] = "/etc/passwd"
+    (check,) = check_project_image(connected, 7)
+    assert (check.status, "task 1" in check.detail) == ("fail", True)
+
+
+def test_a_project_without_tasks_has_nothing_to_try(site, connected) -> None:
+    register(site, connected)
+    site.tasks.clear()
+    (check,) = check_project_image(connected, 7)
+    assert check.status == "warn"
+
+
+def test_an_image_of_ones_own(tmp_path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    settings = load_settings(image_roots=(tmp_path,))
+    assert [check.status for check in check_image(settings, str(tmp_path / "a.png"))] == ["ok"]
+    assert list(check_image(settings, None)) == []
+
+
+# ---- disk
+
+
+def test_disk_is_enough_or_not(tmp_path, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    settings = load_settings(state_dir=tmp_path / "state")
+
+    def found(free: float) -> dict[str, str]:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, free))
+        return {check.name: check.status for check in check_disk(settings)}
+
+    assert found(100 * 2**30) == {"disk": "ok", "vectors": "ok"}
+    assert found(3 * 2**30) == {"disk": "ok", "vectors": "warn"}  # the store may take 4 GiB
+    assert found(2**30) == {"disk": "warn", "vectors": "warn"}
+    assert found(2**20) == {"disk": "fail", "vectors": "fail"}
+
+
+def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert {check.status for check in check_disk(load_settings(state_dir=tmp_path))} == {"fail"}
+
+
+# ---- the report
+
+
+def run(monkeypatch, *arguments: str, **variables: str):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    try:
+        return CliRunner().invoke(app, ["doctor", *arguments])
+    finally:
+        get_settings.cache_clear()
+
+
+def test_the_report_goes_on_after_a_failure_and_says_so_with_its_status(monkeypatch, tmp_path: Path) -> None:
+    away = {"PRELABEL_REDIS_URL": "redis://:s3cret@127.0.0.1:1/0", "PRELABEL_STATE_DIR": str(tmp_path)}
+    done = run(monkeypatch, "--json", **away)
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.exit_code == 1
+    assert (checks["redis"]["status"], checks["disk"]["status"]) == ("fail", "ok")
+    assert "workers" not in checks
+    shown = run(monkeypatch, **away)
+    assert shown.exit_code == 1
+    assert "2 failed" in shown.stdout  # the default model is not here either, and no hub may be asked
+    assert "s3cret" not in shown.stdout + done.stdout
+
+
+def test_warnings_alone_are_no_failure(monkeypatch, settings, client) -> None:
+    done = run(monkeypatch, PRELABEL_REDIS_URL=settings.redis_url.get_secret_value(), PRELABEL_MODEL=settings.model)
+    assert done.exit_code == 0, done.stdout
+    assert "none is running" in done.stdout
+    assert "fix: prelabel worker" in done.stdout

@@ -1,0 +1,381 @@
+"""What `decode` makes of image files: upright RGB as a person sees them, or an ItemError that says why not."""
+
+import contextlib
+import io
+import random
+import struct
+import threading
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prelabel.schemas import Region
+from prelabel.schemas.errors import ItemError
+from prelabel.worker.decoding.crop import OUTSIDE
+from prelabel.worker.decoding.pillow import decode
+
+LIMIT = 50_000_000
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(image, kind="PNG", **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def opened(data, region=None, max_pixels=LIMIT):
+    image = decode(data, max_pixels=max_pixels, region=region)
+    assert image.mode == "RGB"
+    return image
+
+
+def quarters(width=40, height=20):
+    """Red, green above blue, white: no flip or turn of it looks like another."""
+    image = Image.new("RGB", (width, height), WHITE)
+    image.paste(RED, (0, 0, width // 2, height // 2))
+    image.paste(GREEN, (width // 2, 0, width, height // 2))
+    image.paste(BLUE, (0, height // 2, width // 2, height))
+    return image
+
+
+def corners(image):
+    """The four quarters' colours, each channel rounded to 0 or 255."""
+    w, h = image.size
+    points = [(w // 4, h // 4), (3 * w // 4, h // 4), (w // 4, 3 * h // 4), (3 * w // 4, 3 * h // 4)]
+    return [tuple(255 * (channel > 127) for channel in image.getpixel(point)) for point in points]
+
+
+def png(width, height, depth=8, colour=0, pixels=b""):
+    """A PNG whose header claims what it likes."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+# --- formats and pixel kinds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_each_listed_format_is_read(kind):
+    image = opened(encoded(quarters(), kind))
+    assert image.size == (40, 20)
+    assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "SGI"])
+def test_formats_off_the_list_are_refused(kind):
+    with pytest.raises(ItemError, match="not an image"):
+        opened(encoded(quarters(), kind))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P", "LA", "I;16"])
+def test_an_image_of_one_pixel(mode):
+    assert opened(encoded(Image.new(mode, (1, 1)))).size == (1, 1)
+
+
+def test_a_cmyk_jpeg_keeps_its_colours():
+    cmyk = quarters().convert("CMYK")
+    assert corners(opened(encoded(cmyk, "JPEG"))) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_a_lab_tiff_keeps_its_colours():
+    assert corners(opened(encoded(Image.new("LAB", (4, 4), (255, 128, 128)), "TIFF"))) == [WHITE] * 4
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped():
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    image = opened(encoded(Image.fromarray(ramp)))
+    assert np.array_equal(np.asarray(image)[..., 0].ravel(), np.arange(256))
+
+
+def test_big_endian_sixteen_bit_grey_is_scaled():
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    image = opened(encoded(Image.fromarray(ramp.astype(">u2")), "TIFF"))
+    assert np.array_equal(np.asarray(image)[..., 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[-40.0, 0.0, 40.0]], np.float32), [0, 128, 255]),
+        (np.array([[0.0, np.nan, 1.0]], np.float32), [0, 0, 255]),
+        (np.array([[-np.inf, 0.5, np.inf]], np.float32), [0, 128, 255]),
+        (np.array([[7.0, 7.0, 7.0]], np.float32), [0, 0, 0]),
+        (np.array([[0, 128 * 257, 65535]], np.int32), [0, 128, 255]),
+        (np.array([[0, 500_000, 1_000_000]], np.int32), [0, 128, 255]),
+        (np.array([[-1000, 0, 1000]], np.int32), [0, 128, 255]),
+    ],
+    ids=["unit", "any", "nan", "infinite", "constant", "16-bit-in-32", "wide", "signed"],
+)
+def test_floats_and_wide_integers_are_scaled_by_their_range(values, expected):
+    image = opened(encoded(Image.fromarray(values), "TIFF"))
+    assert [image.getpixel((x, 0))[0] for x in range(3)] == pytest.approx(expected, abs=1)
+
+
+def test_transparency_lies_over_white():
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    half = Image.new("RGBA", (1, 1), (0, 0, 0, 128))
+    assert [opened(encoded(image)).getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
+    assert opened(encoded(half)).getpixel((0, 0)) == pytest.approx((127, 127, 127), abs=1)
+
+
+def test_a_palette_with_a_transparent_colour_lies_over_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    image.putpixel((1, 0), 1)
+    shown = opened(encoded(image, transparency=1))
+    assert [shown.getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
+
+
+def test_grey_with_alpha_lies_over_white():
+    assert opened(encoded(Image.new("LA", (1, 1), (0, 0)))).getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_an_animation_counts(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert corners(opened(data)) == [RED] * 4
+
+
+# --- orientation -------------------------------------------------------------------------------------------------
+
+# How a camera stores the picture so that the orientation tag brings it upright again.
+STORED_AS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_every_exif_orientation_gives_the_upright_picture(orientation, kind):
+    stored = quarters() if STORED_AS[orientation] is None else quarters().transpose(STORED_AS[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = opened(encoded(stored, kind, exif=exif))
+    assert image.size == (40, 20)
+    assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_ignored(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert corners(opened(encoded(quarters(), "JPEG", exif=exif))) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_broken_exif_does_not_cost_the_image():
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    exif[0x010E] = "a description"
+    good = encoded(quarters(), "JPEG", exif=exif)
+    start = good.index(b"Exif\0\0") + 6
+    end = good.index(b"a description")
+    chance = random.Random(7)
+    for _ in range(200):
+        broken = bytearray(good)
+        for _ in range(4):
+            broken[chance.randrange(start, end)] = chance.randrange(256)
+        assert opened(bytes(broken)).width in (40, 20)
+
+
+# --- what is no image ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty file"),
+        (b"hello world", r"not an image \(it starts with 'hello wo…'\)"),
+        (b"\x00\x01\x02", r"not an image \(it starts with 00 01 02\)"),
+        (b"\n<!DOCTYPE html><html>", "web page.*login"),
+        (b"<?xml version='1.0'?><svg xmlns=''/>", "SVG"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*convert it to JPEG"),
+        (b"\xff\xd8\xff\xe0", "damaged JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "damaged PNG"),
+        (png(0, 5), "damaged PNG"),
+    ],
+)
+def test_what_is_no_image_is_named_plainly(data, message):
+    with pytest.raises(ItemError, match=message):
+        opened(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
+def test_a_truncated_file_is_an_item_error_wherever_it_ends(kind):
+    noise = Image.effect_noise((64, 64), 90).convert("RGB")
+    data = encoded(noise, kind)
+    for part in (0.02, 0.1, 0.5, 0.9):
+        with pytest.raises(ItemError, match=r"truncated|damaged|not an image"):
+            opened(data[: int(len(data) * part)])
+
+
+def test_a_truncated_jpeg_says_so():
+    data = encoded(Image.effect_noise((64, 64), 90), "JPEG")
+    with pytest.raises(ItemError, match="truncated or damaged JPEG"):
+        opened(data[: len(data) // 2])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hostile_bytes_never_raise_anything_else():
+    chance = random.Random(3)
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"):
+        good = encoded(quarters(), kind)
+        for _ in range(60):
+            broken = bytearray(good)
+            for _ in range(6):
+                broken[chance.randrange(len(broken))] = chance.randrange(256)
+            with contextlib.suppress(ItemError):  # any other error fails the test
+                assert opened(bytes(broken), max_pixels=100_000).mode == "RGB"
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bomb_is_refused_by_its_header(monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("its pixels were decoded"))
+    with pytest.raises(ItemError, match=r"more than 50,000,000 pixels \(PRELABEL_MAX_IMAGE_PIXELS\)"):
+        opened(png(20_000, 20_000, depth=1))
+
+
+def test_one_pixel_too_many_is_refused_and_exactly_enough_is_not():
+    data = encoded(Image.new("L", (10, 10)))
+    assert opened(data, max_pixels=100).size == (10, 10)
+    with pytest.raises(ItemError, match="10x10: more than 99 pixels"):
+        opened(data, max_pixels=99)
+
+
+def test_a_limit_beyond_what_pillow_decodes_says_whose_limit_it_is():
+    with pytest.raises(ItemError, match="the most Pillow decodes"):
+        opened(png(20_000, 20_000, depth=1), max_pixels=10**9)
+
+
+def test_running_out_of_memory_is_reported_on_the_item(monkeypatch):
+    def load(self):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(ItemError, match="not enough memory to decode 40x20"):
+        opened(encoded(quarters()))
+
+
+def test_many_threads_decode_at_once():
+    data = [encoded(quarters(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP")]
+    wrong = []
+
+    def work():
+        for _ in range(10):
+            wrong.extend(d[:4] for d in data if corners(opened(d)) != [RED, GREEN, BLUE, WHITE])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+def region(x, y, width, height, rotation=0.0):
+    return Region(x=x, y=y, width=width, height=height, rotation=rotation)
+
+
+def test_a_region_is_percent_of_the_image():
+    image = opened(encoded(quarters()), region(50, 0, 50, 50))
+    assert image.size == (20, 10)
+    assert corners(image) == [GREEN] * 4
+
+
+def test_the_whole_image_as_a_region_is_the_image():
+    assert opened(encoded(quarters()), region(0, 0, 100, 100)).tobytes() == quarters().tobytes()
+
+
+def test_a_region_refers_to_the_upright_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = encoded(quarters().transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    assert corners(opened(stored, region(50, 0, 50, 50))) == [GREEN] * 4
+
+
+@pytest.mark.parametrize("turn", [0, 360])
+def test_a_region_that_sticks_out_is_cut_off(turn):
+    image = opened(encoded(quarters()), region(75, 50, 50, 100, turn))
+    assert image.size == (10, 10)
+    assert corners(image) == [WHITE] * 4
+
+
+def test_a_quarter_turn_is_clockwise_about_the_top_left_corner():
+    # The box starts at the image's top-right corner and its width runs down the right edge.
+    image = opened(encoded(quarters(40, 40)), region(100, 0, 100, 50, 90))
+    assert image.size == (40, 20)
+    assert corners(image) == [GREEN, WHITE, GREEN, WHITE]
+
+
+def test_half_a_turn_shows_the_box_upside_down():
+    image = opened(encoded(quarters()), region(100, 100, 100, 100, 180))
+    assert image.tobytes() == quarters().transpose(Image.Transpose.ROTATE_180).tobytes()
+
+
+def test_a_slanted_box_shows_what_lies_in_it():
+    canvas = Image.new("RGB", (200, 200), WHITE)
+    side = 60
+    cos = sin = 2**-0.5
+    for u in np.arange(0, side, 0.4):
+        for v in np.arange(0, side / 2, 0.4):
+            canvas.putpixel((int(100 + u * cos - v * sin), int(40 + u * sin + v * cos)), RED if u < side / 2 else BLUE)
+    image = opened(encoded(canvas), region(50, 20, 30, 15, 45))
+    assert image.size == (60, 30)
+    assert corners(image) == [RED, BLUE, RED, BLUE]
+
+
+def test_a_rotated_box_is_grey_beyond_the_image():
+    image = opened(encoded(quarters(40, 40)), region(0, 0, 50, 50, 45))
+    assert image.getpixel((0, 19)) == OUTSIDE
+    assert image.getpixel((10, 1)) == RED
+
+
+@pytest.mark.parametrize(
+    "box",
+    [region(0, 0, 1, 1), region(10, 10, 100, 0.5, 30), region(100, 0, 50, 50), region(0, 99.99, 50, 50)],
+    ids=["tiny", "thin", "right of the image", "below the image"],
+)
+def test_a_region_without_a_whole_pixel_is_refused(box):
+    with pytest.raises(ItemError, match="smaller than a pixel"):
+        opened(encoded(quarters()), box)
+
+
+def test_a_rotated_region_outside_the_image_is_refused():
+    with pytest.raises(ItemError, match="outside the image"):
+        opened(encoded(quarters()), region(100, 0, 50, 50, -45))
+
+
+@pytest.mark.parametrize("rotation", [float("nan"), float("inf")])
+def test_a_rotation_that_is_no_number_is_refused(rotation):
+    with pytest.raises(ItemError, match="rotation"):
+        opened(encoded(quarters()), region(0, 0, 50, 50, rotation))
+
+
+@pytest.mark.parametrize("x", range(0, 100, 7))
+def test_a_region_of_one_pixel_is_one_pixel_wherever_it_starts(x):
+    image = opened(encoded(Image.new("L", (10, 10))), region(min(x, 90), min(x, 90), 10, 10))
+    assert image.size == (1, 1)

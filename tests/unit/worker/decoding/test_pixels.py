@@ -1,0 +1,127 @@
+"""The fast decoder gives what the exact one gives: same orientation, same errors, pixels within 2 of 255."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from prelabel.schemas import ItemError, Region
+from prelabel.worker.decoding.pillow import MAX_SCANS
+from prelabel.worker.decoding.pixels import decode_pixels
+
+
+def picture(width: int = 97, height: int = 61, mode: str = "RGB") -> Image.Image:
+    """Smooth gradients and a bright corner, so that every turn shows."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90)], axis=-1).astype(np.uint8)
+    pixels[: height // 4, : width // 4] = 250
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def both(data: bytes, **options):
+    return (decode_pixels(data, max_pixels=10**7, exact=exact, **options) for exact in (False, True))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_exif_orientation_is_turned_as_the_exact_decoder_turns_it(turn) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    fast, exact = both(encoded(picture(), exif=exif))
+    assert fast.shape == exact.shape
+    assert np.abs(fast.astype(int) - exact).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(picture()),
+        encoded(picture(), progressive=True),
+        encoded(picture(), subsampling=0),
+        encoded(picture(), subsampling=2, quality=40),
+        encoded(picture(mode="L")),
+        encoded(picture(mode="CMYK")),
+        encoded(picture(1, 1)),
+        encoded(picture(), "PNG"),
+        encoded(picture(), "WEBP", lossless=True),
+    ],
+    ids=["baseline", "progressive", "444", "420", "grey", "cmyk", "1x1", "png", "webp"],
+)
+def test_every_kind_of_file_gives_the_same_pixels(data) -> None:
+    fast, exact = both(data)
+    assert fast.dtype == np.uint8
+    assert fast.shape == exact.shape
+    assert np.abs(fast.astype(int) - exact).max() <= 2
+
+
+def test_a_region_is_cut_alike() -> None:
+    fast, exact = both(encoded(picture()), region=Region(x=10, y=20, width=30, height=40))
+    assert np.array_equal(fast, exact)
+
+
+@given(cut=st.integers(0, 1500), flip=st.integers(0, 1500), byte=st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+def test_what_one_refuses_the_other_refuses_in_the_same_words(cut, flip, byte) -> None:
+    data = bytearray(encoded(picture()))
+    data[flip % len(data)] = byte
+    data = bytes(data[: max(4, len(data) - cut)])
+    ends = []
+    for exact in (False, True):
+        try:
+            ends.append(decode_pixels(data, max_pixels=10**7, exact=exact).shape)
+        except ItemError as error:
+            ends.append(str(error))
+    assert ends[0] == ends[1]
+
+
+def test_too_many_pixels_are_refused_before_any_is_decoded() -> None:
+    with pytest.raises(ItemError, match="97x61: more than 100 pixels"):
+        decode_pixels(encoded(picture()), max_pixels=100)
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    data = encoded(picture(), progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    hostile = data[:scan] + data[scan:-2] * (MAX_SCANS + 1) + data[-2:]
+    for exact in (False, True):
+        with pytest.raises(ItemError, match="scans"):
+            decode_pixels(hostile, max_pixels=10**7, exact=exact)
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [
+        ((2047, 3000), (2047, 3000)),
+        ((2048, 2048), (1024, 1024)),
+        ((4001, 3001), (2001, 1501)),
+        ((4096, 9000), (1024, 2250)),
+    ],
+    ids=["small", "half", "odd", "quarter"],
+)
+def test_scaled_reads_large_jpegs_smaller_but_never_below_1024(size, read) -> None:
+    data = encoded(picture(*size), quality=90)
+    scaled = decode_pixels(data, max_pixels=10**8, scaled=True)
+    assert scaled.shape == (read[1], read[0], 3)
+
+
+def test_scaled_and_squashed_it_stays_within_4_of_255_and_the_turn_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(2304, 2048), quality=95, exif=exif)
+    squashed = [
+        np.asarray(Image.fromarray(decode_pixels(data, max_pixels=10**8, scaled=scaled)).resize((512, 512)))
+        for scaled in (True, False)
+    ]
+    difference = np.abs(squashed[0].astype(int) - squashed[1])
+    assert difference.max() <= 4
+    assert difference.mean() < 0.5

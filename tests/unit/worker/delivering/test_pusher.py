@@ -1,0 +1,185 @@
+"""Pushing a job's predictions: each once, in whatever order and however often it is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.keys import PUSH_PENDING
+from prelabel.integrations.ledger.leases import ChunkRef, Ledger
+from prelabel.integrations.platforms import PushReport
+from prelabel.schemas import Answer, ConfigError, ItemFailure, Outcome, Prediction, PushTarget, Taxonomy, TransientError
+from prelabel.worker.delivering import pusher as pushing
+from prelabel.worker.delivering.pusher import JobPusher
+
+GOOD = Outcome(model_version="m", answers=(Answer(control="c", rule="softmax", paths=(("cat",),), confidence=0.9),))
+BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
+
+
+class Platform:
+    """Remembers what it is sent; fails as told; like Label Studio it would store duplicates."""
+
+    def __init__(self) -> None:
+        self.stored: list[int] = []
+        self.errors: list[Exception] = []
+        self.refuses: set[int] = set()
+
+    def push(
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
+    ) -> PushReport:
+        if self.errors:
+            raise self.errors.pop(0)
+        wanted = [p.ordinal for p in predictions]
+        known = [o for o in wanted if check_existing and o in self.stored]
+        refused = [o for o in wanted if o in self.refuses]
+        pushed = [o for o in wanted if o not in known and o not in refused]
+        self.stored += pushed
+        return PushReport(
+            pushed=tuple(pushed), rejected=tuple((o, "unknown choice") for o in refused), skipped=tuple(known)
+        )
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+@pytest.fixture
+def pusher(client, settings, platform) -> JobPusher:
+    return JobPusher(client.store, connect_redis(settings), settings, platform, wait=lambda _: False)
+
+
+@pytest.fixture
+def finish(client, settings):
+    """Submit a job of `count` items and give it outcomes."""
+
+    def make(count: int = 3, outcomes=None, hold: bool = False):
+        push = PushTarget(project=1, label_config="<View/>", hold=hold)
+        job = client.submit([f"s3://b/{i}" for i in range(count)], Taxonomy.flat(["cat"]), push=push)
+        ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
+        lease = ledger.claim(ChunkRef(job.id, 0))
+        ledger.complete(lease, list(enumerate(outcomes or [GOOD] * count)), close=True)
+        return job
+
+    return make
+
+
+def pending(client) -> set[bytes]:
+    return client.store._redis.smembers(PUSH_PENDING)
+
+
+def test_answers_are_pushed_once_and_failed_items_never(client, pusher, platform, finish) -> None:
+    job = finish(outcomes=[GOOD, BAD, GOOD])
+    for _ in range(3):
+        pusher.push(job.id)
+    assert platform.stored == [0, 2]
+    assert job.progress().pushed == 2
+    assert pending(client) == set()
+
+
+def test_a_platform_that_is_down_is_tried_again(client, pusher, platform, finish) -> None:
+    job = finish()
+    platform.errors = [TransientError("503"), TransientError("no route")]
+    pusher.push(job.id)
+    assert platform.stored == [0, 1, 2]
+
+
+def test_a_platform_that_stays_down_leaves_the_job_for_the_sweeper(client, pusher, platform, finish) -> None:
+    job = finish()
+    platform.errors = [TransientError("503")] * 8
+    pusher.push(job.id)
+    assert platform.stored == []
+    assert pending(client) == {job.id.encode()}
+    pusher.push(job.id)
+    assert platform.stored == [0, 1, 2]
+
+
+def test_a_refused_key_is_written_down_and_nothing_is_lost(client, pusher, platform, finish) -> None:
+    job = finish()
+    platform.errors = [ConfigError("Label Studio refuses the API key")]
+    pusher.push(job.id)
+    assert b"refuses the API key" in client.store._redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error")
+    pusher.push(job.id)
+    assert platform.stored == [0, 1, 2]
+    assert client.store._redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error") is None
+
+
+def test_a_refused_prediction_is_kept_with_its_reason_and_the_others_go_through(
+    client, pusher, platform, finish
+) -> None:
+    job = finish()
+    platform.refuses = {1}
+    pusher.push(job.id)
+    assert platform.stored == [0, 2]
+    assert client.store._redis.hgetall(f"prelabel:{{{job.id}}}:push_failed") == {b"1": b"unknown choice"}
+
+
+def test_a_pusher_that_died_before_it_marked_its_batch_doubles_nothing(client, pusher, platform, finish) -> None:
+    job = finish()
+    platform.stored = [0, 1]  # sent by somebody who died before the ledger knew
+    pusher.push(job.id)
+    assert sorted(platform.stored) == [0, 1, 2]
+    assert job.progress().pushed == 3
+
+
+def test_a_held_job_is_pushed_only_after_its_submitter_let_go_and_without_what_they_delivered(
+    client, pusher, platform, finish
+) -> None:
+    job = finish(hold=True)
+    pusher.push(job.id)
+    assert platform.stored == []
+    job.release_push(delivered=[1])
+    assert client.queues()["push"] == 1
+    pusher.push(job.id)
+    assert platform.stored == [0, 2]
+
+
+def test_a_push_under_way_elsewhere_is_not_repeated_and_takes_our_request_along(
+    client, pusher, platform, finish, settings
+) -> None:
+    job = finish()
+    client.store._redis.set(f"prelabel:{{{job.id}}}:push_lock", "somebody else", ex=60)
+    pusher.push(job.id)
+    assert platform.stored == []
+    assert client.store._redis.exists(f"prelabel:{{{job.id}}}:push_wanted")
+
+
+def test_a_job_that_is_gone_is_forgotten(client, pusher, platform) -> None:
+    client.store._redis.sadd(PUSH_PENDING, "gone")
+    pusher.push("gone")
+    assert pending(client) == set()
+
+
+def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, settings, platform, finish) -> None:
+    waited: list[float] = []
+    job = finish()
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    platform.errors = [TransientError("busy", retry_after_s=90)]
+    JobPusher(client.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    assert 90 <= sum(waited) <= 121
+    assert max(waited) <= 30, "the lock is renewed meanwhile"
+    assert job.progress().pushed == 3
+
+
+def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, finish, monkeypatch) -> None:
+    monkeypatch.setattr(pushing, "_LOCK_S", 2)
+
+    class Slow(Platform):
+        def push(self, *args, **options) -> PushReport:
+            time.sleep(3)
+            other = JobPusher(client.store, connect_redis(settings), settings, fast, wait=lambda _: False)
+            other.push(job.id)
+            return super().push(*args, **options)
+
+    slow, fast = Slow(), Platform()
+    job = finish()
+    JobPusher(client.store, connect_redis(settings), settings, slow, wait=lambda _: False).push(job.id)
+    assert slow.stored == [0, 1, 2]
+    assert fast.stored == [], "somebody else pushed the same"

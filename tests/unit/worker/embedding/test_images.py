@@ -1,0 +1,134 @@
+"""From references to embeddings: a file with many regions is fetched and decoded once."""
+
+import io
+import threading
+from collections import deque
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prelabel.schemas import ImageRef, ItemError, Region
+from prelabel.worker.embedding import images as image_threads
+from prelabel.worker.embedding.images import ImageThreads, LastFile
+from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.engine import Engine
+from prelabel.worker.vectors.store import NoStore
+from tests.conftest import eventually
+
+
+class DictStore(NoStore):
+    def __init__(self):
+        self.vectors, self.stamps = {}, {}
+
+    def get(self, keys):
+        return {key: self.vectors[key] for key in keys if key in self.vectors}
+
+    def put(self, vectors):
+        self.vectors.update(vectors)
+
+    def lookup(self, stamps):
+        return {stamp: self.stamps[stamp] for stamp in stamps if stamp in self.stamps}
+
+    def remember(self, stamps):
+        """As the store on disk: a mark of a vector that is not there is dropped."""
+        self.stamps.update({stamp: key for stamp, key in stamps.items() if key in self.vectors})
+
+
+def halves():
+    """Left half red, right half blue; stored on its side, as cameras do, with the EXIF note that turns it upright."""
+    picture = Image.new("RGB", (80, 40), (255, 0, 0))
+    picture.paste((0, 0, 255), (40, 0, 80, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = io.BytesIO()
+    picture.transpose(Image.Transpose.ROTATE_90).save(data, "PNG", exif=exif)
+    return data.getvalue()
+
+
+LEFT = Region(x=0, y=0, width=50, height=100)
+RIGHT = Region(x=50, y=0, width=50, height=100)
+
+
+@pytest.fixture
+def made():
+    """Threads over files by name, their store, and the names fetched."""
+    engine = Engine(ColourEncoder(), 8)
+    files, fetched, store = {"a.png": halves()}, [], DictStore()
+
+    def fetch(image, known):
+        fetched.append(image.uri)
+        return None if known(f"mark of {image.uri}") else files[image.uri]
+
+    threads = ImageThreads(
+        engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, preprocessing="fast", urgent=False
+    )
+    yield threads, files, fetched, store
+    threads.close()
+    engine.close()
+
+
+def colour(embedded):
+    return embedded.vector.result(10)[:3].round(1).tolist()
+
+
+def test_regions_of_one_file_are_cut_from_one_fetch_and_one_decoding(made, monkeypatch):
+    threads, _, fetched, _ = made
+    decoded = []
+    real = image_threads.decode
+    monkeypatch.setattr(image_threads, "decode", lambda data, **options: decoded.append(1) or real(data, **options))
+    last = LastFile()
+    left, right = (threads.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT))
+    assert (colour(left), colour(right)) == ([1, -1, -1], [-1, -1, 1])
+    assert fetched == ["a.png"]
+    assert decoded == [1]
+
+
+def test_regions_known_by_the_files_mark_are_not_read_again(made):
+    threads, _, _, store = made
+    first = [threads.embed(ImageRef(uri="a.png", region=region), last=LastFile()) for region in (LEFT, RIGHT)]
+    for embedded in first:
+        embedded.vector.result(10)
+    eventually(lambda: len(store.stamps) == 2)  # remembered after the vectors
+    last = LastFile()
+    again = [threads.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT)]
+    assert [one.key for one in again] == [one.key for one in first]
+    assert last.content == b""
+
+
+def test_another_file_is_another_fetch(made):
+    threads, files, fetched, _ = made
+    files["b.png"] = halves()
+    last = LastFile()
+    keys = {threads.embed(ImageRef(uri=uri, region=LEFT), last=last).key for uri in ("a.png", "b.png", "a.png")}
+    assert fetched == ["a.png", "b.png", "a.png"]
+    assert len(keys) == 1, "the content is the same"
+
+
+def test_a_region_without_a_pixel_spoils_no_other(made):
+    threads, _, _, _ = made
+    last = LastFile()
+    with pytest.raises(ItemError, match="smaller than a pixel"):
+        threads.embed(ImageRef(uri="a.png", region=Region(x=1, y=1, width=0.1, height=0.1)), last=last)
+    assert np.allclose(colour(threads.embed(ImageRef(uri="a.png", region=RIGHT), last=last)), [-1, -1, 1])
+
+
+def test_work_is_done_in_order_and_what_is_called_off_is_not(made):
+    threads, *_ = made  # one thread
+    began, go_on, done = threading.Event(), threading.Event(), []
+    todo = deque(range(5))
+
+    def work(number):
+        done.append(number)
+        if number == 2:
+            began.set()
+            assert go_on.wait(10)
+
+    threads.run(work, todo)
+    assert began.wait(10)
+    todo.clear()
+    go_on.set()
+    last = deque(["last"])
+    threads.run(done.append, last)
+    eventually(lambda: done[-1] == "last")
+    assert done == [0, 1, 2, "last"]

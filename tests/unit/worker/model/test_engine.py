@@ -1,0 +1,253 @@
+"""The engine: batches across callers, urgent first, memory trouble survived, other trouble loud."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from prelabel.schemas import OutOfMemory, ScorerError
+from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.engine import Engine
+
+
+class Recording(ColourEncoder):
+    """Remembers batches; waits for `gate` before the first; may run out of memory or break."""
+
+    def __init__(self, fits: int = 10_000, breaks: bool = False) -> None:
+        super().__init__(size=2)
+        self.batches: list[np.ndarray] = []
+        self.gate = threading.Event()
+        self.started = threading.Event()
+        self._fits = fits
+        self._breaks = breaks
+
+    def encode_images(self, batch):
+        self.started.set()
+        assert self.gate.wait(10)
+        if self._breaks:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        if len(batch) > self._fits:
+            raise OutOfMemory(f"{len(batch)} do not fit")
+        self.batches.append(batch)
+        return super().encode_images(batch)
+
+
+def image(value: int) -> np.ndarray:
+    return np.full((2, 2, 3), value, dtype=np.uint8)
+
+
+def first_values(batch: np.ndarray) -> list[int]:
+    return [int(one[0, 0, 0]) for one in batch]
+
+
+def test_what_waits_while_the_device_is_busy_goes_together_and_urgent_goes_first() -> None:
+    encoder = Recording()
+    engine = Engine(encoder, batch_size=4)
+    engine.submit(image(0))
+    encoder.started.wait(10)  # the first batch is on the device
+    waiting = [engine.submit(image(value)) for value in (1, 2, 3, 4, 5)]
+    urgent = engine.submit(image(9), urgent=True)
+    encoder.gate.set()
+    for future in (*waiting, urgent):
+        future.result(10)
+    engine.close()
+    assert [first_values(batch) for batch in encoder.batches] == [[0], [9, 1, 2, 3], [4, 5]]
+
+
+def test_everyone_gets_the_embedding_of_their_own_image() -> None:
+    encoder = Recording()
+    encoder.gate.set()
+    engine = Engine(encoder, batch_size=8)
+    futures = {value: engine.submit(image(value)) for value in range(0, 250, 5)}
+    for value, future in futures.items():
+        assert future.result(10)[0] == pytest.approx(value / 127.5 - 1, abs=1e-5)
+    engine.close()
+
+
+def test_out_of_memory_halves_the_batch_for_good_and_loses_nobody() -> None:
+    encoder = Recording(fits=2)
+    engine = Engine(encoder, batch_size=8)
+    futures = [engine.submit(image(value)) for value in range(9)]
+    encoder.gate.set()
+    assert [round((future.result(10)[0] + 1) * 127.5) for future in futures] == list(range(9))
+    engine.close()
+    assert engine.batch_size == 2
+    assert all(len(batch) <= 2 for batch in encoder.batches)
+
+
+def test_one_image_that_does_not_fit_alone_fails_alone() -> None:
+    encoder = Recording(fits=0)
+    encoder.gate.set()
+    engine = Engine(encoder, batch_size=2)
+    with pytest.raises(ScorerError, match="one image alone does not fit"):
+        engine.submit(image(1)).result(10)
+    assert not engine.broken
+    engine.close()
+
+
+def test_a_broken_encoder_fails_all_waiting_images_and_says_so_once() -> None:
+    told: list[ScorerError] = []
+    encoder = Recording(breaks=True)
+    engine = Engine(encoder, batch_size=1, on_broken=told.append)
+    futures = [engine.submit(image(value)) for value in range(3)]
+    encoder.gate.set()
+    for future in futures:
+        with pytest.raises(ScorerError, match="device-side assert"):
+            future.result(10)
+    with pytest.raises(ScorerError):
+        engine.submit(image(4)).result(10)
+    engine.close()
+    assert engine.broken
+    assert len(told) == 1
+
+
+def test_a_cancelled_image_costs_no_forward_pass() -> None:
+    encoder = Recording()
+    engine = Engine(encoder, batch_size=1)
+    engine.submit(image(0))
+    encoder.started.wait(10)
+    dropped = engine.submit(image(1))
+    kept = engine.submit(image(2))
+    assert dropped.cancel()
+    encoder.gate.set()
+    kept.result(10)
+    engine.close()
+    assert [first_values(batch) for batch in encoder.batches] == [[0], [2]]
+
+
+def test_a_caller_is_held_back_while_too_many_images_wait() -> None:
+    encoder = Recording()
+    engine = Engine(encoder, batch_size=1)
+    done = threading.Event()
+
+    def flood() -> None:
+        for value in range(80):
+            engine.submit(image(value))
+        done.set()
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    assert not done.wait(0.3)  # 64 wait, the rest must not pile up in memory
+    encoder.gate.set()
+    assert done.wait(10)
+    thread.join()
+    engine.close()
+
+
+class Accelerator(ColourEncoder):
+    """A device that works by itself: a batch is started at once, its vectors come when `done` is set."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        super().__init__(size=2)
+        self.started: list[int] = []
+        self.second = threading.Event()
+        self.third = threading.Event()
+        self.done = threading.Event()
+        self._breaks = breaks
+
+    def start_images(self, images):
+        self.started.append(len(images))
+        if len(self.started) == 2:
+            self.second.set()
+        if len(self.started) == 3:
+            self.third.set()
+        vectors = self.encode_images(np.stack(images))
+
+        def wait():
+            assert self.done.wait(10)
+            if self._breaks:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return vectors
+
+        return wait
+
+
+def test_a_device_gets_its_next_batch_before_the_last_ones_vectors_are_back_and_no_third() -> None:
+    encoder = Accelerator()
+    engine = Engine(encoder, batch_size=1)
+    futures = [engine.submit(image(value)) for value in (10, 20, 30, 40)]
+    assert encoder.second.wait(10)
+    assert not encoder.third.wait(0.2)  # what is urgent must not wait behind a heap
+    encoder.done.set()
+    assert [round((future.result(10)[0] + 1) * 127.5) for future in futures] == [10, 20, 30, 40]
+    engine.close()
+
+
+def test_a_device_that_breaks_while_it_works_is_told_once_and_fails_everyone() -> None:
+    told: list[ScorerError] = []
+    encoder = Accelerator(breaks=True)
+    engine = Engine(encoder, batch_size=1, on_broken=told.append)
+    futures = [engine.submit(image(value)) for value in range(4)]
+    encoder.done.set()
+    for future in futures:
+        with pytest.raises(ScorerError, match="illegal memory access"):
+            future.result(10)
+    engine.close()
+    assert engine.broken
+    assert len(told) == 1
+
+
+def test_what_is_urgent_goes_into_the_next_batch_though_a_device_is_full() -> None:
+    encoder = Accelerator()
+    engine = Engine(encoder, batch_size=2)
+    bulk = [engine.submit(image(1))]
+    while not encoder.started:
+        time.sleep(0.001)
+    bulk += [engine.submit(image(2)), engine.submit(image(3)), engine.submit(image(4))]
+    assert encoder.second.wait(10)
+    order: list[str] = []
+    for future in bulk:
+        future.add_done_callback(lambda _: order.append("bulk"))
+    urgent = engine.submit(image(9), urgent=True)
+    urgent.add_done_callback(lambda _: order.append("urgent"))
+    encoder.done.set()
+    for future in (*bulk, urgent):
+        future.result(10)
+    engine.close()
+    assert order.index("urgent") <= 3  # behind the batches on the device alone
+
+
+def test_a_vector_that_is_no_number_is_an_error_of_its_image_alone() -> None:
+    class Overflows(ColourEncoder):
+        def encode_images(self, batch):
+            vectors = super().encode_images(batch)
+            vectors[batch[:, 0, 0, 0] == 7] = np.nan
+            return vectors
+
+    engine = Engine(Overflows(size=2), batch_size=4)
+    good, bad = engine.submit(image(1)), engine.submit(image(7))
+    assert np.isfinite(good.result(10)).all()
+    with pytest.raises(ScorerError, match="made no number"):
+        bad.result(10)
+    assert not engine.broken
+    engine.close()
+
+
+def test_an_encoder_that_fails_elsewhere_is_broken_here_too_and_said_so_once() -> None:
+    said: list[ScorerError] = []
+    engine = Engine(ColourEncoder(size=2), batch_size=4, on_broken=said.append)
+    for _ in range(2):
+        engine.fail(ScorerError("device lost"))
+    assert engine.broken
+    assert len(said) == 1
+    with pytest.raises(ScorerError, match="device lost"):
+        engine.submit(image(1)).result(10)
+    engine.close()
+
+
+def test_how_long_the_device_has_been_at_a_batch_is_known() -> None:
+    encoder = Recording()
+    engine = Engine(encoder, batch_size=4)
+    assert engine.busy_s() == 0.0
+    future = engine.submit(image(1))
+    encoder.started.wait(10)
+    before = engine.busy_s()
+    time.sleep(0.05)
+    assert engine.busy_s() >= before + 0.05
+    encoder.gate.set()
+    future.result(10)
+    engine.close()
+    assert engine.busy_s() == 0.0

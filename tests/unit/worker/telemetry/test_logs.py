@@ -1,0 +1,70 @@
+"""Logs for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+import pytest
+
+from prelabel.worker.telemetry.logs import configure_logging, log_about
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_json_logs_are_one_object_a_line_that_says_what_it_is_about(capsys) -> None:
+    configure_logging("INFO", "json")
+    with log_about(job="j1", chunk=3):
+        with log_about(item='a"\nb.jpg'):
+            logging.getLogger("prelabel.x").warning("item %s: %s", "ä", "late")
+        logging.getLogger("prelabel.x").info("done")
+    logging.getLogger("prelabel.x").info("idle")
+    first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first.pop("time").endswith("+00:00")
+    assert first == {
+        "level": "WARNING",
+        "logger": "prelabel.x",
+        "message": "item ä: late",
+        "job": "j1",
+        "chunk": 3,
+        "item": 'a"\nb.jpg',
+    }
+    assert (second["job"], second["chunk"], "item" in second) == ("j1", 3, False)
+    assert "job" not in third
+
+
+def test_a_traceback_stays_in_its_line(capsys) -> None:
+    configure_logging("INFO", "json")
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ValueError: odd" in json.loads(line)["exc_info"]
+
+
+def test_what_a_line_is_about_does_not_leak_into_other_threads(capsys) -> None:
+    configure_logging("INFO", "json")
+    with log_about(job="mine"):
+        other = threading.Thread(target=logging.getLogger("x").info, args=("hello",))
+        other.start()
+        other.join()
+    assert "job" not in json.loads(capsys.readouterr().err)
+
+
+def test_people_get_a_line_and_libraries_stay_quiet(capsys) -> None:
+    configure_logging("INFO")
+    with log_about(job="j1"):
+        logging.getLogger("prelabel.x").info("job %s chunk %d", "j1", 3)
+    logging.getLogger("httpx").info("GET https://host/?signature=s3cret")
+    said = capsys.readouterr().err
+    assert said.endswith(" INFO prelabel.x: job j1 chunk 3\n")
+    assert "s3cret" not in said

@@ -1,0 +1,1 @@
+"""One chunk's life, from its message to its outcomes."""

@@ -1,0 +1,313 @@
+"""One chunk while it is worked on: from its lease to its outcomes.
+
+The chunk's own thread only waits, scores what is embedded and writes it, every quarter of a second, so that a slow
+device shows progress and a death costs little. Every hand-over is bounded: memory does not grow with the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import redis
+
+from ...integrations.broker.errors import passes
+from ...integrations.ledger.leases import Lease
+from ...schemas.errors import ItemError, OutOfMemory, PrelabelError, ScorerError, TransientError
+from ...schemas.items import ImageRef, Item
+from ...schemas.jobs import Priority
+from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
+from ..arrays import Vectors
+from ..delivering.showcase import Shown
+from ..embedding.embedded import Embedded
+from ..embedding.images import LastFile
+from ..scoring.job_scorer import JobScorer, Picture, Ready, picture
+from ..telemetry import metrics, trace
+from ..telemetry.logs import log_about
+from ..telemetry.stages import stage
+from .arrivals import Arrivals
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_FLUSH_S = 0.25
+_FLUSH_ITEMS = 32
+
+QUARANTINE_DEATHS = 3
+"""Deaths in a row, without an item done, after which an item is quarantined: it is scored no more until retried."""
+
+_FIRST_REST_S = 4.0
+"""Longest rest of an item whose store did not deliver; it doubles with each further one."""
+
+_ITEM_IMAGES = 32
+"""Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
+
+_LONGEST_PAUSE_S = 1.0
+"""Between tries of a write while Redis is away."""
+
+
+class _Ready(NamedTuple):
+    """An item whose embeddings are there, or the reason why they never will be."""
+
+    ordinal: int
+    item: Item
+    embeddings: dict[Picture, Embedded]
+    error: Exception | None = None
+
+
+class ChunkRun:
+    """One chunk while it is worked on.
+
+    Args:
+        pipeline: the threads, the engine and the ledger.
+        lease: the chunk.
+        lost: set when the lease has been lost.
+    """
+
+    def __init__(self, pipeline: Pipeline, lease: Lease, lost: threading.Event) -> None:
+        self._pipeline = pipeline
+        self._lease = lease
+        self._lost = lost
+        self._threads = pipeline.urgent if lease.spec.priority is Priority.INTERACTIVE else pipeline.bulk
+        self._ready: Arrivals[_Ready] = Arrivals()
+        self._outcomes: list[tuple[int, Outcome]] = []
+        self._scored: list[Shown] = []
+        self._put_off = 0
+
+    def run(self) -> bool:
+        """Returns whether the chunk needs no handing back: it is complete, or no longer ours."""
+        if self._lease.deaths >= QUARANTINE_DEATHS:
+            return self._fail_all(QUARANTINED, f"it killed its worker {self._lease.deaths} times ({self._lease.why})")
+        try:
+            scorer = self._pipeline.scorers.get(self._lease.ref.job_id, self._lease.spec)
+        except Exception as error:
+            self._raise_if_broken(error)
+            if not isinstance(error, PrelabelError):
+                log.exception("job %s cannot be scored", self._lease.ref.job_id)
+            return self._fail_all(type(error).__name__, _message(error))
+        if self._lease.spec.stored_only:
+            return self._score_stored(scorer)
+        todo = deque(self._lease.pairs)
+        self._threads.run(partial(self._embed_item, scorer), todo)
+        try:
+            return self._collect(scorer, len(self._lease.pairs))
+        finally:
+            todo.clear()
+
+    def _raise_if_broken(self, error: Exception) -> None:
+        """A device that fails while texts are encoded fails the worker, not the items: others can score them."""
+        if isinstance(error, ScorerError) and not isinstance(error, OutOfMemory):
+            self._pipeline.engine.fail(error)
+        if self._pipeline.engine.broken:
+            raise error
+
+    def _fail_all(self, kind: str, message: str) -> bool:
+        failure = Outcome(error=ItemFailure(kind=kind, message=message))
+        self._outcomes = [(ordinal, failure) for ordinal, _ in self._lease.pairs]
+        self._flush(left=0)
+        return True
+
+    def _score_stored(self, scorer: JobScorer) -> bool:
+        """From stored vectors alone, the whole chunk at once: nothing is waited for."""
+        found = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
+        ready = [self._stored_item(scorer, ordinal, item, found) for ordinal, item in self._lease.pairs]
+        self._outcomes = self._score(scorer, ready)
+        self._flush(left=0)
+        return True
+
+    def _stored_item(self, scorer: JobScorer, ordinal: int, item: Item, found: Mapping[ImageRef, Embedded]) -> _Ready:
+        embeddings: dict[Picture, Embedded] = {}
+        missing: ItemError | None = None
+        try:
+            for image, optional in scorer.wanted(item):
+                if image in found:
+                    embeddings[picture(image)] = found[image]
+                    continue
+                missing = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
+                # A vector that was there and is gone is no fault of the image, whose answer would be missing.
+                if not optional or image.vector:
+                    raise missing
+            if missing and not embeddings:
+                raise missing
+        except ItemError as error:
+            return _Ready(ordinal, item, {}, error)
+        return _Ready(ordinal, item, embeddings)
+
+    def _embed_item(self, scorer: JobScorer, pair: tuple[int, Item]) -> None:
+        ordinal, item = pair
+        with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
+            self._embed(scorer, ordinal, item)
+
+    def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
+        """On an image thread. Never raises: what goes wrong is the item's outcome."""
+        embeddings: dict[Picture, Embedded] = {}
+        missing: ItemError | None = None
+        waiting: deque[Future[Vectors]] = deque()
+        try:
+            last = LastFile()
+            for image, optional in scorer.wanted(item):
+                if self._lost.is_set() or self._pipeline.stopping.is_set():
+                    return
+                try:
+                    found = self._threads.embed(image, last=last)
+                except ItemError as error:
+                    if not optional:
+                        raise
+                    log.info("item %s is scored without one of its images: %s", item.id, error)
+                    missing = missing or error
+                else:
+                    embeddings[picture(image)] = found
+                    waiting.append(found.vector)
+                    if len(waiting) >= _ITEM_IMAGES:
+                        wait([waiting.popleft()])
+            if missing and not embeddings:
+                raise missing
+        except Exception as error:
+            if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
+                log.exception("item %s failed unexpectedly", item.id)
+            else:
+                log.info("item %s is not scored: %s", item.id, error)
+            self._ready.put(_Ready(ordinal, item, {}, error))
+        else:
+            _when_all(
+                [one.vector for one in embeddings.values()], lambda: self._ready.put(_Ready(ordinal, item, embeddings))
+            )
+
+    def _collect(self, scorer: JobScorer, left: int) -> bool:
+        if left == 0:
+            self._flush(left)
+        flushed = time.monotonic()
+        while left:
+            # Nobody looks at a bulk chunk's items one by one.
+            wanted = min(left, _FLUSH_ITEMS) if self._lease.spec.priority is Priority.BULK else 1
+            ready = self._ready.take(wanted, _FLUSH_S)
+            left -= len(ready)
+            self._outcomes += self._score(scorer, ready)
+            stopping = self._pipeline.stopping.is_set()
+            due = len(self._outcomes) >= _FLUSH_ITEMS or time.monotonic() - flushed >= _FLUSH_S
+            if not left or stopping or (self._outcomes and due):
+                if not self._flush(left + self._put_off):
+                    return True
+                flushed = time.monotonic()
+            if self._lost.is_set():
+                return True
+            if left and stopping:
+                return False
+        if self._put_off:
+            self._rest()
+        return True
+
+    def _rest(self) -> None:
+        """Let the chunk's remaining items wait: their store gets time to recover."""
+        # Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+        pause_s = random.uniform(0, _FIRST_REST_S * 2**self._lease.rounds)  # noqa: S311  # no secret
+        log.info("job %s chunk %d: %d items tried again in %.0f s", *self._lease.ref, self._put_off, pause_s)
+        self._patiently(lambda: self._pipeline.ledger.release(self._lease, max(0.1, pause_s)))
+
+    def _rests(self, error: Exception) -> bool:
+        """Whether an item that failed is to be tried again later: nobody waits for it and its store may recover."""
+        return (
+            isinstance(error, TransientError)
+            and self._lease.rounds < self._pipeline.item_retries
+            and self._lease.spec.priority is Priority.BULK
+        )
+
+    def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
+        if not ready:
+            return []
+        outcomes: list[tuple[int, Outcome]] = []
+        ordinals: list[int] = []
+        embedded: list[Ready] = []
+        for one in ready:
+            try:
+                if one.error:
+                    raise one.error
+                for image in one.embeddings.values():
+                    image.vector.result()  # raises what went wrong
+                embedded.append(Ready(one.item, one.embeddings))
+                ordinals.append(one.ordinal)
+            except Exception as error:
+                if isinstance(error, ScorerError) and self._pipeline.engine.broken:
+                    raise
+                if self._rests(error):
+                    self._put_off += 1
+                else:
+                    outcomes.append((one.ordinal, _failure(error)))
+        try:
+            with stage("score", len(embedded)):
+                scored = scorer.score(embedded)
+        except ScorerError as error:
+            self._raise_if_broken(error)
+            raise
+        self._scored += [
+            Shown(one.item, outcome, _thumbnail(one)) for one, outcome in zip(embedded, scored, strict=True)
+        ]
+        return outcomes + list(zip(ordinals, scored, strict=True))
+
+    def _flush(self, left: int) -> bool:
+        """Write what there is; close the chunk when nothing is left. False: the lease is no longer ours."""
+        outcomes, self._outcomes = self._outcomes, []
+        scored, self._scored = self._scored, []
+        with trace.span("write", images=len(outcomes)):
+            written = self._patiently(lambda: self._pipeline.ledger.complete(self._lease, outcomes, close=left == 0))
+        if not written.held:
+            log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
+            return False
+        self._pipeline.show(self._lease.ref.job_id, self._lease.spec, scored)
+        metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
+        if written.push_ready and outcomes:
+            self._pipeline.push(self._lease.ref.job_id)
+        return True
+
+    def _patiently(self, write: Callable[[], _T]) -> _T:
+        """Repeat an idempotent write until Redis is back; the lease decides whether it still counts."""
+        pause = 0.05
+        while True:
+            try:
+                return write()
+            except redis.RedisError as error:
+                if self._pipeline.stopping.is_set() or not passes(error):
+                    raise
+                log.warning("cannot write outcomes (%s), trying again", error)
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE_S, pause * 2)
+
+
+def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
+    """Call `then` once, when the last of the futures is done."""
+    left = len(futures)
+    lock = threading.Lock()
+
+    def one_done(_: Future[Vectors]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        if last:
+            then()
+
+    for future in futures:
+        future.add_done_callback(one_done)
+
+
+def _thumbnail(one: Ready) -> str:
+    return next((embedded.thumbnail for embedded in one.embedded.values() if embedded.thumbnail), "")
+
+
+def _failure(error: Exception) -> Outcome:
+    return Outcome(error=ItemFailure(kind=type(error).__name__, message=_message(error)))
+
+
+def _message(error: Exception) -> str:
+    text = str(error) if isinstance(error, PrelabelError) else f"unexpected {type(error).__name__}: {error}"
+    return text[:500]

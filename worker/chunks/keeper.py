@@ -1,0 +1,105 @@
+"""Keeps leases alive while a chunk is worked on, and tells the world that this worker is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+
+from ...integrations.ledger.clock import redis_time
+from ...integrations.ledger.keys import WORKERS
+from ...integrations.ledger.leases import Lease, Ledger
+from ...schemas.progress import WorkerInfo
+
+log = logging.getLogger(__name__)
+
+_FORGET_S = 86_400.0
+BEAT_S = 5.0
+"""Seconds between heartbeats at most: a worker counts as silent after 20."""
+
+
+class LeaseKeeper:
+    """Renews every held lease three times per lease duration, from one thread.
+
+    Args:
+        ledger: where the leases are.
+        client: Redis, for the worker's own heartbeat.
+        info: what to tell about this worker.
+        lease_s: seconds a lease lasts.
+        watch: called at each beat; does not return when this worker is beyond help.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        client: redis.Redis,
+        info: WorkerInfo,
+        lease_s: float,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._watch = watch
+        self._ledger = ledger
+        self._redis = client
+        self._member = info.model_dump_json(exclude={"beat"})
+        self._every_s = min(lease_s / 3, BEAT_S)
+        self._held: dict[Lease, threading.Event] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prelabel-leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the worker is visible as soon as Redis answers."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and take the worker off the list of live ones."""
+        self._stop.set()
+        if not self._thread.is_alive():
+            return
+        self._thread.join()
+        try:
+            self._redis.zrem(WORKERS, self._member)
+            self._ledger.forget_owner()
+        except redis.RedisError as error:
+            log.debug("could not sign off: %s", error)
+
+    @contextmanager
+    def hold(self, lease: Lease) -> Iterator[threading.Event]:
+        """Renew `lease` inside the block. The event is set when it has been lost (taken over or cancelled)."""
+        lost = threading.Event()
+        with self._lock:
+            self._held[lease] = lost
+        try:
+            yield lost
+        finally:
+            with self._lock:
+                self._held.pop(lease, None)
+
+    def _run(self) -> None:
+        while True:
+            self._watch()
+            try:
+                self._beat()
+                self._renew_all()
+            except redis.RedisError as error:
+                # The leases run on; if they run out, the fencing token keeps us from writing.
+                log.warning("could not renew leases: %s", error)
+            except Exception:  # a heartbeat that ends silently would make a live worker look dead
+                log.exception("heartbeat failed")
+            if self._stop.wait(self._every_s):
+                return
+
+    def _renew_all(self) -> None:
+        with self._lock:
+            held = list(self._held.items())
+        for lease, lost in held:
+            if not lost.is_set() and not self._ledger.renew(lease):
+                lost.set()
+
+    def _beat(self) -> None:
+        now = redis_time(self._redis)
+        self._redis.zadd(WORKERS, {self._member: now})
+        self._redis.zremrangebyscore(WORKERS, "-inf", now - _FORGET_S)

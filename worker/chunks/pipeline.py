@@ -1,0 +1,107 @@
+"""Chunks in, outcomes out: claims a chunk, works on it, and hands back what cannot be finished."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...integrations.ledger.leases import ChunkRef, Lease, Ledger, Refusal
+from ..embedding.images import ImageThreads
+from ..model.engine import Engine
+from ..scoring.job_scorer import JobScorers
+from ..telemetry.logs import log_about
+from .chunk_run import ChunkRun
+from .gate import Gate
+from .keeper import LeaseKeeper
+from .tools import Hint, Show, show_nobody
+
+log = logging.getLogger(__name__)
+
+SPLIT_DEATHS = 2
+"""Deaths in a row after which a chunk's items are tried one by one. After the first it is tried whole, but alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Scores chunks; `run` is called from many threads at once.
+
+    Attributes:
+        engine: embeds prepared images.
+        scorers: the jobs' answer rules and text matrices.
+        bulk: threads for bulk chunks.
+        urgent: threads for interactive chunks.
+        ledger: leases and outcomes.
+        keeper: renews leases.
+        hint: puts a handed-back chunk on its queue again.
+        push: says that a job has predictions to push.
+        gate: keeps suspects apart from everything else.
+        stopping: set when every running chunk is to write what it has and hand back the rest.
+        item_retries: times a bulk item is tried again later when its images cannot be had for now.
+        show: lets people see some of what was scored.
+    """
+
+    engine: Engine
+    scorers: JobScorers
+    bulk: ImageThreads
+    urgent: ImageThreads
+    ledger: Ledger
+    keeper: LeaseKeeper
+    hint: Hint
+    push: Callable[[str], None]
+    gate: Gate
+    stopping: threading.Event
+    item_retries: int = 0
+    show: Show = show_nobody
+
+    def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
+        """Score one chunk, unless somebody else does or it needs no scoring any more.
+
+        Args:
+            ref: the chunk.
+            urgent: it came from the interactive queue.
+
+        Raises:
+            ScorerError: the encoder is broken; the chunk was handed back.
+        """
+        if self.stopping.is_set():
+            return  # it stays in the ledger; another worker's sweeper sends it again
+        with log_about(job=ref.job_id, chunk=ref.chunk):
+            begun = time.monotonic()
+            self._run(ref, urgent=urgent)
+            log.debug("job %s chunk %d took %.3f s", *ref, time.monotonic() - begun)
+
+    def _run(self, ref: ChunkRef, *, urgent: bool) -> None:
+        with self.gate.together(urgent=urgent):
+            lease = self.ledger.claim(ref)
+            if isinstance(lease, Lease):
+                self._work_on(lease)
+                return
+        if lease is Refusal.SUSPECT:
+            # A worker died while it held this chunk. Alone, so that the next death has one cause.
+            with self.gate.alone():
+                lease = self.ledger.claim(ref, alone=True)
+                if isinstance(lease, Lease):
+                    self._work_on(lease)
+                    return
+        log.debug("job %s chunk %d: %s", ref.job_id, ref.chunk, lease.value)
+
+    def _work_on(self, lease: Lease) -> None:
+        with self.keeper.hold(lease) as lost:
+            finished = False
+            try:
+                if lease.deaths >= SPLIT_DEATHS and len(lease.pairs) > 1:
+                    log.warning("job %s chunk %d: %s; trying its items one by one", *lease.ref, lease.why)
+                    self._hint_all(self.ledger.split(lease), lease)
+                    finished = True
+                else:
+                    finished = ChunkRun(self, lease, lost).run()
+            finally:
+                if not finished and self.ledger.release(lease):
+                    self._hint_all([lease.ref], lease)
+
+    def _hint_all(self, refs: Sequence[ChunkRef], lease: Lease) -> None:
+        for ref in refs:
+            self.hint(ref, lease.spec.priority.value)

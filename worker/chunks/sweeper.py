@@ -1,0 +1,178 @@
+"""Finds what got lost: leases that ran out, chunks that wait although no message says so, pushes left undone.
+
+Runs in every worker; a lock in Redis lets one at a time do it, so there is no extra process to forget.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from ...integrations.ledger.clock import redis_time
+from ...integrations.ledger.jobs import JobStore
+from ...integrations.ledger.keys import PUSH_PENDING, SWEEPER
+from ...integrations.ledger.leases import Ledger
+from ...schemas.errors import PrelabelError
+from ..telemetry import metrics
+from ..telemetry.logs import log_about
+from .keeper import BEAT_S
+from .tools import Hint
+
+log = logging.getLogger(__name__)
+
+_ABANDONED_S = 3600.0
+"""Seconds without a new item after which an unfinished submission counts as abandoned."""
+
+_PUSH_EVERY = 10
+"""Sweeps between looks at pushes: a platform that is down wants a longer pause."""
+
+# KEYS: lock. ARGV: who, ms. Takes the lock for that long; returns 1 when it is ours. One that would last for longer is
+# from before Redis's clock jumped back.
+_LOCK = """
+if redis.call('PTTL', KEYS[1]) > 2 * tonumber(ARGV[2]) + 5000 then redis.call('DEL', KEYS[1]) end
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+"""
+
+_JUMP_S = 1.5
+"""Seconds Redis's clock may drift from ours between two sweeps."""
+
+
+class Calm:
+    """Says when leases may be judged: not right after Redis was silent or its clock jumped.
+
+    Leases run by Redis's clock. When nobody could reach Redis for a while, or its clock leapt ahead, all of them seem
+    to have run out; the workers that live renew theirs within a heartbeat, and only then is the rest dead.
+
+    Args:
+        gap_s: seconds without contact that count as silence.
+        settle_s: seconds within which every live worker renews its leases.
+    """
+
+    def __init__(self, gap_s: float, settle_s: float) -> None:
+        self._gap_s = gap_s
+        self._settle_s = settle_s
+        self._last: tuple[float, float] | None = None
+        self._calm_at = 0.0
+
+    def contact(self, redis_s: float, monotonic_s: float) -> bool:
+        """Note that Redis has answered; whether leases may be judged now.
+
+        Args:
+            redis_s: Redis's clock.
+            monotonic_s: ours, which never jumps.
+        """
+        if self._last is not None:
+            passed_s = monotonic_s - self._last[1]
+            jump_s = redis_s - self._last[0] - passed_s
+            if passed_s > self._gap_s or jump_s > _JUMP_S:
+                log.info("Redis was silent for %.1f s, or its clock jumped: leases get time to be renewed", passed_s)
+                self._calm_at = monotonic_s + self._settle_s
+        self._last = redis_s, monotonic_s
+        return monotonic_s >= self._calm_at
+
+
+class Sweeper:
+    """Sends hints for chunks nobody will come back to.
+
+    Args:
+        ledger: what is leased and what waits.
+        store: finds jobs whose submitter is gone.
+        client: Redis, for the lock and queue lengths.
+        hint: sends the message for a chunk.
+        push: sends the message for a job with predictions to push.
+        owner: this worker's name, for the lock.
+        every_s: seconds between sweeps.
+        lease_s: seconds a lease lasts.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: JobStore,
+        client: redis.Redis,
+        hint: Hint,
+        push: Callable[[str], None],
+        *,
+        owner: str,
+        every_s: float,
+        lease_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._redis: Any = client
+        self._hint = hint
+        self._push = push
+        self._sweeps = 0
+        self._owner = owner
+        self._every_s = every_s
+        self._calm = Calm(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
+        self._lock = client.register_script(_LOCK)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prelabel-sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin sweeping."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the sweep under way."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                mine = self._lock(keys=[SWEEPER], args=[self._owner, int(self._every_s * 900)])
+                calm = self._calm.contact(redis_time(self._redis), time.monotonic())
+                if mine:
+                    self.sweep(judge_leases=calm)
+            except redis.RedisError as error:
+                log.warning("sweep put off: %s", error)
+            except Exception:  # without the sweeper lost chunks stay lost
+                log.exception("sweep failed")
+
+    def sweep(self, *, judge_leases: bool = True) -> int:
+        """One sweep over all active jobs.
+
+        Args:
+            judge_leases: whether leases that have run out are taken for dead.
+
+        Returns:
+            Hints for chunks sent.
+        """
+        sent = 0
+        for job_id, why in self._store.expired(_ABANDONED_S):
+            log.warning("job %s: %s: cancelled", job_id, why)
+            self._store.cancel(job_id, why)
+        for job_id in self._ledger.active_jobs():
+            with log_about(job=job_id):
+                try:
+                    sent += self._sweep_job(job_id, judge_leases=judge_leases)
+                except PrelabelError as error:  # one odd job must not keep the others waiting
+                    log.warning("job %s cannot be swept: %s", job_id, error)
+        self._sweeps += 1
+        if self._sweeps % _PUSH_EVERY == 0:
+            for raw in self._redis.smembers(PUSH_PENDING):
+                self._push(raw.decode())
+        return sent
+
+    def _sweep_job(self, job_id: str, *, judge_leases: bool) -> int:
+        queue = self._ledger.queue_of(job_id)
+        if queue is None:
+            return 0
+        expired = self._ledger.reap(job_id) if judge_leases else []
+        metrics.leases_expired.inc(len(expired))
+        for ref in expired:
+            log.warning("lease of job %s chunk %d ran out: giving it out again", ref.job_id, ref.chunk)
+            self._hint(ref, queue)
+        overdue = self._ledger.overdue(job_id, queue, margin_s=2 * self._every_s)
+        for ref in overdue:
+            log.info("job %s chunk %d waits without a message: sending one", ref.job_id, ref.chunk)
+            self._hint(ref, queue)
+        return len(expired) + len(overdue)

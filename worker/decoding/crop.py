@@ -1,0 +1,58 @@
+"""Regions of images: the upright box a rotated region fills."""
+
+from __future__ import annotations
+
+import math
+
+from PIL import Image
+
+from ...schemas.errors import ItemError
+from ...schemas.items import Region
+
+OUTSIDE = (127, 127, 127)
+"""Colour of what a rotated region covers beyond the image: the model's zero after normalisation."""
+
+
+def crop(picture: Image.Image, region: Region) -> Image.Image:
+    """What a region of an upright picture shows, as in Label Studio: percent, clockwise about the top-left corner.
+
+    Raises:
+        ItemError: it holds no whole pixel.
+    """
+    left, top = region.x / 100 * picture.width, region.y / 100 * picture.height
+    width, height = region.width / 100 * picture.width, region.height / 100 * picture.height
+    if not math.isfinite(region.rotation):
+        raise ItemError("the region's rotation is not a number")
+    if region.rotation % 360 == 0:
+        width, height = min(width, picture.width - left), min(height, picture.height - top)
+    # Label Studio rounds percentages, so a box of exactly one pixel can come out a trifle smaller.
+    if width < 0.99 or height < 0.99:
+        raise ItemError("the region is smaller than a pixel of the image")
+    size = (max(1, _round(left + width) - _round(left)), max(1, _round(top + height) - _round(top)))
+    if region.rotation % 360 == 0:
+        x, y = min(_round(left), picture.width - size[0]), min(_round(top), picture.height - size[1])
+        return picture.crop((x, y, x + size[0], y + size[1]))
+    angle = math.radians(region.rotation)
+    cos, sin = round(math.cos(angle), 12), round(math.sin(angle), 12)  # a quarter turn is exact
+    corners_x = [left + u * cos - v * sin for u in (0, width) for v in (0, height)]
+    corners_y = [top + u * sin + v * cos for u in (0, width) for v in (0, height)]
+    if (
+        max(corners_x) <= 0
+        or min(corners_x) >= picture.width
+        or max(corners_y) <= 0
+        or min(corners_y) >= picture.height
+    ):
+        raise ItemError("the region lies outside the image")
+    # For each pixel (u, v) of the result: the point of the image it shows.
+    return picture.transform(
+        size,
+        Image.Transform.AFFINE,
+        (cos, -sin, left, sin, cos, top),
+        resample=Image.Resampling.BILINEAR,
+        fillcolor=OUTSIDE,
+    )
+
+
+def _round(value: float) -> int:
+    """Half up, always: Python's round to even would turn a one-pixel box at 1.5 into none."""
+    return math.floor(value + 0.5)

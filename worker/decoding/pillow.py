@@ -1,0 +1,207 @@
+"""Decoding: from the bytes of an image file to upright RGB pixels, as a person sees them in the browser.
+
+Choices, where there is one:
+
+- **Formats**: JPEG (with MPO, the JPEG of two-lens cameras), PNG, WebP, GIF, BMP, TIFF and, where Pillow was built
+  with it, AVIF. Pillow knows many more; their parsers are attack surface, and no browser shows them.
+- **Transparency** lies over white, as transformers' processor has it since 5.x and as Label Studio's page shows it.
+  Dropping alpha instead would bring back whatever colours an editor left under the transparent parts.
+- **16-bit grey** is divided by 257, so that 65535 is white. Pillow's own conversion clips: nearly all is white.
+- **32-bit integers and floats** have no white of their own. Integers that all lie in 0..65535 are read as 16-bit
+  grey and floats that all lie in 0..1 as black to white; anything else is stretched from its least to its greatest
+  value. NaN is black.
+- **Colour profiles** are not applied: the model's own processor does not either.
+- **First frame** of animations, first page of TIFFs.
+- **Out of memory** is reported on the item, not retried: the size was checked before, so trying again at the same
+  load would most likely fail again and take the worker's other images with it.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from ...schemas.errors import ItemError
+from ...schemas.items import Region
+from .crop import crop
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+MAX_SCANS = 500
+"""Each scan of a progressive JPEG goes over all pixels; cameras write about ten. libjpeg-turbo advises such a bound
+against small files that take minutes (its ChangeLog, 1.5.90 and 2.1)."""
+
+_JPEG_SCAN = (0xFF, 0xDA)
+
+# On broken files Pillow warns in the file's own words, a different text each time. What matters becomes an error here,
+# and sizes are checked here too (`DecompressionBombWarning`).
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_WHITE = (255, 255, 255, 255)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Image.Image:
+    """The image as a person sees it: RGB, upright, cropped to `region` if one is given.
+
+    Safe to call from many threads; changes none of Pillow's settings.
+
+    Args:
+        data: an image file.
+        max_pixels: the largest width times height that is decoded, at least 1; checked against the file's header
+            before any pixel is. Pillow's own bound, about 179 million pixels, holds besides.
+        region: a box in percent of the upright image, rotated clockwise about its top-left corner. What sticks out
+            of the image is cut off, or grey where the box is rotated.
+
+    Raises:
+        ItemError: not an image, of another format, damaged, too large, or a region that holds no whole pixel.
+    """
+    if not data:
+        raise ItemError("empty file")
+    image = open_checked(data, max_pixels)
+    try:
+        with image:
+            image.load()
+            turn = _UPRIGHT.get(orientation(image))
+            picture = _to_rgb(image)
+        if turn is not None:
+            picture = picture.transpose(turn)
+        return picture if region is None else crop(picture, region)
+    except ItemError:
+        raise
+    except MemoryError:
+        width, height = image.size
+        raise ItemError(
+            f"not enough memory to decode {width}x{height} pixels: lower PRELABEL_MAX_IMAGE_PIXELS or "
+            "PRELABEL_DECODE_THREADS, then retry"
+        ) from None
+    except Exception as error:
+        # Pillow's parsers raise nearly anything on hostile bytes (OSError, SyntaxError, struct.error, KeyError, …).
+        raise ItemError(f"truncated or damaged {image.format} ({_first_line(error)})") from None
+
+
+def open_checked(data: bytes, max_pixels: int) -> Image.Image:
+    """The image with its header read and its size checked, its pixels still packed.
+
+    Raises:
+        ItemError: not an image, of another format, or too large.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(max_pixels) from None
+    except UnidentifiedImageError:
+        raise ItemError(_what_it_is(data)) from None
+    except Exception as error:
+        raise ItemError(f"truncated or damaged image ({_first_line(error)})") from None
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ItemError(f"an image of {width}x{height} pixels")
+    if width * height > max_pixels:
+        raise _too_many_pixels(max_pixels, f"{width}x{height}: ")
+    if image.format in ("JPEG", "MPO") and _scans(data) > MAX_SCANS:
+        raise ItemError(f"a JPEG of more than {MAX_SCANS} scans: built to keep a decoder busy")
+    return image
+
+
+def _scans(data: bytes) -> int:
+    """Scan headers in a JPEG. `bytes.count` is slower, and no other thread of Python runs meanwhile."""
+    values = np.frombuffer(data, dtype=np.uint8)
+    return int(np.count_nonzero((values[:-1] == _JPEG_SCAN[0]) & (values[1:] == _JPEG_SCAN[1])))
+
+
+def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:
+    pillow = 2 * (Image.MAX_IMAGE_PIXELS or max_pixels)
+    if max_pixels > pillow:
+        return ItemError(f"{size}more than {pillow:,} pixels, the most Pillow decodes safely")
+    return ItemError(f"{size}more than {max_pixels:,} pixels (PRELABEL_MAX_IMAGE_PIXELS)")
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1..8. Pillow has already turned TIFFs while loading and then says 1."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:
+        # EXIF is written by every camera and broken by every editor; the pixels are good all the same.
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return _from_grey(np.asarray(image) // 257)
+    if image.mode in ("I", "F"):
+        return _from_grey(_stretched(np.asarray(image, dtype=np.float32), 65535.0 if image.mode == "I" else 1.0))
+    if image.mode == "LAB":
+        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        converted = ImageCms.applyTransform(image, to_srgb)
+        assert converted is not None  # noqa: S101 - it is None only when done in place
+        return converted
+    if "A" in image.getbands() or image.info.get("transparency") is not None:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _stretched(values: npt.NDArray[np.float32], white: float) -> npt.NDArray[np.float32]:
+    """Wide values as 0..255: `white` is white if all lie in 0..`white`, else their own range is stretched."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if low >= 0.0 and high <= white:
+        low, high = 0.0, white
+    with np.errstate(all="ignore"):  # what overflows is clipped below
+        grey = (values - np.float32(low)) * np.float32(255.0 / ((high - low) or 1.0))
+    return np.clip(np.nan_to_num(grey, nan=0.0) + np.float32(0.5), 0, 255)
+
+
+def _from_grey(values: npt.NDArray[Any]) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:100]
+
+
+_SIGNATURES = (
+    (b"\xff\xd8", "a truncated or damaged JPEG"),
+    (b"\x89PNG", "a truncated or damaged PNG"),
+    (b"GIF8", "a truncated or damaged GIF"),
+    (b"BM", "a truncated or damaged BMP"),
+    (b"II*\0", "a truncated or damaged TIFF, or of a kind Pillow cannot read"),
+    (b"MM\0*", "a truncated or damaged TIFF, or of a kind Pillow cannot read"),
+    (b"%PDF", "a PDF, not an image"),
+    (b"<svg", "an SVG drawing; export it as PNG first"),
+)
+_ISO_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
+
+
+def _what_it_is(data: bytes) -> str:
+    """Why Pillow does not know these bytes, as far as their beginning tells."""
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not an image; the link may need a login"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "a truncated or damaged WEBP"
+    if data[4:8] == b"ftyp" and (brand := _ISO_BRANDS.get(data[8:12])):
+        return f"a damaged {brand} image or of an unsupported kind; convert it to JPEG"
+    for signature, meaning in _SIGNATURES:
+        if data.startswith(signature):
+            return meaning
+    if b"<svg" in start:
+        return "an SVG drawing; export it as PNG first"
+    shown = data[:8].decode("ascii", "replace")
+    beginning = repr(shown + "…" * (len(data) > 8)) if shown.isprintable() and shown.isascii() else data[:8].hex(" ")
+    return f"not an image (it starts with {beginning})"

@@ -1,0 +1,222 @@
+"""Pushes a job's finished predictions to its platform: in batches, in order, each item once.
+
+Pushing is not idempotent on Label Studio's side, and a pusher can die between sending a batch and marking it, or
+lose to a person who opened the task and was answered inline. So the platform is asked first what it has already.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from ...integrations.ledger.clock import redis_time
+from ...integrations.ledger.jobs import JobStore
+from ...integrations.ledger.keys import PUSH_PENDING, JobKeys
+from ...integrations.platforms import Platform
+from ...schemas.errors import ConfigError, PrelabelError, TransientError
+from ...schemas.jobs import PushTarget
+from ...schemas.predictions import Prediction
+from ...schemas.settings import Settings
+from ..telemetry import metrics
+from ..telemetry.logs import log_about
+from ..telemetry.stages import stage
+
+if TYPE_CHECKING:
+    from ...integrations.platforms import PushReport
+
+
+log = logging.getLogger(__name__)
+
+_LOCK_S = 120
+_HOLD_S = 150.0
+"""Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
+
+_ATTEMPTS = 8
+_LONGEST_PAUSE_S = 30.0
+
+# KEYS: lock. ARGV: our token. Removes the lock if it is still ours.
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+# KEYS: lock. ARGV: our token, seconds. Keeps the lock if it is still ours.
+_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
+
+
+class JobPusher:
+    """Pushes what a job has ready. One pusher works on a job at a time, in whatever process.
+
+    Args:
+        store: reads results.
+        client: Redis.
+        settings: the platform's address and key.
+        platform: for tests; made from the settings when first needed.
+        wait: for tests; waits some seconds between tries and says whether to stop.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        client: redis.Redis,
+        settings: Settings,
+        platform: Platform | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        self._store = store
+        self._redis: Any = client
+        self._settings = settings
+        self._platform = platform
+        self._stopping = threading.Event()
+        self._wait = wait or self._stopping.wait
+        self._unlock = client.register_script(_UNLOCK)
+        self._renew = client.register_script(_RENEW)
+
+    def stop(self) -> None:
+        """End waiting for a platform that is down."""
+        self._stopping.set()
+
+    def push(self, job_id: str) -> None:
+        """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
+        with log_about(job=job_id):
+            self._push(job_id)
+
+    def _push(self, job_id: str) -> None:
+        keys = JobKeys(job_id)
+        try:
+            target = self._store.spec(job_id).push
+        except ConfigError:  # expired
+            target = None
+        if target is None:
+            self._redis.srem(PUSH_PENDING, job_id)
+            return
+        if target.hold and not self._released(keys):
+            return
+        token = secrets.token_hex(8)
+        self._redis.set(keys.push_wanted, 1, ex=self._settings.job_ttl_s)
+        # The loop closes the gap between "nothing left" and unlocking: who asks in between finds the lock taken.
+        if self._redis.ttl(keys.push_lock) > _LOCK_S:  # from before Redis's clock jumped back
+            self._redis.delete(keys.push_lock)
+        while self._redis.exists(keys.push_wanted) and self._redis.set(keys.push_lock, token, nx=True, ex=_LOCK_S):
+            try:
+                self._redis.delete(keys.push_wanted)
+                if not self._push_ready(job_id, keys, target, token):
+                    return  # the sweeper sends us again
+            finally:
+                self._unlock(keys=[keys.push_lock], args=[token])
+
+    def _released(self, keys: JobKeys) -> bool:
+        """Whether the submitter has let go, or has been silent for so long that it must have died."""
+        created, ready = self._redis.hmget(keys.meta, "created", "push_ready")
+        return bool(ready) or redis_time(self._redis) - float(created) > _HOLD_S
+
+    def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, token: str) -> bool:
+        """Push all there is. Returns False when something that is ready could not be pushed."""
+        while True:
+            cursor = (self._redis.hget(keys.meta, "push_cursor") or b"0").decode()
+            after, predictions = self._store.results(job_id, cursor, None)
+            if not predictions:
+                if self._store.progress(job_id).state.ended:
+                    self._redis.srem(PUSH_PENDING, job_id)
+                return True
+            pushed = self._bits(keys, [prediction.ordinal for prediction in predictions])
+            wanted = [p for p, is_pushed in zip(predictions, pushed, strict=True) if p.ok and not is_pushed]
+            if self._redis.get(keys.push_lock) != token.encode():
+                return True  # we were slow and somebody took over
+            self._redis.expire(keys.push_lock, _LOCK_S)
+            if wanted and not self._push_batch(job_id, keys, target, wanted, token):
+                return False
+            self._redis.hset(keys.meta, "push_cursor", after)
+
+    def _push_batch(self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction], token: str) -> bool:
+        """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                with stage("push", len(wanted)), self._keeping(keys, token):
+                    report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
+            except TransientError as error:
+                metrics.pushes.labels("put_off").inc(len(wanted))
+                pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
+                if error.retry_after_s is not None:
+                    pause += error.retry_after_s
+                log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
+                self._redis.hset(keys.meta, "push_error", str(error)[:500])
+                if self._pause(keys, pause):
+                    return False  # the sweeper of another worker goes on
+                continue
+            except PrelabelError as error:
+                metrics.pushes.labels("refused").inc(len(wanted))
+                log.error("push of job %s failed: %s", job_id, error)
+                self._redis.hset(keys.meta, "push_error", str(error)[:500])
+                return False
+            self._mark(keys, report)
+            return True
+        log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
+        return False
+
+    @contextmanager
+    def _keeping(self, keys: JobKeys, token: str) -> Iterator[None]:
+        """Stay the job's one pusher while the platform takes its time."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(_LOCK_S / 4):
+                try:
+                    self._renew(keys=[keys.push_lock], args=[token, _LOCK_S])
+                except redis.RedisError as error:
+                    log.warning("the push lock could not be renewed: %s", error)
+
+        thread = threading.Thread(target=renew, name="prelabel-push-lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _pause(self, keys: JobKeys, seconds: float) -> bool:
+        """Wait, and go on being the job's one pusher. Returns whether to stop."""
+        while True:
+            self._redis.expire(keys.push_lock, _LOCK_S)
+            if self._wait(min(seconds, _LOCK_S / 4)):
+                return True
+            seconds -= _LOCK_S / 4
+            if seconds <= 0:
+                return False
+
+    def _mark(self, keys: JobKeys, report: PushReport) -> None:
+        for status, found in (("pushed", report.pushed), ("skipped", report.skipped), ("rejected", report.rejected)):
+            metrics.pushes.labels(status).inc(len(found))
+        with self._redis.pipeline(transaction=True) as pipe:
+            for ordinal in (*report.pushed, *report.skipped):
+                pipe.setbit(keys.pushed, ordinal, 1)
+            for ordinal, reason in report.rejected:
+                pipe.hset(keys.push_failed, ordinal, reason[:500])
+            pipe.hdel(keys.meta, "push_error")
+            pipe.ttl(keys.meta)
+            ttl = pipe.execute()[-1]
+        if ttl > 0:  # the job has ended: its keys expire together
+            self._redis.expire(keys.pushed, ttl)
+            self._redis.expire(keys.push_failed, ttl)
+
+    def _bits(self, keys: JobKeys, ordinals: Sequence[int]) -> list[int]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for ordinal in ordinals:
+                pipe.getbit(keys.pushed, ordinal)
+            bits: list[int] = pipe.execute()
+        return bits
+
+    def _get_platform(self) -> Platform:
+        if self._platform is None:
+            from ...integrations.label_studio.deliver.push import (
+                Pusher,  # the SDK brings pandas: only when something is pushed
+            )
+            from ...integrations.label_studio.projects.claims import Claims
+
+            self._platform = Pusher(self._settings, Claims(self._redis))
+        return self._platform

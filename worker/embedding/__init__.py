@@ -1,0 +1,1 @@
+"""From references and texts to vectors."""

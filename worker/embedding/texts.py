@@ -1,0 +1,110 @@
+"""Text vectors: one per label, encoded once and kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from ...schemas.errors import OutOfMemory
+from ...schemas.taxonomy import Taxonomy
+from ..arrays import Vectors
+from ..model.encoder import Encoder
+from ..model.similarity import average_prompts
+from ..vectors.keys import text_key, vector_space
+from ..vectors.store import EmbeddingStore, NoStore
+
+_SLICE = 64
+"""Labels encoded before somebody else gets a turn."""
+
+
+class TextVectors:
+    """A bounded cache from a label's prompts to its averaged, normalised vector. Thread-safe.
+
+    Keyed by prompts and not by taxonomy: after an edit only the new labels are encoded.
+
+    Args:
+        encoder: encodes the prompts.
+        capacity: labels kept; the least recently used go first.
+        store: prompts encoded by earlier workers.
+    """
+
+    def __init__(self, encoder: Encoder, capacity: int, store: EmbeddingStore | None = None) -> None:
+        self._encoder = encoder
+        self._store = store or NoStore()
+        self._space = vector_space(encoder.model_id, encoder.dim, f"text {encoder.tokenisation} {encoder.dtype}")
+        self._capacity = capacity
+        self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
+        # Label Studio asks with a job for every task: jobs with the same labels share a matrix while one of them lives.
+        self._matrices: WeakValueDictionary[tuple[tuple[str, ...], ...], Vectors] = WeakValueDictionary()
+        self._lock = threading.Lock()
+        self._encoding = threading.Lock()
+
+    def matrix(self, taxonomy: Taxonomy) -> Vectors:
+        """`(n_leaves, dim)` float32, rows of length 1, in the order of `taxonomy.leaves()`.
+
+        A taxonomy whose labels are all known never waits for another one's encoding.
+        """
+        wanted = tuple(taxonomy.prompts())
+        with self._lock:
+            shared = self._matrices.get(wanted)
+        if shared is not None:
+            return shared
+        rows = self._known(wanted)
+        missing = [prompts for prompts in dict.fromkeys(wanted) if prompts not in rows]
+        for start in range(0, len(missing), _SLICE):
+            with self._encoding:  # one at a time on the device; who waits here may find its labels done
+                labels = missing[start : start + _SLICE]
+                rows.update(self._known(labels))
+                rows.update(self._encode([prompts for prompts in labels if prompts not in rows]))
+        made = np.stack([rows[prompts] for prompts in wanted])
+        made.flags.writeable = False
+        with self._lock:
+            return self._matrices.setdefault(wanted, made)
+
+    def _known(self, wanted: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
+        with self._lock:
+            found = {prompts: self._vectors[prompts] for prompts in wanted if prompts in self._vectors}
+            for prompts in found:
+                self._vectors.move_to_end(prompts)
+        return found
+
+    def _encode(self, labels: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
+        if not labels:
+            return {}
+        encoded = self._embed([text for prompts in labels for text in prompts])
+        fresh = dict(zip(labels, average_prompts(encoded, [len(prompts) for prompts in labels]), strict=True))
+        with self._lock:
+            self._vectors.update(fresh)
+            while len(self._vectors) > self._capacity:
+                self._vectors.popitem(last=False)
+        return fresh
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        """`(n, dim)` vectors of `n` texts, from the store where they are there."""
+        keys = [text_key(self._space, text) for text in texts]
+        known = self._store.get(keys)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        if missing:
+            fresh = dict(zip(missing, encode_halving(self._encoder, list(missing.values())), strict=True))
+            self._store.put(fresh)
+            known |= fresh
+        return np.stack([known[key] for key in keys])
+
+
+def encode_halving(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """`encoder.encode_texts`, in halves and halves of halves where memory does not hold them all.
+
+    Raises:
+        OutOfMemory: not even one text fits.
+    """
+    try:
+        return encoder.encode_texts(texts)
+    except OutOfMemory:
+        if len(texts) == 1:
+            raise
+        half = len(texts) // 2
+        return np.concatenate([encode_halving(encoder, texts[:half]), encode_halving(encoder, texts[half:])])

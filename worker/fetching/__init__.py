@@ -1,0 +1,1 @@
+"""From an image's reference to its bytes."""

@@ -1,0 +1,112 @@
+"""Fetching: from an image reference to bytes, whatever store it is in."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+
+from ...schemas.errors import ItemError, TransientError
+from ...schemas.items import ImageRef
+from ...schemas.settings import Settings
+from .deadline import Deadline
+from .files import FileReader
+from .inline import InlineReader
+from .reader import Known, Reader, unknown
+from .s3 import S3Reader
+from .web import Authorize, Refused, WebReader
+
+BACKOFF_S = 0.25
+"""Longest wait before the second try; it doubles with each further one."""
+
+MAX_BACKOFF_S = 8.0
+
+# Two characters at least, so that a Windows drive is no scheme.
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+
+
+class Fetcher:
+    """Fetches images within the settings' limits on place, size and time. Usable from many threads.
+
+    Args:
+        settings: limits, roots, allowed hosts, and the Label Studio origin.
+        authorize: gives the headers that identify us to Label Studio for a URL; asked for those of exactly the origin
+            of `settings.label_studio_url`, and never sent anywhere else.
+        refused: told the headers that Label Studio does not take; says whether `authorize` has others by now.
+
+    Raises:
+        ConfigError: a setting about fetching cannot be used.
+    """
+
+    def __init__(self, settings: Settings, authorize: Authorize | None = None, refused: Refused | None = None) -> None:
+        self._attempts = settings.fetch_attempts
+        self._timeout_s = settings.fetch_timeout_s
+        self._closed = threading.Event()
+        self._web = WebReader(settings, authorize, refused)
+        self._s3 = S3Reader(settings)
+        files = FileReader(settings)
+        self._readers: dict[str, Reader] = {
+            "": files.read,
+            "file": files.read,
+            "http": self._web.read,
+            "https": self._web.read,
+            "s3": self._s3.read,
+            "data": InlineReader(settings).read,
+        }
+
+    def fetch(self, ref: ImageRef) -> bytes:
+        """The encoded image, as stored. See `fetch_unless`."""
+        data = self.fetch_unless(ref, unknown)
+        assert data is not None  # noqa: S101  # nothing is known
+        return data
+
+    def fetch_unless(self, ref: ImageRef, known: Known) -> bytes | None:
+        """The encoded image, as stored; None when the store's mark for its present content is `known`.
+
+        Passing trouble is tried again up to `fetch_attempts` times within `fetch_timeout_s`, after a random part of
+        a doubling delay, or after what the server's Retry-After asks when that still fits.
+
+        Raises:
+            ItemError: this reference can never be fetched.
+            TransientError: the store did not deliver in the tries and the time there are.
+        """
+        reader = self._reader(ref)
+        deadline = Deadline(self._timeout_s)
+        attempt = 1
+        wait_s = 0.0
+        while not self._closed.wait(wait_s):
+            try:
+                return reader(ref.uri, deadline, known)
+            except ItemError as error:
+                raise ItemError(f"{ref.display}: {error}") from None
+            except TransientError as error:
+                wait_s = self._wait_s(attempt, getattr(error, "retry_after_s", None))
+                if attempt == self._attempts or wait_s >= deadline.remaining:
+                    tries = "1 try" if attempt == 1 else f"{attempt} tries"
+                    raise TransientError(f"{ref.display}: {error} (gave up after {tries})") from None
+            attempt += 1
+        raise TransientError(f"{ref.display}: the worker is stopping")
+
+    def close(self) -> None:
+        """Close connections and wake whoever waits for another try."""
+        self._closed.set()
+        self._web.close()
+        self._s3.close()
+
+    def _reader(self, ref: ImageRef) -> Reader:
+        match = _SCHEME.match(ref.uri)
+        scheme = match.group(1).lower() if match else ""
+        try:
+            return self._readers[scheme]
+        except KeyError:
+            known = ", ".join(f"{name}:" for name in self._readers if name)
+            raise ItemError(
+                f"{ref.display}: images cannot be fetched by {scheme!r}, only from a path or by {known} "
+                "(write ./ before a file name that holds a colon)"
+            ) from None
+
+    @staticmethod
+    def _wait_s(attempt: int, retry_after_s: float | None) -> float:
+        # Full jitter: many threads that failed together must not come back together.
+        jitter = random.uniform(0, min(BACKOFF_S * 2 ** (attempt - 1), MAX_BACKOFF_S))  # noqa: S311 - no secret
+        return jitter if retry_after_s is None else retry_after_s + jitter

@@ -1,0 +1,108 @@
+"""Images that need no network: files below configured folders, and `data:` URIs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+from urllib.parse import unquote
+
+from ...schemas.errors import ItemError
+from ...schemas.settings import Settings
+from .deadline import Deadline
+from .reader import Known, StoreUnavailable, too_large, unknown
+
+_FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>.*)", re.IGNORECASE | re.DOTALL)
+
+# A network file system hiccups, a process runs out of descriptors: the file itself is fine.
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR}
+_NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class FileReader:
+    """Reads regular files below `settings.image_roots` (default: the current folder).
+
+    A relative path is looked up below each root in turn. Links are followed before the check, so a link that
+    leads out of the roots is refused like the place it leads to.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        roots = settings.image_roots or (Path.cwd(),)
+        self._roots = tuple(root.resolve() for root in roots)
+        self._limit = settings.max_image_bytes
+
+    def read(
+        self,
+        uri: str,
+        deadline: Deadline,  # noqa: ARG002 - a regular file does not make us wait
+        known: Known = unknown,
+    ) -> bytes | None:
+        """The file's bytes; None when its inode, size and time of change are `known`.
+
+        Raises:
+            ItemError: outside the roots, missing, not a regular file, unreadable, or too large.
+            TransientError: the file system is in trouble.
+        """
+        try:
+            return self._read(self._locate(_local_path(uri)), known)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            if error.errno in _PASSING:
+                raise StoreUnavailable(f"the file system says: {reason}") from None
+            raise ItemError(_FILE_ERRORS.get(error.errno or 0, f"cannot be read: {reason}")) from None
+        except (ValueError, RuntimeError):  # a NUL byte; a loop of links before Python 3.13
+            raise ItemError("not a usable file path") from None
+
+    def _locate(self, path: str) -> Path:
+        inside = [
+            place
+            for root in self._roots
+            if (place := (root / path).resolve()) and any(place.is_relative_to(root) for root in self._roots)
+        ]
+        if not inside:
+            raise ItemError("lies outside the folders images may be read from (PRELABEL_IMAGE_ROOTS)")
+        return next((place for place in inside[:-1] if place.exists()), inside[-1])
+
+    def _read(self, path: Path, known: Known) -> bytes | None:
+        # Looked at before it is opened: opening a device can already do something.
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ItemError("not a regular file")
+        descriptor = os.open(path, os.O_RDONLY | _NONBLOCKING)
+        try:
+            # And again on what was opened: the name may have come to mean a pipe in between.
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise ItemError("not a regular file")
+            if found.st_size > self._limit:
+                raise too_large(self._limit)
+            if known(f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"):
+                return None
+            # Not through a file object: each of its further system calls lets another thread in first.
+            data = os.read(descriptor, found.st_size + 1)
+            while len(data) != found.st_size and (more := os.read(descriptor, self._limit + 1 - len(data))):
+                data += more  # it was read in part, or has grown since
+        finally:
+            os.close(descriptor)
+        if len(data) > self._limit:
+            raise too_large(self._limit)
+        return data
+
+
+_FILE_ERRORS = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.EACCES: "the worker may not read this file (permission denied)",
+    errno.EPERM: "the worker may not read this file (permission denied)",
+    errno.ELOOP: "not a usable file path",
+}
+
+
+def _local_path(uri: str) -> str:
+    match = _FILE_URI.fullmatch(uri)
+    if match is None:
+        return uri
+    if (match["host"] or "localhost").lower() != "localhost":
+        raise ItemError("a file: URI can only name a file on this machine (file:///path)")
+    return unquote(match["path"])

@@ -1,0 +1,134 @@
+"""Images in S3 or a store that speaks its protocol."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import boto3.session
+import botocore.exceptions as aws
+from botocore.config import Config
+
+from ...schemas.errors import ItemError
+from ...schemas.settings import Settings
+from .deadline import Deadline
+from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, StoreUnavailable, too_large, too_slow, unknown
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# No ARNs: an access point's ARN would pick its own endpoint.
+_URI = re.compile(r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,254})/(?P<key>.+)", re.IGNORECASE | re.DOTALL)
+
+# Stores answer these with a 4xx although the same request may succeed later.
+_PASSING_CODES = {"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException"}
+_MEANING = {
+    "NoSuchKey": "there is no such object in the bucket",
+    "NoSuchBucket": "there is no such bucket",
+    "InvalidObjectState": "the object is archived; restore it first",
+    "ExpiredToken": "the worker's AWS credentials have expired",
+    "InvalidAccessKeyId": "the store does not know the worker's AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the worker's AWS_SECRET_ACCESS_KEY is wrong",
+}
+_MEANING_BY_STATUS = {
+    301: "the bucket is in another region (AWS_DEFAULT_REGION)",
+    400: "the store cannot make sense of the request",
+    403: "the worker's AWS credentials may not read it",
+    404: "there is no such object in the bucket",
+}
+
+
+class S3Reader:
+    """Reads `s3://bucket/key`, with credentials, region and endpoint from the standard AWS environment.
+
+    The endpoint is the operator's choice, so it may be private and may be reached by proxy. `key` is taken as
+    written, not percent-decoded, as the AWS command line does.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = settings.max_image_bytes
+        self._connections = settings.fetch_threads
+        self._lock = threading.Lock()
+        self._client: S3Client | None = None
+
+    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
+        """The object's bytes; None when its ETag and size are `known`.
+
+        Raises:
+            ItemError: malformed, missing, forbidden, or too large.
+            TransientError: throttled, unreachable, or too slow.
+        """
+        match = _URI.fullmatch(uri)
+        if match is None:
+            raise ItemError("not an S3 reference: write s3://bucket/key")
+        try:
+            return self._read(match["bucket"], match["key"], deadline, known)
+        except aws.ClientError as error:
+            raise _explain(error) from None
+        except (aws.NoCredentialsError, aws.PartialCredentialsError):
+            raise ItemError(
+                "the worker has no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ) from None
+        except (
+            aws.ConnectionError,
+            aws.HTTPClientError,
+            aws.IncompleteReadError,
+            aws.CredentialRetrievalError,
+        ) as error:
+            if deadline.passed:
+                raise too_slow(deadline) from None
+            raise StoreUnavailable(f"the S3 store cannot be reached ({type(error).__name__})") from None
+        except (aws.BotoCoreError, ValueError) as error:
+            # A profile, region or endpoint that makes no sense; such a message may hold the endpoint's password.
+            raise ItemError(f"the worker's AWS settings do not work ({type(error).__name__})") from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _read(self, bucket: str, key: str, deadline: Deadline, known: Known) -> bytes | None:
+        answer = self._connected().get_object(Bucket=bucket, Key=key)
+        body = answer["Body"]
+        try:
+            if answer.get("ContentLength", 0) > self._limit:
+                raise too_large(self._limit)
+            if answer.get("ETag") and known(f"{answer['ETag']}:{answer.get('ContentLength')}"):
+                return None
+            data = bytearray()
+            for chunk in body.iter_chunks(CHUNK):
+                data += chunk
+                if len(data) > self._limit:
+                    raise too_large(self._limit)
+                if deadline.passed:
+                    raise too_slow(deadline)
+            return bytes(data)
+        finally:
+            body.close()
+
+    def _connected(self) -> S3Client:
+        with self._lock:
+            if self._client is None:
+                # Its own session: the default one is shared with whatever else uses boto3 in this process.
+                self._client = boto3.session.Session().client(
+                    "s3",
+                    config=Config(
+                        connect_timeout=CONNECT_TIMEOUT_S,
+                        read_timeout=READ_TIMEOUT_S,
+                        max_pool_connections=self._connections,
+                        retries={"total_max_attempts": 1, "mode": "standard"},  # `Fetcher` does the retrying
+                    ),
+                )
+            return self._client
+
+
+def _explain(error: aws.ClientError) -> ItemError | StoreUnavailable:
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(error.response.get("Error", {}).get("Code", "") or "error")
+    if status >= 500 or status in (408, 425, 429) or code in _PASSING_CODES:
+        return StoreUnavailable(f"the S3 store answers {status} {code}")
+    meaning = _MEANING.get(code) or _MEANING_BY_STATUS.get(status)
+    return ItemError(f"{meaning} (S3: {status} {code})" if meaning else f"the S3 store refuses: {status} {code}")

@@ -1,0 +1,245 @@
+"""SigLIP's image tower on its device: uint8 batches in, vectors out, copies and compilation included.
+
+On CUDA a batch goes over from pinned memory while the one before it is computed, and its vectors come back the same
+way; on a CPU everything is done at once. With `siglip.py` the only module that imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ...schemas.errors import OutOfMemory, ScorerError
+from ..arrays import Pixels, Vectors
+from ..machine import host
+from .encoder import Memory
+
+log = logging.getLogger(__name__)
+
+Compile = Literal["auto", "on", "off"]
+
+_WORTH = 1.03
+"""How much faster than the eager tower a compiled one must be to be taken when nobody asked for it."""
+
+_ALIKE = 0.9999
+"""Least cosine between an eager and a compiled vector of the same image: bf16 rounds, a wrong kernel does more."""
+
+_ALIKE_EXACT = 0.999999
+"""The same in float32, where nothing but the order of sums differs."""
+
+_TIMED = 3
+
+
+class Normalisation:
+    """The image processor's rescaling and normalising, on the device.
+
+    Args:
+        rescale: factor of the bytes.
+        mean: per channel.
+        std: per channel.
+        device: where it is done.
+    """
+
+    def __init__(self, rescale: float, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self._rescale = rescale
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """`(n, height, width, 3)` uint8 -> `(n, 3, height, width)` float32."""
+        return (pixels.permute(0, 3, 1, 2).to(torch.float32) * self._rescale - self._mean) / self._std
+
+
+class ImageTower:
+    """The image half of a loaded model.
+
+    Args:
+        model: a `SiglipModel` or one like it, in eval mode, on its device.
+        normalise: bytes to the tower's input.
+        compile_: whether `torch.compile` is tried by `tune`: "auto" does on CUDA and keeps it where it is faster.
+        threads: CPU threads of a forward pass.
+    """
+
+    def __init__(self, model: Any, normalise: Normalisation, *, compile_: Compile, threads: int) -> None:
+        self._model = model
+        self._normalise = normalise
+        self._device: torch.device = model.device
+        self._dtype: torch.dtype = model.dtype
+        self._compile = compile_
+        self._threads = threads
+        # Copies run beside the computation in a stream of their own.
+        self._copies: Any = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._compiled: tuple[int, Callable[[torch.Tensor], torch.Tensor]] | None = None
+
+    def embed(self, batch: Pixels) -> Vectors:
+        """`(n, height, width, 3)` uint8 -> `(n, dim)` float32, un-normalised.
+
+        Raises:
+            OutOfMemory: the batch does not fit on the device.
+            ScorerError: the forward pass failed.
+        """
+        return self._launch(torch.from_numpy(batch))()
+
+    def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """Begin to embed; see `Encoder.start_images`.
+
+        Raises:
+            OutOfMemory, ScorerError: as for `embed`; the second may come from the wait as well.
+        """
+        with device_errors(len(images)):
+            shape = (len(images), *images[0].shape)
+            # torch keeps pinned blocks and gives one out again when the copy from it is over.
+            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+            np.stack(images, out=pixels.numpy())
+        return self._launch(pixels)
+
+    def _launch(self, pixels: torch.Tensor) -> Callable[[], Vectors]:
+        use_threads(self._threads)
+        with torch.inference_mode(), device_errors(len(pixels)):
+            features = self._features(self._sent(pixels))
+            if self._device.type != "cuda":
+                vectors: Vectors = features.cpu().numpy()
+                return lambda: vectors
+            back = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
+            back.copy_(features, non_blocking=True)
+            done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            done.record(torch.cuda.current_stream(self._device))
+
+        def wait() -> Vectors:
+            with device_errors(len(back)):
+                done.synchronize()
+                arrived: Vectors = back.numpy().copy()
+                return arrived
+
+        return wait
+
+    def _sent(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A batch on the device; on CUDA on its way there, beside what is computed meanwhile."""
+        if self._copies is None:
+            return pixels.to(self._device)
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            sent = pixels.to(self._device, non_blocking=True)
+        computing.wait_stream(self._copies)
+        sent.record_stream(computing)  # its memory must not be given out while it is computed with
+        return sent
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Compiled for batches that fill it more than half, which blanks make full; eager for the others."""
+        if self._compiled is None:
+            return self._eager(pixels)
+        size, compiled = self._compiled
+        count = len(pixels)
+        if not size // 2 < count <= size:
+            return self._eager(pixels)
+        if count < size:
+            pixels = torch.cat([pixels, pixels.new_zeros((size - count, *pixels.shape[1:]))])
+        return compiled(pixels)[:count]
+
+    def _eager(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = self._model.get_image_features(pixel_values=self._normalise(pixels).to(self._dtype))
+        # transformers 5 returns an output object, 4 returned the tensor.
+        tensor: torch.Tensor = getattr(features, "pooler_output", features)
+        return tensor.to(torch.float32)
+
+    def tune(self, blank: Pixels, batch_size: int, **options: Any) -> None:
+        """Compile for one batch size, where that is asked for, works, gives the same vectors and is faster.
+
+        Args:
+            blank: a prepared image.
+            batch_size: images of a batch.
+            options: passed on to `torch.compile`.
+        """
+        if self._compile == "off" or (self._compile == "auto" and self._device.type != "cuda"):
+            return
+        noise = np.random.default_rng(0).integers(0, 256, (batch_size, *blank.shape), dtype=np.uint8)
+        try:
+            eager, eager_s = self._timed(noise)
+        except OutOfMemory:  # the engine halves its batches; a smaller one is not worth another try here
+            log.warning("the image tower is not compiled: a batch of %d does not fit into memory", batch_size)
+            return
+        log.info("compiling the image tower for batches of %d (PRELABEL_COMPILE=off leaves that out)", batch_size)
+        begun = time.perf_counter()
+        try:
+            self._compiled = batch_size, torch.compile(self._eager, dynamic=False, **options)
+            compiled, compiled_s = self._timed(noise)
+        except Exception as error:  # a missing compiler, an operator it does not know: each says so in its own type
+            self._compiled = None
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            log.warning("the image tower cannot be compiled, it runs as it is: %s", reason)
+            return
+        took, gain, alike = time.perf_counter() - begun, eager_s / compiled_s, _least_cosine(eager, compiled)
+        log.info("compiled in %.0f s: %.2f times as fast, least cosine to the eager tower %.6f", took, gain, alike)
+        if not alike >= (_ALIKE_EXACT if self._dtype == torch.float32 else _ALIKE):
+            log.warning("the compiled tower is not used: its vectors differ")
+            self._compiled = None
+        elif self._compile == "auto" and gain < _WORTH:
+            log.info("the compiled tower is not used: it gains too little")
+            self._compiled = None
+
+    def _timed(self, batch: Pixels) -> tuple[Vectors, float]:
+        """The vectors, and the seconds of the fastest of a few passes after the first."""
+        vectors = self.embed(batch)
+        seconds = []
+        for _ in range(_TIMED):
+            begun = time.perf_counter()
+            self.embed(batch)
+            seconds.append(time.perf_counter() - begun)
+        return vectors, min(seconds)
+
+    def memory_of(self, work: Callable[[], object]) -> Memory | None:
+        """Do some work and tell what memory of the device it took; None where that cannot be told."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            before = torch.cuda.memory_allocated(self._device)
+            work()
+            needed = torch.cuda.max_memory_allocated(self._device) - before
+            free, _ = torch.cuda.mem_get_info(self._device)
+            kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+            return Memory(needed, free + kept)
+        if self._device.type == "cpu" and host.forget_peak():
+            resident = host.resident_memory()
+            work()
+            peak, free_now = host.peak_memory(), host.free_memory()
+            if resident is not None and peak is not None and free_now is not None:
+                return Memory(max(0, peak - resident), free_now)
+            return None
+        work()
+        return None
+
+
+_local = threading.local()
+
+
+def use_threads(count: int) -> None:
+    """Let the calling thread's torch kernels use so many CPU threads; torch counts them for each thread."""
+    if getattr(_local, "threads", None) != count:
+        torch.set_num_threads(count)
+        _local.threads = count
+
+
+@contextlib.contextmanager
+def device_errors(count: int) -> Iterator[None]:
+    """What torch raises inside, as `OutOfMemory` (of `count` things) or `ScorerError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(f"no memory for a batch of {count}") from error
+    except RuntimeError as error:
+        # The CPU allocator raises a plain RuntimeError.
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise OutOfMemory(f"no memory for a batch of {count}") from error
+        raise ScorerError(f"forward pass failed: {str(error).splitlines()[0]}") from error
+
+
+def _least_cosine(some: Vectors, others: Vectors) -> float:
+    lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
+    return float((np.einsum("ij,ij->i", some, others) / lengths).min())

@@ -1,0 +1,1 @@
+"""Processes: the supervised worker, the embedded broker, everything on one machine."""

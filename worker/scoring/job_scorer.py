@@ -1,0 +1,223 @@
+"""What is prepared once per job and used for each of its images: answer rules and text matrices."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ...schemas.errors import ConfigError, ItemError, PrelabelError, ScorerError
+from ...schemas.items import ImageRef, Item, Options, Region
+from ...schemas.jobs import Control, JobSpec
+from ...schemas.model_version import model_version
+from ...schemas.predictions import Answer, ItemFailure, Outcome
+from ..arrays import Vectors
+from ..embedding.embedded import Embedded
+from ..embedding.texts import TextVectors
+from ..model.encoder import Encoder
+from ..model.similarity import pair_logits
+from .answers import Answerer
+from .rules import KeptRules, Rules
+
+_JOBS_KEPT = 64
+
+Picture = tuple[str, Region | None]
+"""What an image is, whatever it is asked about: its address and the part of it."""
+
+
+def picture(image: ImageRef) -> Picture:
+    """See `Picture`."""
+    return image.uri, image.region
+
+
+class Wanted(NamedTuple):
+    """An image an item is to be scored by; `optional` when the item's other images can do without it."""
+
+    image: ImageRef
+    optional: bool
+
+
+class Ready(NamedTuple):
+    """An item and the embeddings of its pictures; those that can never be had are missing."""
+
+    item: Item
+    embedded: Mapping[Picture, Embedded]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One question about one item: the images it is answered by."""
+
+    item: int
+    index: int | None
+    images: tuple[Embedded, ...]
+
+
+class JobScorer:
+    """Scores embedded items of one job. Thread-safe.
+
+    Args:
+        spec: the job.
+        encoder: the model.
+        texts: its text vectors.
+        kept: where the rules of labels that came with items are kept.
+
+    Attributes:
+        version: `model_version` of its predictions.
+    """
+
+    def __init__(self, spec: JobSpec, encoder: Encoder, texts: TextVectors, kept: KeptRules | None = None) -> None:
+        self.version = model_version(encoder.model_id, spec.controls)
+        self._spec = spec
+        self._encoder = encoder
+        self._texts = texts
+        self._fixed = {control.name: self._rules(control) for control in spec.controls if not control.taxonomy.is_open}
+        self._kept = kept or KeptRules()
+
+    def wanted(self, item: Item) -> list[Wanted]:
+        """The images the item is scored by, each picture once, in the order the item has them.
+
+        Raises:
+            ItemError: the item has no image a control asks about, or none of the labels it should bring.
+        """
+        optional: dict[Picture, Wanted] = {}
+        for control in self._spec.controls:
+            images = item.group(control.image)
+            if not images and control.over != "each":
+                raise ItemError(f"the item has no image named {control.image!r}")
+            if control.taxonomy.is_open and control.name not in item.options:
+                raise ItemError(f"the item brings no labels for {control.name!r}")
+            for image in images[:1] if control.over == "first" else images:
+                known = optional.get(picture(image))
+                can_miss = control.over == "each" and (known is None or known.optional)
+                optional[picture(image)] = Wanted(image, can_miss)
+        if not optional:
+            raise ItemError("the item has no image that is asked about")
+        return [optional[picture(image)] for image in _each_once(item.images) if picture(image) in optional]
+
+    def score(self, ready: Sequence[Ready]) -> list[Outcome]:
+        """Outcomes of items, with one matrix product per control and set of labels over all of them.
+
+        Args:
+            ready: items whose embeddings are done.
+        """
+        answers: list[list[Answer]] = [[] for _ in ready]
+        failures: dict[int, Outcome] = {}
+        for control in self._spec.controls:
+            for options, rows in self._by_labels(control, ready).items():
+                try:
+                    rules = self._rules_of(control, ready[rows[0].item].item.options[control.name] if options else None)
+                except PrelabelError as error:
+                    if not options or isinstance(error, ScorerError):
+                        raise
+                    failed = Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)[:500]))
+                    failures.update((row.item, failed) for row in rows)
+                else:
+                    made = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
+                    for row, answer in zip(rows, made, strict=True):
+                        answers[row.item].append(answer)
+        return [failures.get(i) or self._outcome(one, answers[i]) for i, one in enumerate(ready)]
+
+    def _by_labels(self, control: Control, ready: Sequence[Ready]) -> dict[str, list[_Row]]:
+        """What a control asks, by the digest of the labels an item brings for it ("" where it brings none)."""
+        found: dict[str, list[_Row]] = {}
+        for i, one in enumerate(ready):
+            options = one.item.options.get(control.name) if control.taxonomy.is_open else None
+            rows = found.setdefault(options.digest if options else "", [])
+            images = one.item.group(control.image)
+            if control.over == "first":
+                rows.append(_Row(i, None, (one.embedded[picture(images[0])],)))
+            elif control.over == "all":
+                rows.append(_Row(i, None, tuple(one.embedded[picture(image)] for image in images)))
+            else:
+                there = [(place, one.embedded.get(picture(image))) for place, image in enumerate(images)]
+                rows += [_Row(i, place, (embedded,)) for place, embedded in there if embedded]
+        return {digest: rows for digest, rows in found.items() if rows}
+
+    def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:
+        """`(n_rows, n_leaves)` float32: a row's image's, or for several the mean or the highest of theirs."""
+        vectors = np.stack([image.vector.result() for row in rows for image in row.images])
+        logits = pair_logits(vectors, rules.texts, self._encoder.logit_scale, self._encoder.logit_bias)
+        if control.over != "all":
+            return logits
+        counts = np.asarray([len(row.images) for row in rows])
+        starts = np.cumsum([0, *counts[:-1]])
+        if control.taxonomy.choice == "multiple":
+            highest: Vectors = np.maximum.reduceat(logits, starts, axis=0)
+            return highest
+        means: Vectors = (np.add.reduceat(logits, starts, axis=0) / counts[:, None]).astype(np.float32)
+        return means
+
+    def _outcome(self, one: Ready, answers: list[Answer]) -> Outcome:
+        slots = zip(one.item.slots(), one.item.images, strict=True)
+        return Outcome(
+            model_version=self.version,
+            vectors={
+                slot: one.embedded[picture(image)].key.hex() for slot, image in slots if picture(image) in one.embedded
+            },
+            answers=tuple(answers),
+        )
+
+    def _rules_of(self, control: Control, options: Options | None) -> Rules:
+        if options is None:
+            return self._fixed[control.name]
+        # What else makes the rules; `top_k` and all that is no part of the fingerprint included.
+        key = (f"{control.name} {self._spec.top_k} {control.taxonomy.fingerprint}", options.digest)
+        made = self._kept.get(key)
+        if made is None:
+            closed = control.taxonomy.closed(options.labels)
+            made = self._rules(control.model_copy(update={"taxonomy": closed}))
+            self._kept.keep(key, made)
+        return made
+
+    def _rules(self, control: Control) -> Rules:
+        answerer = Answerer(control.taxonomy, control=control.name, top_k=self._spec.top_k)
+        return Rules(answerer, self._texts.matrix(control.taxonomy))
+
+
+def _each_once(images: Sequence[ImageRef]) -> list[ImageRef]:
+    return list({picture(image): image for image in reversed(images)}.values())[::-1]
+
+
+class JobScorers:
+    """The scorers of the jobs worked on lately. Thread-safe.
+
+    Args:
+        encoder: the model.
+        texts: its text vectors.
+    """
+
+    def __init__(self, encoder: Encoder, texts: TextVectors) -> None:
+        self._encoder = encoder
+        self._texts = texts
+        self._made: OrderedDict[str, JobScorer] = OrderedDict()
+        self._kept = KeptRules()
+        self._lock = threading.Lock()
+
+    def get(self, job_id: str, spec: JobSpec) -> JobScorer:
+        """The job's scorer; the first call for a job encodes those of its labels that are new.
+
+        Raises:
+            ConfigError: the job asks for another model.
+        """
+        with self._lock:
+            known = self._made.get(job_id)
+            if known:
+                self._made.move_to_end(job_id)
+                return known
+        model = self._encoder.model_id
+        if spec.model is not None and spec.model != model:
+            raise ConfigError(
+                f"the job asks for {spec.model}, this worker serves {model}: "
+                "set PRELABEL_MODEL alike for producers, adapter and workers"
+            )
+        made = JobScorer(spec, self._encoder, self._texts, self._kept)
+        with self._lock:
+            self._made[job_id] = made
+            while len(self._made) > _JOBS_KEPT:
+                self._made.popitem(last=False)
+        return made

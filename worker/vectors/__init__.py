@@ -1,0 +1,1 @@
+"""Vectors of images and texts that were embedded before."""
