@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from prelabel.integrations import Client
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 
 config = LabelConfig.parse(Path(sys.argv[1]).read_text())
 for name, reason in config.skipped:

@@ -110,24 +110,6 @@ class Taxonomy(WireModel):
         return cls._build(roots, choice=choice, **options)
 
     @classmethod
-    def from_label_config(cls, xml: str, control: str | None = None) -> Taxonomy:
-        """The taxonomy of a Label Studio label config's control tag.
-
-        Args:
-            xml: the label config.
-            control: the control tag's `name`; may be left out when there is only one.
-
-        Raises:
-            ConfigError: not a usable label config, several controls and none named, or labels that come with the task.
-        """
-        from ..integrations.label_studio.label_config.config import LabelConfig  # it builds on this module
-
-        chosen = LabelConfig.parse(xml).control(control)
-        if chosen.taxonomy.is_open:
-            raise ConfigError(f"the labels of control {chosen.from_name!r} come with each task ({chosen.options})")
-        return chosen.taxonomy
-
-    @classmethod
     def _build(cls, labels: tuple[Label, ...], **options: Any) -> Self:
         try:
             return cls(labels=labels, **options)

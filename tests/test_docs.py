@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import Settings
 from prelabel.worker.cli import app
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.packing import unpack
 from prelabel.schemas import ImageRef, Item, Outcome, Prediction, Settings

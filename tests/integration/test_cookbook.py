@@ -12,7 +12,7 @@ import pytest
 
 from prelabel.integrations.label_studio.convert.items import item_from_task
 from prelabel.integrations.label_studio.convert.results import prediction_to_label_studio
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import JobSpec, Prediction
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import ImageRef, Item, PushTarget
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT, Picture

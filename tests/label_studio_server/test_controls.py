@@ -12,7 +12,7 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from prelabel.integrations.label_studio.convert.results import prediction_to_label_studio
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import Prediction
 from prelabel.worker.running.stack import Stack
 from tests.cookbook import Example, examples, inline, with_pictures, without_scores

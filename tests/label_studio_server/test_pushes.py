@@ -10,7 +10,7 @@ import pytest
 from prelabel.integrations import Client
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.deliver.push import Pusher
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.reconciler import Reconciler
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger.keys import JobKeys

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...integrations.label_studio.label_config import LabelConfig
 from ...schemas.errors import ConfigError
 from ...schemas.taxonomy import Taxonomy
 
@@ -46,9 +47,8 @@ def build_taxonomy(
         options["threshold"] = threshold
     if template is not None:
         options["template"] = template
-    if labels is not None:
-        return Taxonomy.flat([label.strip() for label in labels.split(",") if label.strip()], **options)
-    assert file is not None  # noqa: S101  # told above
+    if file is None:
+        return Taxonomy.flat([label.strip() for label in (labels or "").split(",") if label.strip()], **options)
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -58,7 +58,7 @@ def build_taxonomy(
             raise ConfigError(
                 f"{file} is a label config and says itself what --multiple, --threshold and --template say"
             )
-        return Taxonomy.from_label_config(text)
+        return LabelConfig.parse(text).taxonomy()
     try:
         content = json.loads(text)
     except ValueError as error:

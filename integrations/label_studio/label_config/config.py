@@ -9,7 +9,7 @@ Read from the XML (tag and attribute names in any case):
 - control: `name`, `toName`, `choice`, `allowNested`, `leafsOnly`, `maxUsages`, `perRegion`, `perItem`, `value` (labels
   that come with the task), what it is shown for (`visibleWhen`, `whenTagName`, `whenLabelValue`, `whenChoiceValue`),
   and the knobs Label Studio's ML examples use, `model_score_threshold` (0..1) and `model_skip`;
-- `<Choice>`: see `label_config_choices`.
+- `<Choice>`: see `choices`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Self
 
 from ....schemas.errors import ConfigError
 from ....schemas.jobs import Control
+from ....schemas.taxonomy import Taxonomy
 from .conditions import Condition
 from .controls import SCORED, ControlTag, ImageTag, Kind, Skip, read_control, read_images
 from .xml import attribute, parse_xml, tag_of, walk
@@ -89,6 +90,17 @@ class LabelConfig:
         if reason:
             raise ConfigError(f"control {name!r} cannot be pre-labelled: {reason}")
         raise ConfigError(f"the label config has no control {name!r}, it has: {names}")
+
+    def taxonomy(self, control: str | None = None) -> Taxonomy:
+        """What the control called `control`, or the only one, may be answered with.
+
+        Raises:
+            ConfigError: no such control, several and none named, or labels that come with the task.
+        """
+        chosen = self.control(control)
+        if chosen.taxonomy.is_open:
+            raise ConfigError(f"the labels of control {chosen.from_name!r} come with each task ({chosen.options})")
+        return chosen.taxonomy
 
     def group(self, control: ControlTag) -> str | None:
         """The name of the item's images that a control asks about.

@@ -136,16 +136,6 @@ def test_the_shift_counts_only_where_a_sigmoid_is_taken() -> None:
     assert Taxonomy.flat(["a"], "multiple", logit_shift=1.0).fingerprint != Taxonomy.flat(["a"], "multiple").fingerprint
 
 
-def test_a_label_config_gives_its_controls_taxonomy() -> None:
-    config = (
-        '<View><Image name="img" value="$image"/><Choices name="cls" toName="img" choice="multiple">'
-        '<Choice value="Cat"/><Choice value="Dog"/></Choices></View>'
-    )
-    taxonomy = Taxonomy.from_label_config(config)
-    assert taxonomy.choice == "multiple"
-    assert [path for path, _ in taxonomy.leaves()] == [("Cat",), ("Dog",)]
-
-
 def test_an_open_taxonomy_takes_the_labels_an_item_brings() -> None:
     taxonomy = Taxonomy(labels=(Label(name="other"),), choice="multiple", threshold=0.3, is_open=True)
     closed = taxonomy.closed((Label(name="cat"), Label(name="dog", children=(Label(name="puppy"),))))
@@ -170,9 +160,3 @@ def test_what_an_open_taxonomy_or_a_cap_decides_is_in_the_fingerprint_and_nothin
     ]
     assert len({taxonomy.fingerprint for taxonomy in made}) == len(made)
     assert Taxonomy.flat(["a"], max_answers=1).fingerprint == Taxonomy.flat(["a"]).fingerprint
-
-
-def test_labels_that_come_with_the_task_are_no_taxonomy_to_submit_with() -> None:
-    xml = '<View><Image name="i" value="$i"/><Choices name="c" toName="i" value="$opts"/></View>'
-    with pytest.raises(ConfigError, match=r"the labels of control 'c' come with each task \(opts\)"):
-        Taxonomy.from_label_config(xml)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.client.checkpoint import settings_model_id
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.ledger.keys import WORKERS
 from prelabel.schemas import ConfigError, ModelLoadError, Settings, Taxonomy, get_settings, model_version
 from prelabel.schemas.progress import WorkerInfo

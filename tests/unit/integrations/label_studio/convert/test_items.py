@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prelabel.integrations.label_studio.api.media import image_uri, is_media_url
 from prelabel.integrations.label_studio.convert.items import has_version, item_from_task, project_number
 from prelabel.integrations.label_studio.convert.results import prediction_to_label_studio
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import Answer, ImageRef, Item, ItemError, ItemFailure, Prediction
 
 URL = "http://ls:8080"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from prelabel.integrations.label_studio.convert.items import item_from_task
 from prelabel.integrations.label_studio.convert.results import prediction_to_label_studio
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.label_config.choices import MAX_OPTIONS
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
 from prelabel.schemas import Answer, ImageRef, Item, ItemError, Prediction
 
 LIST = (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prelabel.integrations.label_studio.convert.items import item_from_task
 from prelabel.integrations.label_studio.convert.regions import MAX_REGIONS
 from prelabel.integrations.label_studio.convert.results import prediction_to_label_studio
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import Answer, ItemError, Prediction, Region
 
 BOXES = '<RectangleLabels name="box" toName="img"><Label value="Car"/><Label value="Bus"/></RectangleLabels>'

@@ -1,7 +1,7 @@
 import pytest
 
 from prelabel.integrations.label_studio.deliver.push import Pusher
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import (
     Answer,
     ConfigError,

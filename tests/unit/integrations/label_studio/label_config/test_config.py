@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import ConfigError, Taxonomy, model_version
 
 IMAGE = '<Image name="img" value="$image"/>'
@@ -36,9 +36,18 @@ def test_choices(choice, expected):
     assert config.skipped == ()
 
 
-def test_from_label_config_reads_the_same():
-    xml = view(IMAGE, choices("Cat", "Dog"))
-    assert Taxonomy.from_label_config(xml) == Taxonomy.flat(["Cat", "Dog"])
+def test_a_controls_taxonomy_is_what_may_be_answered():
+    config = LabelConfig.parse(view(IMAGE, choices("Cat", "Dog"), choices("Red", "Blue", name="colour")))
+    assert config.taxonomy("cls") == Taxonomy.flat(["Cat", "Dog"])
+    with pytest.raises(ConfigError, match="several controls, name one of: cls, colour"):
+        config.taxonomy()
+    assert LabelConfig.parse(view(IMAGE, choices("Cat", "Dog"))).taxonomy() == Taxonomy.flat(["Cat", "Dog"])
+
+
+def test_labels_that_come_with_the_task_are_no_taxonomy_to_submit_with():
+    xml = '<View><Image name="i" value="$i"/><Choices name="c" toName="i" value="$opts"/></View>'
+    with pytest.raises(ConfigError, match=r"the labels of control 'c' come with each task \(opts\)"):
+        LabelConfig.parse(xml).taxonomy()
 
 
 def test_choice_attributes():

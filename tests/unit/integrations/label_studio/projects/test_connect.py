@@ -1,7 +1,7 @@
 import pytest
 
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.connect import connect
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import model_version

@@ -8,7 +8,7 @@ import pytest
 
 from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.connection import LabelStudioAPI, NotThere
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects import scan as reconcile
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
