@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from .jobs import Priority
 from .taxonomy import LabelPath
@@ -93,3 +94,15 @@ class WorkerInfo(Model):
     device: str
     dtype: str
     beat: float = 0.0
+
+
+class QueueState(NamedTuple):
+    """One queue at one moment.
+
+    Attributes:
+        depth: messages on it; one is a chunk of at most 64 images, or a job with something to push.
+        oldest_s: seconds the oldest chunk has waited for a worker, or the oldest prediction for its push; 0 for none.
+    """
+
+    depth: int
+    oldest_s: float

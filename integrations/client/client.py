@@ -15,7 +15,7 @@ from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.items import ImageRef, Item
 from ...schemas.jobs import Control, JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
-from ...schemas.progress import Progress, Recent, WorkerInfo
+from ...schemas.progress import Progress, QueueState, Recent, WorkerInfo
 from ...schemas.settings import Settings, get_settings
 from ...schemas.taxonomy import Taxonomy
 from ...schemas.wire import first_problem
@@ -23,7 +23,7 @@ from ..broker.celery import Sender
 from ..broker.connection import connect_redis
 from ..broker.patience import Patience
 from ..ledger.jobs import JobStore
-from ..ledger.queues import QueueState, queue_lengths, queue_states
+from ..ledger.queues import queue_lengths, queue_states
 from ..ledger.recent import newest
 from .cutting import absolute_item, make_chunks
 from .job import Job

@@ -1,4 +1,4 @@
-"""Looks around Label Studio when the adapter starts, and says what stands in the way."""
+"""What `prelabel connect` has the adapter look at, and the secret by which it knows who asks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def look_around(settings: Settings) -> dict[str, str]:
         return {"problem": str(error)}
 
 
-class SettingsKeys:
+class SecretCheck:
     """The webhooks' secret, asked of Redis once."""
 
     def __init__(self, projects: Projects) -> None:

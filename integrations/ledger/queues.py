@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
+from ...schemas.progress import QueueState
 from ...schemas.queues import QUEUE_PUSH, QUEUES
 from .keys import ACTIVE, PUSH_PENDING, JobKeys
 
 _MOST_JOBS = 1000
 """Jobs looked at in one reading, so that it stays quick whatever is going on."""
-
-
-class QueueState(NamedTuple):
-    """One queue at one moment.
-
-    Attributes:
-        depth: messages on it; one is a chunk of at most 64 images, or a job with something to push.
-        oldest_s: seconds the oldest chunk has waited for a worker, or the oldest prediction for its push; 0 for none.
-    """
-
-    depth: int
-    oldest_s: float
 
 
 def queue_lengths(redis: Any) -> dict[str, int]:

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ...schemas.errors import PrelabelError
-from ..ledger.queues import QueueState
+from ...schemas.progress import QueueState
 
 
 class Queues(Collector):

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
 from prelabel.integrations.http.metrics import Metrics
-from prelabel.integrations.ledger.queues import QueueState
+from prelabel.integrations.label_studio.deliver.counters import PredictCounters
 from prelabel.integrations.telemetry.queues import Queues
 from prelabel.schemas import Settings
+from prelabel.schemas.progress import QueueState
 from prelabel.worker.cli import app
 from prelabel.worker.telemetry import metrics
 
@@ -208,7 +210,8 @@ def our_metrics() -> set[str]:
         def workers(self) -> list[str]:
             return ["w"]
 
-    registries = [metrics.REGISTRY, Metrics(Client()).registry]
+    registries = [metrics.REGISTRY, Metrics(Client()).registry, CollectorRegistry()]
+    PredictCounters(registries[-1])
     families = [family for registry in registries for family in registry.collect()]
     families += Queues(Client().queue_states).collect()
     families += metrics.DeviceMemory(lambda: {"used": 1}).collect()

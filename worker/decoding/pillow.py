@@ -147,9 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _from_grey(_stretched(np.asarray(image, dtype=np.float32), 65535.0 if image.mode == "I" else 1.0))
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        converted = ImageCms.applyTransform(image, to_srgb)
-        assert converted is not None  # noqa: S101 - it is None only when done in place
-        return converted
+        return to_srgb.apply(image)
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB")

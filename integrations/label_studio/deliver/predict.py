@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....schemas import Item, ItemError, Prediction, PrelabelError, Priority, PushTarget, Settings
-from ...http.metrics import Metrics
 from ..convert.items import has_version, item_from_task, project_number
 from ..convert.questions import Questions
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.register import Projects, Submitted
+from .counters import PredictCounters
 
 if TYPE_CHECKING:
     from ...client.client import Client
@@ -53,7 +53,7 @@ class Predictor:
         projects: Projects,
         read: Callable[[str], Questions],
         model: str,
-        metrics: Metrics,
+        counters: PredictCounters,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -61,7 +61,7 @@ class Predictor:
         self._projects = projects
         self._read = read
         self._model = model
-        self._metrics = metrics
+        self._counters = counters
         self._clock = clock
         has_key = settings.label_studio_api_key is not None and bool(settings.label_studio_api_key.get_secret_value())
         self._label_studio_url = settings.label_studio_url if has_key else None
@@ -73,10 +73,10 @@ class Predictor:
             self._fill(entries, tasks, project_number(project), label_config)
         except PrelabelError as error:
             log.warning("/predict: %d tasks are not answered: %s", len(tasks), error)
-            self._metrics.tasks("unavailable", len(tasks))
+            self._counters.tasks("unavailable", len(tasks))
         except Exception:  # a reply with an entry per task is what keeps Label Studio's page alive
             log.exception("/predict: %d tasks are not answered", len(tasks))
-            self._metrics.tasks("unavailable", len(tasks))
+            self._counters.tasks("unavailable", len(tasks))
         return entries
 
     def _fill(self, entries: list[Entry], tasks: Sequence[Any], project: int | None, label_config: str) -> None:
@@ -84,13 +84,13 @@ class Predictor:
         config = questions.config
         if config is None:
             log.warning("/predict: project %s cannot be pre-labelled: %s", project, questions.problem)
-            self._metrics.tasks("refused", len(tasks))
+            self._counters.tasks("refused", len(tasks))
             return
         found = self._items(tasks, config, questions.version)
         if not found:
             return
         if len(found) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
-            self._answer(entries, found, questions, project, label_config)
+            self._answer(entries, found, questions, config, project, label_config)
         else:
             self._queue([item for _, item in found], questions, project, label_config)
 
@@ -99,15 +99,15 @@ class Predictor:
         entries: list[Entry],
         found: list[tuple[int, Item]],
         questions: Questions,
+        config: LabelConfig,
         project: int | None,
         label_config: str,
     ) -> None:
         """Answer a few tasks now, as far as there is time; leave those to others that others deliver already."""
-        assert questions.config is not None  # noqa: S101  # _fill has looked
         claims, number, who = self._projects.claims, project or 0, secrets.token_hex(8)
         deliveries = [(int(item.id), questions.version) for _, item in found]
         taken = claims.take(number, deliveries, who, self._settings.predict_wait_s + _MARGIN_S)
-        self._metrics.tasks("busy", taken.count(False))
+        self._counters.tasks("busy", taken.count(False))
         found = [one for one, is_ours in zip(found, taken, strict=True) if is_ours]
         if not found:
             return
@@ -116,14 +116,14 @@ class Predictor:
         push = self._push(project, label_config, hold=True)
         try:
             job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
-            delivered = self._wait(job, entries, [position for position, _ in found], questions.config)
+            delivered = self._wait(job, entries, [position for position, _ in found], config)
         finally:
             inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
             others = [(int(item.id), questions.version) for item in items]
             claims.let_go(number, [one for one in others if one not in inline], who)
             claims.let_go(number, inline, who, INLINE_S if push is not None else 0.0)  # else nobody pushes
-        self._metrics.tasks("inline", len(delivered))
-        self._metrics.tasks("deferred", len(items) - len(delivered))
+        self._counters.tasks("inline", len(delivered))
+        self._counters.tasks("deferred", len(items) - len(delivered))
         if push is not None:
             claims.verify_later(number, inline, INLINE_S)
             job.release_push(delivered)
@@ -134,28 +134,28 @@ class Predictor:
             before = self._projects.submitted(project, [int(item.id) for item in items])
             known = [Submitted.of(questions.version, item) for item in items]
             free = [item for item, old, now in zip(items, before, known, strict=True) if old != now]
-            self._metrics.tasks("busy", len(items) - len(free))
+            self._counters.tasks("busy", len(items) - len(free))
             items = free
         if items:
             push = self._push(project, label_config, hold=False)
             self._submit(items, questions, Priority.BULK, push, project)
-            self._metrics.tasks("deferred", len(items))
+            self._counters.tasks("deferred", len(items))
 
     def _items(self, tasks: Sequence[Any], config: LabelConfig, version: str) -> list[tuple[int, Item]]:
         """The tasks to score as items, each with its place among the tasks."""
         found = []
         for position, task in enumerate(tasks):
             if not isinstance(task, dict):
-                self._metrics.tasks("refused")
+                self._counters.tasks("refused")
             elif has_version(task, version):
-                self._metrics.tasks("known")
+                self._counters.tasks("known")
             else:
                 try:
                     item = item_from_task(task, config, self._label_studio_url, s3_direct=self._settings.s3_direct)
                     found.append((position, item))
                 except ItemError as error:
                     log.info("task %s is not pre-labelled: %s", task.get("id"), error)
-                    self._metrics.tasks("refused")
+                    self._counters.tasks("refused")
         return found
 
     def _submit(
@@ -188,7 +188,7 @@ class Predictor:
             pass
         except PrelabelError as error:
             log.warning("/predict: stopped waiting for job %s: %s", job.id, error)
-        self._metrics.waited(self._clock() - started)
+        self._counters.waited(self._clock() - started)
         return delivered
 
     def _push(self, project: int | None, label_config: str, *, hold: bool) -> PushTarget | None:

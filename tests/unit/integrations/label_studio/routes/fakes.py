@@ -2,9 +2,9 @@
 
 import threading
 
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
-from prelabel.integrations.ledger.queues import QueueState
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import Answer, JobState, Prediction, Progress, model_version
+from prelabel.schemas.progress import QueueState
 
 MODEL = "siglip@12345678"
 XML = (
