@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -22,8 +23,8 @@ from ...schemas.wire import first_problem
 from ..broker.celery import Sender
 from ..broker.connection import connect_redis
 from ..broker.patience import Patience
-from ..ledger.jobs import JobStore
-from ..ledger.queues import queue_lengths, queue_states
+from ..ledger.jobs import JobStore, NoSuchJob
+from ..ledger.queues import QueueState, queue_lengths, queue_states
 from ..ledger.recent import newest
 from .cutting import absolute_item, make_chunks
 from .job import Job
@@ -32,6 +33,8 @@ from .rescore import stored_items
 _CHUNKS_PER_TRIP = 16
 _ALL_JOBS = 10_000
 _T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
 
 
 class Client:
@@ -152,7 +155,10 @@ class Client:
             try:
                 job = self.job(progress.job_id)
                 target = job.spec().push
-            except ConfigError:  # expired meanwhile, or written by another release
+            except NoSuchJob:  # expired meanwhile
+                continue
+            except ConfigError as error:
+                log.info("job %s is left out, another release wrote it: %s", progress.job_id, error)
                 continue
             if target is not None and target.project == project:
                 yield job

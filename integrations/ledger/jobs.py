@@ -17,11 +17,11 @@ from ...schemas.chunks import Chunk
 from ...schemas.errors import ConfigError
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
-from ...schemas.progress import Progress, WorkerInfo
+from ...schemas.progress import JobState, Progress, WorkerInfo
 from .clock import redis_time
 from .keys import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from .packing import unpack
-from .progress import PAST_DEADLINE, progress_of
+from .progress import PAST_DEADLINE, progress_of, state_of
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ class JobStore:
         """The job's spec.
 
         Raises:
-            ConfigError: no such job (never was, or expired).
+            NoSuchJob: it never was, or has expired.
+            ConfigError: another release wrote it.
         """
         return _parse_spec(self._existing(self._redis.hget(JobKeys(job_id).meta, "spec"), job_id))
 
@@ -122,7 +123,8 @@ class JobStore:
         """The job's counts now.
 
         Raises:
-            ConfigError: no such job.
+            NoSuchJob: it never was, or has expired.
+            ConfigError: another release wrote it.
         """
         keys = JobKeys(job_id)
         with self._redis.pipeline(transaction=True) as pipe:
@@ -137,13 +139,28 @@ class JobStore:
         return progress_of(
             job_id,
             _parse_spec(meta[b"spec"]),
-            {key.decode(): value for key, value in meta.items()},
+            _words(meta),
             finished=finished,
             failed=failed,
             quarantined=quarantined,
             pushed=pushed,
             now=clock[0] + clock[1] / 1e6,
         )
+
+    def state(self, job_id: str) -> JobState:
+        """Where the job stands; another release's too.
+
+        Raises:
+            NoSuchJob: it never was, or has expired.
+        """
+        keys = JobKeys(job_id)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.meta)
+            pipe.bitcount(keys.finished)
+            pipe.time()
+            meta, finished, clock = pipe.execute()
+        self._existing(meta.get(b"spec"), job_id)
+        return state_of(_words(meta), finished=finished, now=clock[0] + clock[1] / 1e6)[0]
 
     def jobs(self, limit: int) -> list[Progress]:
         """The newest jobs first; forgets ids whose job has expired."""
@@ -239,6 +256,10 @@ class JobStore:
         if value is None:
             raise NoSuchJob(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
         return value
+
+
+def _words(meta: dict[bytes, bytes]) -> dict[str, bytes]:
+    return {key.decode(): value for key, value in meta.items()}
 
 
 @lru_cache(maxsize=64)

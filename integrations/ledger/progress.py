@@ -12,6 +12,24 @@ PAST_DEADLINE: Final = "its deadline passed"
 """Why a job was cancelled at its deadline."""
 
 
+def state_of(meta: Mapping[str, bytes], *, finished: int, now: float) -> tuple[JobState, str]:
+    """Where a job stands, and why it was cancelled (empty when it was not); see `progress_of`.
+
+    Does not ask what the job asks, so it can be told of another release's job too.
+    """
+    total = int(meta["submitted"])
+    cancelled = meta.get("cancelled", b"").decode()
+    if not cancelled and "deadline" in meta and now > float(meta["deadline"]) and finished < total:
+        cancelled = PAST_DEADLINE  # the next sweep writes it; without a worker nobody sweeps
+    if cancelled:
+        return JobState.CANCELLED, cancelled
+    if "sealed" in meta and finished >= total:
+        return JobState.DONE, ""
+    if "started" in meta:
+        return JobState.RUNNING, ""
+    return (JobState.QUEUED if "sealed" in meta else JobState.SUBMITTING), ""
+
+
 def progress_of(
     job_id: str,
     spec: JobSpec,
@@ -36,17 +54,7 @@ def progress_of(
         now: Redis's clock, Unix seconds.
     """
     total = int(meta["submitted"])
-    cancelled = meta.get("cancelled", b"").decode()
-    if not cancelled and "deadline" in meta and now > float(meta["deadline"]) and finished < total:
-        cancelled = PAST_DEADLINE  # the next sweep writes it; without a worker nobody sweeps
-    if cancelled:
-        state = JobState.CANCELLED
-    elif "sealed" in meta and finished >= total:
-        state = JobState.DONE
-    elif "started" in meta:
-        state = JobState.RUNNING
-    else:
-        state = JobState.QUEUED if "sealed" in meta else JobState.SUBMITTING
+    state, cancelled = state_of(meta, finished=finished, now=now)
     rate = None
     fresh = finished - int(meta.get("base", 0))
     if "updated" in meta and "started" in meta and fresh > 1:

@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from ...integrations.ledger.clock import redis_time
-from ...integrations.ledger.jobs import JobStore
+from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...integrations.ledger.keys import PUSH_PENDING, JobKeys
 from ...integrations.platforms import Platform
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 _LOCK_S = 120
 _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
+
+_LEFT_JOBS = 1000
+"""Jobs of another release that are remembered, so that each is spoken of once and not at every sweep."""
 
 _ATTEMPTS = 8
 _LONGEST_PAUSE_S = 30.0
@@ -72,6 +76,7 @@ class JobPusher:
         self._redis: Any = client
         self._settings = settings
         self._platform = platform
+        self._left: deque[str] = deque(maxlen=_LEFT_JOBS)
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
         self._unlock = client.register_script(_UNLOCK)
@@ -84,14 +89,22 @@ class JobPusher:
     def push(self, job_id: str) -> None:
         """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
         with log_about(job=job_id):
-            self._push(job_id)
+            try:
+                self._push(job_id)
+            except NoSuchJob:
+                self._redis.srem(PUSH_PENDING, job_id)
+            except ConfigError as error:
+                self._leave(job_id, error)
+
+    def _leave(self, job_id: str, error: ConfigError) -> None:
+        """Leave a job to the workers of the release that wrote it: it stays pending, and sweeps send them to it."""
+        if job_id not in self._left:
+            self._left.append(job_id)
+            log.warning("job %s is left for a worker of its own release to push: %s", job_id, error)
 
     def _push(self, job_id: str) -> None:
         keys = JobKeys(job_id)
-        try:
-            target = self._store.spec(job_id).push
-        except ConfigError:  # expired
-            target = None
+        target = self._store.spec(job_id).push
         if target is None:
             self._redis.srem(PUSH_PENDING, job_id)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from ....schemas.errors import ConfigError, PrelabelError
 from ....schemas.progress import JobState, Progress, Recent, WorkerInfo
 from ...client.client import Client
 from ...label_studio.projects.register import Projects
+
+log = logging.getLogger(__name__)
 
 JOBS = 30
 """Jobs looked at, newest first."""
@@ -112,21 +115,19 @@ def read_page(client: Client, connected: Projects) -> PageView:
 
 
 def _job(client: Client, progress: Progress) -> JobView:
-    job = client.job(progress.job_id)
+    push, failures = None, []
     try:
+        job = client.job(progress.job_id)
         push = job.spec().push
-    except ConfigError:  # another release wrote it
-        push = None
-    failed = islice(job.failures(), FAILURES) if progress.failed else ()
-    return JobView(
-        progress=progress,
-        project=push.project if push else None,
-        failures=[
-            Failure(prediction.item.images[0].display, prediction.error.kind, prediction.error.message)
-            for prediction in failed
-            if prediction.error
-        ],
-    )
+        if progress.failed:
+            failures = [
+                Failure(prediction.item.images[0].display, prediction.error.kind, prediction.error.message)
+                for prediction in islice(job.failures(), FAILURES)
+                if prediction.error
+            ]
+    except ConfigError as error:  # expired this moment, or another release wrote it: the other jobs are shown
+        log.debug("job %s is shown in part: %s", progress.job_id, error)
+    return JobView(progress=progress, project=push.project if push else None, failures=failures)
 
 
 def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self
 
-from ....schemas import ConfigError, Item, Settings, TransientError
+from ....schemas import Item, Settings, TransientError
 from ...broker.connection import connect_redis
 from ...client.client import Client
+from ...ledger.jobs import NoSuchJob
 from ...ledger.keys import PUSH_PENDING
 from .claims import Claims
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
@@ -167,8 +168,8 @@ class Projects:
         for raw in self._client.patiently(lambda: self._redis.smembers(keys.jobs)):
             job_id = raw.decode()
             try:
-                ended = self._client.job(job_id).progress().state.ended
-            except ConfigError:  # expired
+                ended = self._client.patiently(partial(self._client.store.state, job_id)).ended
+            except NoSuchJob:
                 ended = True
             if not ended or self._client.patiently(partial(self._redis.sismember, PUSH_PENDING, job_id)):
                 found.append(job_id)

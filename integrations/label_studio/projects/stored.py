@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING
 
-from ....schemas import ImageRef, Item
+from ....schemas import ConfigError, ImageRef, Item
 from ...client.rescore import stored_items
 
 if TYPE_CHECKING:
     from ...client.client import Client
+
+log = logging.getLogger(__name__)
 
 
 class StoredVectors:
@@ -40,9 +43,12 @@ class StoredVectors:
     def _read(self) -> dict[str, dict[bytes, str]]:
         found: dict[str, dict[bytes, str]] = {}
         for job in self._client.project_jobs(self._project):
-            for item in stored_items(job.results_so_far(), self._model):
-                if item.id not in found:
-                    found[item.id] = {_shown(image): image.vector for image in item.images if image.vector}
+            try:
+                for item in stored_items(job.results_so_far(), self._model):
+                    if item.id not in found:
+                        found[item.id] = {_shown(image): image.vector for image in item.images if image.vector}
+            except ConfigError as error:  # another release wrote it: its images are read again
+                log.info("stored vectors of job %s are not used: %s", job.id, error)
         return found
 
 

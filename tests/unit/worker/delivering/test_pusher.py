@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from prelabel.integrations.broker.connection import connect_redis
-from prelabel.integrations.ledger.keys import PUSH_PENDING
+from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.integrations.platforms import PushReport
 from prelabel.schemas import Answer, ConfigError, ItemFailure, Outcome, Prediction, PushTarget, Taxonomy, TransientError
@@ -56,12 +56,12 @@ def pusher(client, settings, platform) -> JobPusher:
 def finish(client, settings):
     """Submit a job of `count` items and give it outcomes."""
 
-    def make(count: int = 3, outcomes=None, hold: bool = False):
+    def make(count: int = 3, outcomes=None, hold: bool = False, close: bool = True):
         push = PushTarget(project=1, label_config="<View/>", hold=hold)
         job = client.submit([f"s3://b/{i}" for i in range(count)], Taxonomy.flat(["cat"]), push=push)
         ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
         lease = ledger.claim(ChunkRef(job.id, 0))
-        ledger.complete(lease, list(enumerate(outcomes or [GOOD] * count)), close=True)
+        ledger.complete(lease, list(enumerate(outcomes or [GOOD] * count)), close=close)
         return job
 
     return make
@@ -151,6 +151,50 @@ def test_a_job_that_is_gone_is_forgotten(client, pusher, platform) -> None:
     client.store._redis.sadd(PUSH_PENDING, "gone")
     pusher.push("gone")
     assert pending(client) == set()
+
+
+class TestOtherRelease:
+    """A job this release cannot read is left to the workers that can, and said once."""
+
+    @staticmethod
+    def told(caplog) -> list[str]:
+        return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+    def test_a_job_of_another_release_stays_pending(self, client, pusher, platform, finish, caplog) -> None:
+        job = finish()
+        client.store._redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
+        for _ in range(3):
+            pusher.push(job.id)
+        assert pending(client) == {job.id.encode()}
+        (said,) = self.told(caplog)
+        assert job.id in said
+        assert "wire version 2" in said
+
+    def test_a_job_with_an_outcome_of_another_release_stays_pending(
+        self, client, pusher, platform, finish, caplog
+    ) -> None:
+        job = finish(count=2, outcomes=[GOOD], close=False)
+        client.store._redis.xadd(JobKeys(job.id).results, {"o": 1, "c": 0, "r": b"\x02of tomorrow"})
+        for _ in range(3):
+            pusher.push(job.id)
+        assert pending(client) == {job.id.encode()}
+        assert len(self.told(caplog)) == 1
+
+    def test_a_job_that_expires_while_it_is_pushed_is_forgotten(
+        self, client, pusher, platform, finish, monkeypatch
+    ) -> None:
+        job = finish()
+        push = platform.push
+
+        def last(*args, **options) -> PushReport:
+            report = push(*args, **options)
+            client.store._redis.delete(*JobKeys(job.id).all())
+            return report
+
+        monkeypatch.setattr(platform, "push", last)
+        pusher.push(job.id)
+        pusher.push(job.id)
+        assert pending(client) == set()
 
 
 def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, settings, platform, finish) -> None:

@@ -12,7 +12,7 @@ from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.http.app import create_app
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger import recent
-from prelabel.integrations.ledger.keys import RECENT
+from prelabel.integrations.ledger.keys import RECENT, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Answer, ItemFailure, JobState, Outcome, PushTarget, Taxonomy
 from prelabel.schemas.progress import Recent
@@ -75,6 +75,18 @@ def test_an_empty_page_says_what_to_do_first(page) -> None:
 
 def test_programs_get_the_health_answer(page) -> None:
     assert page.get("/").json() == {"status": "UP", "model_class": "prelabel"}
+
+
+def test_a_failure_of_another_release_hides_nothing_else(page, client, settings) -> None:
+    other, mine = client.submit(["1.jpg"], TAXONOMY, name="theirs"), client.submit(["2.jpg"], TAXONOMY, name="ours")
+    finish(settings, other, failed("what they say"))
+    finish(settings, mine, failed("no such file"))
+    redis = client.store._redis
+    entry = redis.xadd(JobKeys(other.id).results, {"o": 0, "c": 0, "r": b"\x02of tomorrow"})
+    redis.hset(JobKeys(other.id).failed, "0", entry)
+    html = read(page)
+    assert "theirs" in html
+    assert "no such file" in html
 
 
 def test_a_running_job_shows_how_far_it_is(page, client, settings) -> None:

@@ -12,6 +12,7 @@ from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects import scan as reconcile
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
+from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
 from prelabel.schemas import model_version
 
 MODEL = "siglip@12345678"
@@ -71,6 +72,44 @@ def test_a_task_is_queued_once_until_somebody_asks_for_all(label_studio, scanner
     assert scanner.look(1).queued == 0
     assert scanner.look(1, everything=True).queued == 2
     assert queued(client) == [[1, 3], [1, 3]]
+
+
+class TestOtherRelease:
+    """A job whose spec this release cannot read: it goes on counting, and hinders nobody."""
+
+    @pytest.fixture
+    def foreign(self, label_studio, scanner, client, projects):
+        label_studio.add_project(1, XML, tasks=[1, 2])
+        assert scanner.look(1).queued == 2
+        (job_id,) = projects.working(1)
+        job = client.job(job_id)
+        client.store._redis.hset(JobKeys(job_id).meta, "spec", '{"wire_version": 2}')
+        return job
+
+    def test_it_works_for_the_project_until_it_has_ended_and_pushed(self, client, projects, foreign) -> None:
+        redis = client.store._redis
+        redis.srem(PUSH_PENDING, foreign.id)
+        assert projects.working(1) == [foreign.id], "it is still scored"
+        foreign.cancel()
+        redis.sadd(PUSH_PENDING, foreign.id)
+        assert projects.working(1) == [foreign.id], "its answers wait to be pushed"
+        redis.srem(PUSH_PENDING, foreign.id)
+        assert projects.working(1) == []
+
+    def test_it_is_forgotten_once_it_has_expired(self, client, projects, foreign) -> None:
+        client.store._redis.delete(*JobKeys(foreign.id).all())
+        client.store._redis.srem(PUSH_PENDING, foreign.id)
+        assert projects.working(1) == []
+
+    def test_a_new_taxonomy_is_asked_for_though_stored_vectors_of_another_release_cannot_be_read(
+        self, label_studio, scanner, client, projects
+    ) -> None:
+        label_studio.add_project(1, XML, tasks=[1])
+        assert scanner.look(1).queued == 1
+        (job_id,) = projects.working(1)
+        client.store._redis.xadd(JobKeys(job_id).results, {"o": 0, "c": 0, "r": b"\x02of tomorrow"})
+        label_studio.projects[1]["label_config"] = XML.replace('"Dog"', '"Wolf"')
+        assert scanner.look(1).queued == 1
 
 
 def test_a_version_that_comes_back_is_asked_for_anew(label_studio, scanner, client, projects) -> None:
