@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from ...integrations.broker.locks import LockLost, TimedLock
 from ...integrations.ledger.clock import redis_time
 from ...integrations.ledger.jobs import JobStore
 from ...integrations.ledger.keys import PUSH_PENDING, SWEEPER
@@ -30,13 +31,6 @@ _ABANDONED_S = 3600.0
 
 _PUSH_EVERY = 10
 """Sweeps between looks at pushes: a platform that is down wants a longer pause."""
-
-# KEYS: lock. ARGV: who, ms. Takes the lock for that long; returns 1 when it is ours. One that would last for longer is
-# from before Redis's clock jumped back.
-_LOCK = """
-if redis.call('PTTL', KEYS[1]) > 2 * tonumber(ARGV[2]) + 5000 then redis.call('DEL', KEYS[1]) end
-return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
-"""
 
 _JUMP_S = 1.5
 """Seconds Redis's clock may drift from ours between two sweeps."""
@@ -108,10 +102,10 @@ class Sweeper:
         self._hint = hint
         self._push = push
         self._sweeps = 0
-        self._owner = owner
         self._every_s = every_s
         self._calm = Calm(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
-        self._lock = client.register_script(_LOCK)
+        # Not given back: it ends shortly before the next sweep is due, so that all workers together sweep that often.
+        self._lock = TimedLock(client, SWEEPER, 0.9 * every_s, who=owner)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prelabel-sweeper", daemon=True)
 
@@ -128,29 +122,36 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                mine = self._lock(keys=[SWEEPER], args=[self._owner, int(self._every_s * 900)])
+                mine = self._lock.take()
                 calm = self._calm.contact(redis_time(self._redis), time.monotonic())
                 if mine:
-                    self.sweep(judge_leases=calm)
+                    self.sweep(judge_leases=calm, keep=self._lock.keep)
+            except LockLost as error:
+                log.info("sweep ends here: %s", error)
             except redis.RedisError as error:
                 log.warning("sweep put off: %s", error)
             except Exception:  # without the sweeper lost chunks stay lost
                 log.exception("sweep failed")
 
-    def sweep(self, *, judge_leases: bool = True) -> int:
+    def sweep(self, *, judge_leases: bool = True, keep: Callable[[], None] = lambda: None) -> int:
         """One sweep over all active jobs.
 
         Args:
             judge_leases: whether leases that have run out are taken for dead.
+            keep: called before each job, to go on being the only one who sweeps.
 
         Returns:
             Hints for chunks sent.
+
+        Raises:
+            LockLost: by `keep`; another goes on.
         """
         sent = 0
         for job_id, why in self._store.expired(_ABANDONED_S):
             log.warning("job %s: %s: cancelled", job_id, why)
             self._store.cancel(job_id, why)
         for job_id in self._ledger.active_jobs():
+            keep()
             with log_about(job=job_id):
                 try:
                     sent += self._sweep_job(job_id, judge_leases=judge_leases)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from ...integrations.broker.locks import LockLost, TimedLock
 from ...integrations.ledger.clock import redis_time
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...integrations.ledger.keys import PUSH_PENDING, JobKeys
@@ -45,13 +45,6 @@ _LEFT_JOBS = 1000
 _ATTEMPTS = 8
 _LONGEST_PAUSE_S = 30.0
 
-# KEYS: lock. ARGV: our token. Removes the lock if it is still ours.
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-
-
-# KEYS: lock. ARGV: our token, seconds. Keeps the lock if it is still ours.
-_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
-
 
 class JobPusher:
     """Pushes what a job has ready. One pusher works on a job at a time, in whatever process.
@@ -79,8 +72,6 @@ class JobPusher:
         self._left: deque[str] = deque(maxlen=_LEFT_JOBS)
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
-        self._unlock = client.register_script(_UNLOCK)
-        self._renew = client.register_script(_RENEW)
 
     def stop(self) -> None:
         """End waiting for a platform that is down."""
@@ -93,6 +84,8 @@ class JobPusher:
                 self._push(job_id)
             except NoSuchJob:
                 self._redis.srem(PUSH_PENDING, job_id)
+            except LockLost as error:
+                log.info("push of job %s ends here: %s", job_id, error)
             except ConfigError as error:
                 self._leave(job_id, error)
 
@@ -110,26 +103,28 @@ class JobPusher:
             return
         if target.hold and not self._released(keys):
             return
-        token = secrets.token_hex(8)
+        lock = TimedLock(self._redis, keys.push_lock, _LOCK_S)
         self._redis.set(keys.push_wanted, 1, ex=self._settings.job_ttl_s)
         # The loop closes the gap between "nothing left" and unlocking: who asks in between finds the lock taken.
-        if self._redis.ttl(keys.push_lock) > _LOCK_S:  # from before Redis's clock jumped back
-            self._redis.delete(keys.push_lock)
-        while self._redis.exists(keys.push_wanted) and self._redis.set(keys.push_lock, token, nx=True, ex=_LOCK_S):
+        while self._redis.exists(keys.push_wanted) and lock.take():
             try:
                 self._redis.delete(keys.push_wanted)
-                if not self._push_ready(job_id, keys, target, token):
+                if not self._push_ready(job_id, keys, target, lock):
                     return  # the sweeper sends us again
             finally:
-                self._unlock(keys=[keys.push_lock], args=[token])
+                lock.give_back()
 
     def _released(self, keys: JobKeys) -> bool:
         """Whether the submitter has let go, or has been silent for so long that it must have died."""
         created, ready = self._redis.hmget(keys.meta, "created", "push_ready")
         return bool(ready) or redis_time(self._redis) - float(created) > _HOLD_S
 
-    def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, token: str) -> bool:
-        """Push all there is. Returns False when something that is ready could not be pushed."""
+    def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, lock: TimedLock) -> bool:
+        """Push all there is. Returns False when something that is ready could not be pushed.
+
+        Raises:
+            LockLost: we were slow and another has taken over.
+        """
         while True:
             cursor = (self._redis.hget(keys.meta, "push_cursor") or b"0").decode()
             after, predictions = self._store.results(job_id, cursor, None)
@@ -139,18 +134,19 @@ class JobPusher:
                 return True
             pushed = self._bits(keys, [prediction.ordinal for prediction in predictions])
             wanted = [p for p, is_pushed in zip(predictions, pushed, strict=True) if p.ok and not is_pushed]
-            if self._redis.get(keys.push_lock) != token.encode():
-                return True  # we were slow and somebody took over
-            self._redis.expire(keys.push_lock, _LOCK_S)
-            if wanted and not self._push_batch(job_id, keys, target, wanted, token):
+            lock.keep()
+            if wanted and not self._push_batch(job_id, keys, target, wanted, lock):
                 return False
+            lock.keep()  # whoever took over has a cursor of their own
             self._redis.hset(keys.meta, "push_cursor", after)
 
-    def _push_batch(self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction], token: str) -> bool:
+    def _push_batch(
+        self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction], lock: TimedLock
+    ) -> bool:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
-                with stage("push", len(wanted)), self._keeping(keys, token):
+                with stage("push", len(wanted)), self._keeping(lock):
                     report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
                 metrics.pushes.labels("put_off").inc(len(wanted))
@@ -159,7 +155,7 @@ class JobPusher:
                     pause += error.retry_after_s
                 log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
                 self._redis.hset(keys.meta, "push_error", str(error)[:500])
-                if self._pause(keys, pause):
+                if self._pause(lock, pause):
                     return False  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
@@ -173,14 +169,16 @@ class JobPusher:
         return False
 
     @contextmanager
-    def _keeping(self, keys: JobKeys, token: str) -> Iterator[None]:
+    def _keeping(self, lock: TimedLock) -> Iterator[None]:
         """Stay the job's one pusher while the platform takes its time."""
         done = threading.Event()
 
         def renew() -> None:
             while not done.wait(_LOCK_S / 4):
                 try:
-                    self._renew(keys=[keys.push_lock], args=[token, _LOCK_S])
+                    lock.keep()
+                except LockLost:
+                    return  # what is on its way arrives; then nothing more is sent
                 except redis.RedisError as error:
                     log.warning("the push lock could not be renewed: %s", error)
 
@@ -192,14 +190,15 @@ class JobPusher:
             done.set()
             thread.join()
 
-    def _pause(self, keys: JobKeys, seconds: float) -> bool:
+    def _pause(self, lock: TimedLock, seconds: float) -> bool:
         """Wait, and go on being the job's one pusher. Returns whether to stop."""
         while True:
-            self._redis.expire(keys.push_lock, _LOCK_S)
+            lock.keep()
             if self._wait(min(seconds, _LOCK_S / 4)):
                 return True
             seconds -= _LOCK_S / 4
             if seconds <= 0:
+                lock.keep()
                 return False
 
     def _mark(self, keys: JobKeys, report: PushReport) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from ....schemas import Item, Settings, TransientError
 from ...broker.connection import connect_redis
+from ...broker.locks import TimedLock
 from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
 from ...ledger.keys import PUSH_PENDING
@@ -24,9 +25,6 @@ from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
 
 _SCAN_LOCK_S = 120
 _SCAN_WAIT_S = 60.0
-
-# KEYS: lock. ARGV: our token. Removes the lock if it is still ours.
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
 class Submitted(NamedTuple):
@@ -82,7 +80,6 @@ class Projects:
         self._settings: Settings = client.settings
         raw = connect_redis(client.settings, stubborn=False)
         self._redis: Any = raw
-        self._unlock: Any = raw.register_script(_UNLOCK)
         self.claims = Claims(raw, client.patiently)
 
     def secret(self) -> str:
@@ -210,15 +207,16 @@ class Projects:
             What to call at every page, to go on being the only one.
 
         Raises:
-            TransientError: somebody else is at it for longer than `wait_s`.
+            TransientError: somebody else is at it for longer than `wait_s`. What is yielded raises it too, once another
+                has taken over.
         """
-        key, token = ProjectKeys(project).scan, secrets.token_hex(8)
+        lock = TimedLock(self._redis, ProjectKeys(project).scan, _SCAN_LOCK_S)
         deadline = time.monotonic() + wait_s
-        while not self._client.patiently(lambda: self._redis.set(key, token, nx=True, ex=_SCAN_LOCK_S)):
+        while not self._client.patiently(lock.take):
             if time.monotonic() >= deadline:
                 raise TransientError(f"project {project} is being looked through already")
             time.sleep(0.2)
         try:
-            yield lambda: self._client.patiently(lambda: self._redis.expire(key, _SCAN_LOCK_S))
+            yield lambda: self._client.patiently(lock.keep)
         finally:
-            self._client.patiently(lambda: self._unlock(keys=[key], args=[token]))
+            self._client.patiently(lock.give_back)

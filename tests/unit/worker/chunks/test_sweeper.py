@@ -7,9 +7,11 @@ import time
 import pytest
 
 from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.keys import SWEEPER
 from prelabel.integrations.ledger.leases import ChunkRef, Lease
 from prelabel.schemas import Answer, JobState, Outcome, Taxonomy
 from prelabel.worker.chunks.sweeper import Calm, Sweeper
+from tests.conftest import eventually
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
@@ -135,6 +137,63 @@ def test_a_job_past_its_deadline_is_cancelled_and_keeps_what_is_done(client, led
     assert not worker.renew(lease)
     assert redis.hget(f"prelabel:{{{job.id}}}:meta", "cancelled") == b"its deadline passed"
     assert [prediction.ordinal for prediction in job.results(5)] == [0]
+
+
+class TestLock:
+    """One worker at a time sweeps."""
+
+    @pytest.fixture
+    def started(self, client, ledger, settings):
+        """Starts a sweeper that sends its hints to a function."""
+        made = []
+
+        def start(hint) -> Sweeper:
+            sweeper = Sweeper(
+                ledger("s"),
+                client.store,
+                connect_redis(settings),
+                hint,
+                lambda _: None,
+                owner="s",
+                every_s=0.2,
+                lease_s=3.0,
+            )
+            made.append(sweeper)
+            sweeper.start()
+            return sweeper
+
+        yield start
+        for sweeper in made:
+            sweeper.stop()
+
+    def test_a_sweeper_that_lost_its_lock_stops_and_leaves_the_others_alone(self, client, started) -> None:
+        redis, hints = client.store._redis, []
+        for _ in range(2):
+            job, _ = submit(client)
+            jump(client, job, 60_000)
+        redis.delete("bulk")
+
+        def hint(ref: ChunkRef, _: str) -> None:
+            redis.set(SWEEPER, "another", px=60_000)
+            hints.append(ref)
+
+        sweeper = started(hint)
+        eventually(lambda: hints)
+        sweeper.stop()  # once it has ended
+        assert len(hints) == 1
+        assert redis.get(SWEEPER) == b"another"
+
+    def test_a_lock_from_before_redis_clock_jumped_back_is_waited_for_no_longer_than_any_other(
+        self, client, started
+    ) -> None:
+        redis, hints = client.store._redis, []
+        redis.set(SWEEPER, "somebody dead", px=HOUR_MS)
+        job, ref = submit(client)
+        jump(client, job, 60_000)
+        redis.delete("bulk")
+        started(lambda ref, _: hints.append(ref))
+        eventually(lambda: hints)
+        assert hints[0] == ref
 
 
 class TestClock:

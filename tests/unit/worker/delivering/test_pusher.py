@@ -212,6 +212,30 @@ def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, s
     assert job.progress().pushed == 3
 
 
+def test_a_pusher_that_lost_its_lock_stops_and_leaves_the_others_alone(client, settings, platform, finish) -> None:
+    job = finish()
+    redis, lock = client.store._redis, JobKeys(job.id).push_lock
+
+    def wait(seconds: float) -> bool:
+        redis.set(lock, "somebody else", px=5000)
+        return False
+
+    platform.errors = [TransientError("busy", retry_after_s=90)]
+    JobPusher(client.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    assert platform.stored == []
+    assert redis.get(lock) == b"somebody else"
+    assert redis.pttl(lock) <= 5000
+    assert pending(client) == {job.id.encode()}
+
+
+def test_a_lock_from_before_redis_clock_jumped_back_holds_no_push_up_for_an_hour(client, pusher, finish) -> None:
+    job = finish()
+    redis, lock = client.store._redis, JobKeys(job.id).push_lock
+    redis.set(lock, "somebody dead", ex=3600)
+    pusher.push(job.id)
+    assert redis.ttl(lock) <= 120
+
+
 def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, finish, monkeypatch) -> None:
     monkeypatch.setattr(pushing, "_LOCK_S", 2)
 

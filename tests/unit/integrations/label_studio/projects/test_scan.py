@@ -10,10 +10,11 @@ from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.connection import LabelStudioAPI, NotThere
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects import scan as reconcile
+from prelabel.integrations.label_studio.projects.keys import ProjectKeys
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
 from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
-from prelabel.schemas import model_version
+from prelabel.schemas import TransientError, model_version
 
 MODEL = "siglip@12345678"
 XML = (
@@ -72,6 +73,36 @@ def test_a_task_is_queued_once_until_somebody_asks_for_all(label_studio, scanner
     assert scanner.look(1).queued == 0
     assert scanner.look(1, everything=True).queued == 2
     assert queued(client) == [[1, 3], [1, 3]]
+
+
+class TestLock:
+    """One at a time submits a project's tasks."""
+
+    SCAN = ProjectKeys(1).scan
+
+    def test_who_lost_it_stops_and_leaves_the_others_alone(self, client, projects) -> None:
+        redis = client.store._redis
+        with projects.scanning(1) as keep:
+            keep()
+            redis.set(self.SCAN, "another", px=5000)
+            with pytest.raises(TransientError, match="another"):
+                keep()
+        assert redis.get(self.SCAN) == b"another"
+        assert redis.pttl(self.SCAN) <= 5000
+
+    def test_a_project_somebody_looks_through_is_looked_at_later(self, projects) -> None:
+        with (
+            projects.scanning(1),
+            pytest.raises(TransientError, match="already"),
+            projects.scanning(1, wait_s=0),
+        ):
+            pass
+
+    def test_a_lock_from_before_redis_clock_jumped_back_holds_nobody_up_for_an_hour(self, client, projects) -> None:
+        client.store._redis.set(self.SCAN, "somebody dead", ex=3600)
+        with pytest.raises(TransientError), projects.scanning(1, wait_s=0):
+            pass
+        assert client.store._redis.ttl(self.SCAN) <= 120
 
 
 class TestOtherRelease:
