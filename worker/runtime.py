@@ -15,6 +15,7 @@ from ..integrations.broker.connection import connect_redis
 from ..integrations.client.checkpoint import names_one_model, settings_model_id
 from ..integrations.ledger.jobs import JobStore
 from ..integrations.ledger.leases import ChunkRef, Ledger
+from ..integrations.ledger.push_hints import PushHints
 from ..integrations.ledger.queues import queue_states
 from ..integrations.telemetry.queues import Queues
 from ..integrations.telemetry.server import serve_metrics
@@ -67,6 +68,7 @@ class Runtime:
         self.name = os.environ.get(WORKER_NAME_VARIABLE) or new_worker_name()
         redis = connect_redis(settings)
         self._sender = Sender(settings)
+        self._push_hints = PushHints(redis)
         self._ledger = Ledger(redis, owner=self.name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
         info = WorkerInfo(name=self.name, model=encoder.model_id, device=encoder.device, dtype=encoder.dtype)
         self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s, self._end_if_hung)
@@ -76,7 +78,7 @@ class Runtime:
             store,
             redis,
             self._hint,
-            self._sender.push,
+            self._hint_push,
             owner=self.name,
             every_s=min(settings.lease_s / 5, _SWEEP_S),
             lease_s=settings.lease_s,
@@ -98,7 +100,7 @@ class Runtime:
             ledger=self._ledger,
             keeper=self._keeper,
             hint=self._hint,
-            push=self._sender.push,
+            push=self._hint_push,
             gate=Gate(),
             stopping=threading.Event(),
             item_retries=settings.item_retries,
@@ -180,6 +182,10 @@ class Runtime:
 
     def _hint(self, ref: ChunkRef, queue: str) -> None:
         self._sender.score_chunk(ref.job_id, ref.chunk, queue)
+
+    def _hint_push(self, job_id: str) -> None:
+        if self._push_hints.due(job_id):
+            self._sender.push(job_id)
 
 
 def load_runtime(settings: Settings) -> Runtime:

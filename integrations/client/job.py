@@ -11,6 +11,7 @@ from ...schemas.errors import ConfigError
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress
+from ..ledger.push_hints import PushHints
 from .cutting import retry_batches
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ class Job:
         """Let a job submitted with `PushTarget(hold=True)` push, except the ordinals delivered already."""
         ordinals = list(delivered)
         if self._patiently(lambda: self._store.release_push(self.id, ordinals)):
-            self._patiently(lambda: self._client.sender.push(self.id))
+            hints = PushHints(self._store.redis)
+            if self._patiently(lambda: hints.due(self.id)):
+                self._patiently(lambda: self._client.sender.push(self.id))
 
 
 class Seen:

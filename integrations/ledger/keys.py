@@ -19,7 +19,7 @@ WORKERS: Final = "prelabel:workers"
 
 WATERMARKS: Final = "prelabel:watermarks"
 """Hash: queue -> when the newest message taken from it so far was sent, Unix ms. Queues are first in, first out: a
-chunk whose message was sent well before that and that still waits has lost its message."""
+chunk, or a push, whose message was sent well before that and that still waits has lost its message."""
 
 SWEEPER: Final = "prelabel:sweeper"
 """String with an expiry: the worker that looks for lost chunks at present."""
@@ -56,6 +56,7 @@ class JobKeys:
         push_failed: hash: ordinal -> why the platform refused the answer.
         push_lock: string with an expiry: who pushes at present.
         push_wanted: string: somebody asked for a push since the last one began.
+        push_hinted: string with an expiry: when (Unix ms) the message that waits on the push queue was sent.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -72,6 +73,7 @@ class JobKeys:
         self.push_failed = f"{prefix}:push_failed"
         self.push_lock = f"{prefix}:push_lock"
         self.push_wanted = f"{prefix}:push_wanted"
+        self.push_hinted = f"{prefix}:push_hinted"
 
     def all(self) -> tuple[str, ...]:
         """Every key that lasts as long as the job does."""

@@ -20,6 +20,7 @@ from ...integrations.broker.locks import LockLost, TimedLock
 from ...integrations.ledger.clock import redis_time
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...integrations.ledger.keys import PUSH_PENDING, JobKeys
+from ...integrations.ledger.push_hints import PushHints
 from ...integrations.platforms import Platform
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
 from ...schemas.jobs import PushTarget
@@ -67,6 +68,7 @@ class JobPusher:
     ) -> None:
         self._store = store
         self._redis: Any = client
+        self._hints = PushHints(client)
         self._settings = settings
         self._platform = platform
         self._left: deque[str] = deque(maxlen=_LEFT_JOBS)
@@ -80,6 +82,7 @@ class JobPusher:
     def push(self, job_id: str) -> None:
         """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
         with log_about(job=job_id):
+            self._hints.taken(job_id)
             try:
                 self._push(job_id)
             except NoSuchJob:
