@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,7 +22,7 @@ from ...schemas.wire import first_problem
 from ..broker.celery import Sender
 from ..broker.connection import connect_redis
 from ..broker.patience import Patience
-from ..ledger.jobs import JobStore, NoSuchJob
+from ..ledger.jobs import JobStore
 from ..ledger.queues import QueueState, queue_lengths, queue_states
 from ..ledger.recent import newest
 from .cutting import absolute_item, make_chunks
@@ -31,10 +30,7 @@ from .job import Job
 from .rescore import stored_items
 
 _CHUNKS_PER_TRIP = 16
-_ALL_JOBS = 10_000
 _T = TypeVar("_T")
-
-log = logging.getLogger(__name__)
 
 
 class Client:
@@ -151,17 +147,12 @@ class Client:
         Args:
             project: the project's number.
         """
-        for progress in self.jobs(_ALL_JOBS):
-            try:
-                job = self.job(progress.job_id)
-                target = job.spec().push
-            except NoSuchJob:  # expired meanwhile
-                continue
-            except ConfigError as error:
-                log.info("job %s is left out, another release wrote it: %s", progress.job_id, error)
-                continue
-            if target is not None and target.project == project:
-                yield job
+        job_ids, place = self.patiently(self.store.page)
+        while job_ids:
+            for job_id, spec in self.patiently(partial(self.store.specs, job_ids)).items():
+                if spec.push is not None and spec.push.project == project:
+                    yield Job(self, job_id)
+            job_ids, place = self.patiently(partial(self.store.page, place))
 
     def _submit(
         self, items: Iterable[str | ImageRef | Item], spec: JobSpec, on_submitted: Callable[[int], None] | None

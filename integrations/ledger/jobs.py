@@ -18,10 +18,11 @@ from ...schemas.errors import ConfigError
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress, WorkerInfo
+from . import index as job_index
 from .clock import redis_time
 from .keys import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from .packing import unpack
-from .progress import PAST_DEADLINE, progress_of, state_of
+from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
 
 log = logging.getLogger(__name__)
@@ -126,26 +127,7 @@ class JobStore:
             NoSuchJob: it never was, or has expired.
             ConfigError: another release wrote it.
         """
-        keys = JobKeys(job_id)
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.meta)
-            pipe.bitcount(keys.finished)
-            pipe.hlen(keys.failed)
-            pipe.scard(keys.quarantined)
-            pipe.bitcount(keys.pushed)
-            pipe.time()
-            meta, finished, failed, quarantined, pushed, clock = pipe.execute()
-        self._existing(meta.get(b"spec"), job_id)
-        return progress_of(
-            job_id,
-            _parse_spec(meta[b"spec"]),
-            _words(meta),
-            finished=finished,
-            failed=failed,
-            quarantined=quarantined,
-            pushed=pushed,
-            now=clock[0] + clock[1] / 1e6,
-        )
+        return self._progress(job_id, read_counts(self._redis, [job_id])[0])
 
     def state(self, job_id: str) -> JobState:
         """Where the job stands; another release's too.
@@ -153,28 +135,61 @@ class JobStore:
         Raises:
             NoSuchJob: it never was, or has expired.
         """
-        keys = JobKeys(job_id)
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.meta)
-            pipe.bitcount(keys.finished)
-            pipe.time()
-            meta, finished, clock = pipe.execute()
-        self._existing(meta.get(b"spec"), job_id)
-        return state_of(_words(meta), finished=finished, now=clock[0] + clock[1] / 1e6)[0]
+        (counts,) = read_counts(self._redis, [job_id])
+        self._existing(counts.meta.get("spec"), job_id)
+        return state_of(counts)[0]
+
+    def specs(self, job_ids: Sequence[str]) -> dict[str, JobSpec]:
+        """Jobs' specs by id, in the same order; without jobs that are gone or that another release wrote."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(JobKeys(job_id).meta, "spec")
+            replies = pipe.execute()
+        found = {}
+        for job_id, raw in zip(job_ids, replies, strict=True):
+            try:
+                found[job_id] = _parse_spec(self._existing(raw, job_id))
+            except ConfigError as error:
+                log.debug("job %s is left out: %s", job_id, error)
+        return found
+
+    def page(self, after: job_index.Place = job_index.NEWEST) -> tuple[list[str], job_index.Place]:
+        """The ids of the jobs that follow a place, the newest first, and where they end; no ids at the end."""
+        return job_index.page(self._redis, after, job_index.PAGE)
 
     def jobs(self, limit: int) -> list[Progress]:
         """The newest jobs first; forgets ids whose job has expired."""
-        found = []
-        for raw in self._redis.zrevrange(JOBS, 0, -1):
-            try:
-                found.append(self.progress(raw.decode()))
-            except NoSuchJob:
-                self._redis.zrem(JOBS, raw)
-            except ConfigError as error:  # another release wrote it, and can read it
-                log.debug("job %s is not listed: %s", raw.decode(), error)
-            if len(found) == limit:
+        found: list[Progress] = []
+        gone: list[str] = []
+        place, count = job_index.NEWEST, min(limit, job_index.PAGE)
+        while len(found) < limit:
+            job_ids, place = job_index.page(self._redis, place, count)
+            for job_id, counts in zip(job_ids, read_counts(self._redis, job_ids), strict=True):
+                try:
+                    found.append(self._progress(job_id, counts))
+                except NoSuchJob:
+                    gone.append(job_id)
+                except ConfigError as error:  # another release wrote it, and can read it
+                    log.debug("job %s is not listed: %s", job_id, error)
+            if len(job_ids) < count:
                 break
-        return found
+            count = job_index.PAGE
+        job_index.forget(self._redis, gone)
+        return found[:limit]
+
+    def _progress(self, job_id: str, counts: Counts) -> Progress:
+        return progress_of(job_id, _parse_spec(self._existing(counts.meta.get("spec"), job_id)), counts)
+
+    def forget_expired(self, cursor: int) -> int:
+        """Take ids of expired jobs off the index, a bounded number at a time.
+
+        Args:
+            cursor: what the call before returned; 0 begins.
+
+        Returns:
+            Where the next call goes on; 0 when all have been looked at.
+        """
+        return job_index.forget_expired(self._redis, cursor)
 
     def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
         """Outcomes that came after the stream id `after` ("0" is the start), in order.
@@ -256,10 +271,6 @@ class JobStore:
         if value is None:
             raise NoSuchJob(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
         return value
-
-
-def _words(meta: dict[bytes, bytes]) -> dict[str, bytes]:
-    return {key.decode(): value for key, value in meta.items()}
 
 
 @lru_cache(maxsize=64)

@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from ...schemas.jobs import JobSpec
 from ...schemas.progress import JobState, Progress
+from .keys import JobKeys
 
 PAST_DEADLINE: Final = "its deadline passed"
 """Why a job was cancelled at its deadline."""
 
 
-def state_of(meta: Mapping[str, bytes], *, finished: int, now: float) -> tuple[JobState, str]:
-    """Where a job stands, and why it was cancelled (empty when it was not); see `progress_of`.
+class Counts(NamedTuple):
+    """What the ledger holds of a job at one moment.
+
+    Attributes:
+        meta: the fields of `JobKeys.meta`; none when there is no such job.
+        finished: items with an outcome.
+        failed: those whose outcome is an error.
+        quarantined: those among them that killed their worker again and again.
+        pushed: items whose answer is on the platform.
+        now: Redis's clock, Unix seconds.
+    """
+
+    meta: Mapping[str, bytes]
+    finished: int
+    failed: int
+    quarantined: int
+    pushed: int
+    now: float
+
+
+def read_counts(client: Any, job_ids: Sequence[str]) -> list[Counts]:
+    """The counts of jobs, all of one moment, in one round trip.
+
+    Args:
+        client: Redis.
+        job_ids: any number of jobs, though Redis does nothing else meanwhile.
+    """
+    with client.pipeline(transaction=True) as pipe:
+        pipe.time()
+        for keys in map(JobKeys, job_ids):
+            pipe.hgetall(keys.meta)
+            pipe.bitcount(keys.finished)
+            pipe.hlen(keys.failed)
+            pipe.scard(keys.quarantined)
+            pipe.bitcount(keys.pushed)
+        (seconds, microseconds), *replies = pipe.execute()
+    found = []
+    for at in range(0, len(replies), 5):
+        raw, finished, failed, quarantined, pushed = replies[at : at + 5]
+        meta = {key.decode(): value for key, value in raw.items()}
+        found.append(Counts(meta, finished, failed, quarantined, pushed, now=seconds + microseconds / 1e6))
+    return found
+
+
+def state_of(counts: Counts) -> tuple[JobState, str]:
+    """Where a job stands, and why it was cancelled (empty when it was not).
 
     Does not ask what the job asks, so it can be told of another release's job too.
     """
+    meta, finished = counts.meta, counts.finished
     total = int(meta["submitted"])
     cancelled = meta.get("cancelled", b"").decode()
-    if not cancelled and "deadline" in meta and now > float(meta["deadline"]) and finished < total:
+    if not cancelled and "deadline" in meta and counts.now > float(meta["deadline"]) and finished < total:
         cancelled = PAST_DEADLINE  # the next sweep writes it; without a worker nobody sweeps
     if cancelled:
         return JobState.CANCELLED, cancelled
@@ -30,31 +76,17 @@ def state_of(meta: Mapping[str, bytes], *, finished: int, now: float) -> tuple[J
     return (JobState.QUEUED if "sealed" in meta else JobState.SUBMITTING), ""
 
 
-def progress_of(
-    job_id: str,
-    spec: JobSpec,
-    meta: Mapping[str, bytes],
-    *,
-    finished: int,
-    failed: int,
-    quarantined: int,
-    pushed: int,
-    now: float,
-) -> Progress:
+def progress_of(job_id: str, spec: JobSpec, counts: Counts) -> Progress:
     """A job's progress.
 
     Args:
         job_id: the job.
         spec: what it asks.
-        meta: the fields of `JobKeys.meta`.
-        finished: items with an outcome.
-        failed: those whose outcome is an error.
-        quarantined: those among them that killed their worker again and again.
-        pushed: items whose answer is on the platform.
-        now: Redis's clock, Unix seconds.
+        counts: what the ledger holds of it.
     """
+    meta, finished = counts.meta, counts.finished
     total = int(meta["submitted"])
-    state, cancelled = state_of(meta, finished=finished, now=now)
+    state, cancelled = state_of(counts)
     rate = None
     fresh = finished - int(meta.get("base", 0))
     if "updated" in meta and "started" in meta and fresh > 1:
@@ -66,11 +98,11 @@ def progress_of(
         priority=spec.priority,
         state=state,
         total=total,
-        done=finished - failed,
-        failed=failed,
-        quarantined=quarantined,
+        done=finished - counts.failed,
+        failed=counts.failed,
+        quarantined=counts.quarantined,
         cancelled=cancelled,
-        pushed=pushed,
+        pushed=counts.pushed,
         created_at=float(meta["created"]),
         rate=rate,
         eta_s=(total - finished) / rate if rate and not state.ended else None,

@@ -1,5 +1,7 @@
 """Finds what got lost: leases that ran out, chunks that wait although no message says so, pushes left undone.
 
+It also forgets the ids of jobs that have expired.
+
 Runs in every worker; a lock in Redis lets one at a time do it, so there is no extra process to forget.
 """
 
@@ -30,7 +32,7 @@ _ABANDONED_S = 3600.0
 """Seconds without a new item after which an unfinished submission counts as abandoned."""
 
 _PUSH_EVERY = 10
-"""Sweeps between looks at pushes: a platform that is down wants a longer pause."""
+"""Sweeps between looks at pushes (a platform that is down wants a longer pause) and at jobs that have expired."""
 
 _JUMP_S = 1.5
 """Seconds Redis's clock may drift from ours between two sweeps."""
@@ -102,6 +104,7 @@ class Sweeper:
         self._hint = hint
         self._push = push
         self._sweeps = 0
+        self._forgotten_to = 0
         self._every_s = every_s
         self._calm = Calm(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
         # Not given back: it ends shortly before the next sweep is due, so that all workers together sweep that often.
@@ -161,6 +164,7 @@ class Sweeper:
         if self._sweeps % _PUSH_EVERY == 0:
             for raw in self._redis.smembers(PUSH_PENDING):
                 self._push(raw.decode())
+            self._forgotten_to = self._store.forget_expired(self._forgotten_to)
         return sent
 
     def _sweep_job(self, job_id: str, *, judge_leases: bool) -> int:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ....schemas.errors import ConfigError, PrelabelError
+from ....schemas.jobs import JobSpec
 from ....schemas.progress import JobState, Progress, Recent, WorkerInfo
 from ...client.client import Client
+from ...client.job import Job
 from ...label_studio.projects.register import Projects
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,9 @@ def read_page(client: Client, connected: Projects) -> PageView:
     """The page's content now. Never raises `PrelabelError`: a Redis that is away is what the page says then."""
     now = time.time()
     try:
-        jobs = [_job(client, progress) for progress in client.jobs(JOBS)]
+        listed = client.jobs(JOBS)
+        specs = client.patiently(lambda: client.store.specs([progress.job_id for progress in listed]))
+        jobs = [_job(client, progress, specs.get(progress.job_id)) for progress in listed]
         return PageView(
             now=now,
             workers=client.workers(),
@@ -114,20 +118,19 @@ def read_page(client: Client, connected: Projects) -> PageView:
         return PageView(now=now, problem=str(error))
 
 
-def _job(client: Client, progress: Progress) -> JobView:
-    push, failures = None, []
-    try:
-        job = client.job(progress.job_id)
-        push = job.spec().push
-        if progress.failed:
+def _job(client: Client, progress: Progress, spec: JobSpec | None) -> JobView:
+    """One job; `spec` is None for one that has expired since it was listed."""
+    failures: Sequence[Failure] = ()
+    if progress.failed:
+        try:
             failures = [
                 Failure(prediction.item.images[0].display, prediction.error.kind, prediction.error.message)
-                for prediction in islice(job.failures(), FAILURES)
+                for prediction in islice(Job(client, progress.job_id).failures(), FAILURES)
                 if prediction.error
             ]
-    except ConfigError as error:  # expired this moment, or another release wrote it: the other jobs are shown
-        log.debug("job %s is shown in part: %s", progress.job_id, error)
-    return JobView(progress=progress, project=push.project if push else None, failures=failures)
+        except ConfigError as error:  # another release wrote them: everything else is shown
+            log.debug("job %s is shown without its failures: %s", progress.job_id, error)
+    return JobView(progress=progress, project=spec.push.project if spec and spec.push else None, failures=failures)
 
 
 def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:

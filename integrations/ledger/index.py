@@ -1,0 +1,80 @@
+"""The ids of all jobs, by when they were made: read in pages, and freed of those that have expired.
+
+An id outlives its job's keys, which Redis lets expire. Whoever lists jobs meets the newest; the rest is for sweeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from .keys import JOBS, JobKeys
+
+PAGE: Final = 128
+"""Ids read at once."""
+
+FORGET_AT_ONCE: Final = 500
+"""Ids looked at in one step of forgetting, about."""
+
+
+class Place(NamedTuple):
+    """Where a page ended.
+
+    Attributes:
+        made_at: Unix seconds of its last job.
+        passed: jobs of that very moment that have been read.
+    """
+
+    made_at: float
+    passed: int
+
+
+NEWEST: Final = Place(math.inf, 0)
+"""Where the first page begins."""
+
+
+def page(client: Any, after: Place, count: int) -> tuple[list[str], Place]:
+    """The ids that follow a place, the newest first, and where they end; no ids at the end.
+
+    Not by rank: jobs that are submitted or forgotten meanwhile would move every rank.
+
+    Args:
+        client: Redis.
+        after: where the page before ended; `NEWEST` for the first.
+        count: ids at most.
+    """
+    found = client.zrevrangebyscore(JOBS, after.made_at, "-inf", start=after.passed, num=count, withscores=True)
+    if not found:
+        return [], after
+    last = found[-1][1]
+    passed = sum(made_at == last for _, made_at in found)
+    if last == after.made_at:
+        passed += after.passed
+    return [raw.decode() for raw, _ in found], Place(last, passed)
+
+
+def forget(client: Any, job_ids: Sequence[str]) -> None:
+    """Take expired jobs' ids off the index."""
+    if job_ids:
+        client.zrem(JOBS, *job_ids)
+
+
+def forget_expired(client: Any, cursor: int) -> int:
+    """One bounded step of looking for expired jobs.
+
+    Args:
+        client: Redis.
+        cursor: what the step before returned; 0 begins.
+
+    Returns:
+        Where the next step goes on; 0 after the last one of a round.
+    """
+    following, found = client.zscan(JOBS, cursor, count=FORGET_AT_ONCE)
+    job_ids = [raw.decode() for raw, _ in found]
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.exists(JobKeys(job_id).meta)
+        there = pipe.execute()
+    forget(client, [job_id for job_id, is_there in zip(job_ids, there, strict=True) if not is_there])
+    return int(following)
