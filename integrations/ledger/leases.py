@@ -33,12 +33,13 @@ class Refusal(Enum):
     """Why a chunk was not leased.
 
     `GONE`: finished, cancelled or past the job's deadline. `BUSY`: somebody else is at it, or it rests. `SUSPECT`:
-    its last worker died; claim it alone.
+    its last worker died; claim it alone. `UNREADABLE`: for those who catch `claim`'s ConfigError.
     """
 
     GONE = "gone"
     BUSY = "busy"
     SUSPECT = "suspect"
+    UNREADABLE = "unreadable"
 
 
 class ChunkRef(NamedTuple):

@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...integrations.ledger.leases import ChunkRef, Lease, Ledger, Refusal
+from ...schemas.errors import ConfigError
 from ..embedding.images import ImageThreads
 from ..model.engine import Engine
 from ..scoring.job_scorer import JobScorers
-from ..telemetry.logs import log_about
+from ..telemetry.logs import Once, log_about
 from .chunk_run import ChunkRun
 from .gate import Gate
 from .keeper import LeaseKeeper
@@ -41,6 +42,7 @@ class Pipeline:
         stopping: set when every running chunk is to write what it has and hand back the rest.
         item_retries: times a bulk item is tried again later when its images cannot be had for now.
         show: lets people see some of what was scored.
+        left: jobs this release cannot read, each spoken of once.
     """
 
     engine: Engine
@@ -55,6 +57,7 @@ class Pipeline:
     stopping: threading.Event
     item_retries: int = 0
     show: Show = show_nobody
+    left: Once = field(default_factory=Once)
 
     def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
         """Score one chunk, unless somebody else does or it needs no scoring any more.
@@ -75,18 +78,26 @@ class Pipeline:
 
     def _run(self, ref: ChunkRef, *, urgent: bool) -> None:
         with self.gate.together(urgent=urgent):
-            lease = self.ledger.claim(ref)
+            lease = self._claim(ref)
             if isinstance(lease, Lease):
                 self._work_on(lease)
                 return
         if lease is Refusal.SUSPECT:
             # A worker died while it held this chunk. Alone, so that the next death has one cause.
             with self.gate.alone():
-                lease = self.ledger.claim(ref, alone=True)
+                lease = self._claim(ref, alone=True)
                 if isinstance(lease, Lease):
                     self._work_on(lease)
                     return
         log.debug("job %s chunk %d: %s", ref.job_id, ref.chunk, lease.value)
+
+    def _claim(self, ref: ChunkRef, *, alone: bool = False) -> Lease | Refusal:
+        try:
+            return self.ledger.claim(ref, alone=alone)
+        except ConfigError as error:  # it is free again, and sweeps send it to whoever can read it
+            if self.left.first(ref.job_id):
+                log.warning("job %s is left to other workers: %s", ref.job_id, error)
+            return Refusal.UNREADABLE
 
     def _work_on(self, lease: Lease) -> None:
         with self.keeper.hold(lease) as lost:

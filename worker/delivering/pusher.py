@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from ...schemas.jobs import PushTarget
 from ...schemas.predictions import Prediction
 from ...schemas.settings import Settings
 from ..telemetry import metrics
-from ..telemetry.logs import log_about
+from ..telemetry.logs import Once, log_about
 from ..telemetry.stages import stage
 
 if TYPE_CHECKING:
@@ -39,9 +38,6 @@ log = logging.getLogger(__name__)
 _LOCK_S = 120
 _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
-
-_LEFT_JOBS = 1000
-"""Jobs of another release that are remembered, so that each is spoken of once and not at every sweep."""
 
 _ATTEMPTS = 8
 _LONGEST_PAUSE_S = 30.0
@@ -71,7 +67,7 @@ class JobPusher:
         self._hints = PushHints(client)
         self._settings = settings
         self._platform = platform
-        self._left: deque[str] = deque(maxlen=_LEFT_JOBS)
+        self._left = Once()
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
 
@@ -94,8 +90,7 @@ class JobPusher:
 
     def _leave(self, job_id: str, error: ConfigError) -> None:
         """Leave a job to the workers of the release that wrote it: it stays pending, and sweeps send them to it."""
-        if job_id not in self._left:
-            self._left.append(job_id)
+        if self._left.first(job_id):
             log.warning("job %s is left for a worker of its own release to push: %s", job_id, error)
 
     def _push(self, job_id: str) -> None:

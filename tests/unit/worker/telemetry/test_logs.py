@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from prelabel.worker.telemetry.logs import configure_logging, log_about
+from prelabel.worker.telemetry.logs import Once, configure_logging, log_about
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,10 @@ def test_people_get_a_line_and_libraries_stay_quiet(capsys) -> None:
     said = capsys.readouterr().err
     assert said.endswith(" INFO prelabel.x: job j1 chunk 3\n")
     assert "s3cret" not in said
+
+
+def test_what_was_said_lately_is_not_said_again() -> None:
+    news = Once(most=2)
+    assert [news.first(what) for what in ("a", "b", "a", "b")] == [True, True, False, False]
+    assert news.first("c")
+    assert news.first("a"), "long ago"

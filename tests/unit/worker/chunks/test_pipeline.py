@@ -1,0 +1,43 @@
+"""Which chunks a worker works on: what it cannot read is left to others."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from prelabel.integrations.ledger.keys import JobKeys
+from prelabel.integrations.ledger.leases import ChunkRef
+from prelabel.schemas import Taxonomy
+from prelabel.worker.chunks.gate import Gate
+from prelabel.worker.chunks.pipeline import Pipeline
+
+
+@pytest.fixture
+def pipeline(ledger) -> Pipeline:
+    """One without a model, for chunks that get no further than their lease."""
+    absent: Any = None
+    return Pipeline(
+        engine=absent,
+        scorers=absent,
+        bulk=absent,
+        urgent=absent,
+        ledger=ledger(),
+        keeper=absent,
+        hint=absent,
+        push=absent,
+        gate=Gate(),
+        stopping=threading.Event(),
+    )
+
+
+def test_a_job_of_another_release_is_left_to_its_workers_and_said_once(client, pipeline, caplog) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(100)], Taxonomy.flat(["cat"]))
+    client.store._redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
+    for _ in range(3):  # as often as a sweep sends the messages again
+        for chunk in range(2):
+            pipeline.run(ChunkRef(job.id, chunk))
+    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert job.id in said
+    assert "wire version 2" in said
