@@ -23,7 +23,7 @@ from ..broker.celery import Sender
 from ..broker.connection import connect_redis
 from ..broker.patience import Patience
 from ..ledger.jobs import JobStore
-from ..ledger.queues import QueueState, queue_lengths, queue_states
+from ..ledger.queues import queue_lengths, queue_states
 from ..ledger.recent import newest
 from .cutting import absolute_item, make_chunks
 from .job import Job
