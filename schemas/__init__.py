@@ -14,7 +14,7 @@ from .errors import (
 )
 from .items import ImageRef, Item, Options, Origin, Region
 from .jobs import Control, JobSpec, Priority, PushTarget
-from .model_version import model_id, model_version
+from .model_version import ModelVersion, model_id, model_version
 from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
 from .progress import JobState, Progress, WorkerInfo
 from .settings import Settings, get_settings
@@ -36,6 +36,7 @@ __all__ = [
     "LabelPath",
     "LabelScore",
     "ModelLoadError",
+    "ModelVersion",
     "Options",
     "Origin",
     "OutOfMemory",

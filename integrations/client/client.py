@@ -130,6 +130,10 @@ class Client:
         if first is None:
             raise ConfigError(f"nothing to score again: {job!r} has no answers yet")
         model = model_of(first)
+        if model is None:
+            raise ConfigError(
+                f"{job!r} cannot be scored again: {first.model_version!r} is no model version of prelabel's"
+            )
         spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
         return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
 

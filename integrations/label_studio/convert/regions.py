@@ -12,8 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ....schemas import ImageRef, ItemError, Origin, Region
-from ....schemas.model_version import OURS
+from ....schemas import ImageRef, ItemError, ModelVersion, Origin, Region
 from ..label_config.config import ControlTag
 
 MAX_REGIONS = 500
@@ -78,7 +77,7 @@ def _sources(task: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         stored = task.get(key)
         entries = [entry for entry in stored if isinstance(entry, Mapping)] if isinstance(stored, list) else []
         for entry in sorted(entries, key=_age, reverse=True):
-            theirs = not (key == "predictions" and OURS.fullmatch(str(entry.get("model_version") or "")))
+            theirs = not (key == "predictions" and ModelVersion.is_ours(str(entry.get("model_version") or "")))
             if theirs and not entry.get("was_cancelled") and isinstance(entry.get("result"), list):
                 yield entry["result"]
 

@@ -21,8 +21,7 @@ from typing import Any, Self
 
 import httpx
 
-from ....schemas import Prediction, PrelabelError, PushTarget, Settings, TransientError, model_version
-from ....schemas.model_version import OURS
+from ....schemas import ModelVersion, Prediction, PrelabelError, PushTarget, Settings, TransientError
 from ...platforms import PushReport
 from ..api.connection import LabelStudioAPI, NotThere, summary
 from ..api.tasks import among, with_prediction
@@ -275,17 +274,17 @@ class Pusher:
         `model_version`. It is moved from another version of ours, or from none, when `version` is what the
         project's label config asks for now; what people chose otherwise stays. Best effort: the predictions are stored.
         """
-        ours = OURS.fullmatch(version)
+        ours = ModelVersion.parse(version)
         if ours is None or (project, version) in self._shown:
             return
         try:
             with self._api.errors(f"project {project}"):
                 state = self._api.sdk.projects.get(id=project)
                 shown = state.model_version or ""
-                current = model_version(ours.group("model"), LabelConfig.parse(state.label_config or "").to_controls())
-                if current != version:
+                current = ModelVersion.of(ours.model, LabelConfig.parse(state.label_config or "").to_controls())
+                if current != ours.uncalibrated:
                     return
-                if shown != version and (not shown or OURS.fullmatch(shown)):
+                if shown != version and (not shown or ModelVersion.is_ours(shown)):
                     self._api.sdk.projects.update(id=project, model_version=version)
         except PrelabelError as error:
             log.warning("project %s may not show %s yet: %s", project, version, error)

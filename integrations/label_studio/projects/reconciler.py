@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from ....schemas import ConfigError, PrelabelError, Settings, TransientError
-from ....schemas.model_version import OURS
+from ....schemas import ConfigError, ModelVersion, PrelabelError, Settings, TransientError
 from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI, NotThere
@@ -174,8 +173,8 @@ class Reconciler:
 
     def _is_mine(self, version: str) -> bool:
         """Whether a backend answers with this adapter's model: another prelabel's project is left to it."""
-        found = OURS.fullmatch(version)
-        return found is not None and found.group("model") == self._model
+        found = ModelVersion.parse(version)
+        return found is not None and found.model == self._model
 
     def _is_gone(self, api: LabelStudioAPI, project: int) -> bool:
         try:

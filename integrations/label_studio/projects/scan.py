@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ....schemas import Item, ItemError, Priority, PushTarget, Settings
-from ....schemas.model_version import OURS
+from ....schemas import Item, ItemError, ModelVersion, Priority, PushTarget, Settings
+from ....schemas.model_version import OURS_CONTAIN
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
@@ -209,7 +209,10 @@ class _Look:
         floor = 0 if self._everything else self._state.floor
         yield from self._list(lacks, *([tasks.numbered_above(floor)] if floor else []))
         if floor and self._is_new_version:  # tasks that are old, and were pre-labelled because somebody asked
-            yield from self._list(lacks, tasks.with_version("+tax."))
+            yield from self._list(lacks, tasks.with_version(OURS_CONTAIN))
+        ours = ModelVersion.parse(self._version)
+        if ours is not None and not ours.calibration:  # Label Studio takes a calibrated one for it: it looks for a part
+            yield from self._list(tasks.with_version(ours.calibrated_start))
 
     def _changed(self) -> Iterator[dict[str, Any]]:
         yield from self._list(tasks.updated_after(self._state.since - SLACK_S))
@@ -261,7 +264,7 @@ class _Look:
 
     def _is_ours(self, number: int, versions: set[str]) -> bool:
         """Whether a task is to be pre-labelled without being asked for."""
-        return number > self._state.floor or any(OURS.fullmatch(version) for version in versions)
+        return number > self._state.floor or any(ModelVersion.is_ours(version) for version in versions)
 
     def _remove_outdated(self, task: int) -> None:
         """Remove our prediction of images the task does not show any more."""
@@ -277,7 +280,7 @@ class _Look:
 
     def _settle(self, shown: str) -> None:
         """All is scored and pushed: show the version, and remove predictions of our earlier ones."""
-        if shown != self._version and (not shown or OURS.fullmatch(shown)) and self._state.backend_url:
+        if shown != self._version and (not shown or ModelVersion.is_ours(shown)) and self._state.backend_url:
             registration.show(self._api, self._project, self._version)
         if self._state.prune and self._settings.old_predictions == "replace" and not self._is_new_version:
             left = self._prune()
@@ -289,16 +292,18 @@ class _Look:
             known = self._api.json(
                 "GET", f"api/projects/{self._project}/model-versions", params={"extended": "true"}
             ).get("static", [])
+        # Label Studio looks for a part of a text: where ours is part of another, its count of tasks without is wrong.
+        is_part = any(self._version in str(old["model_version"]) != self._version for old in known)
         removed = 0
         for old in known:
             version, count = str(old["model_version"]), int(old["count"])
-            if version == self._version or not OURS.fullmatch(version):
+            if version == self._version or not ModelVersion.is_ours(version):
                 continue
             has_old = tasks.with_version(version)
             lacking = tasks.page(
                 self._api, self._project, [has_old, tasks.without_version(self._version)], size=1, fields="id"
             ).total
-            if not lacking and count <= ALL_OF_A_VERSION:
+            if not lacking and not is_part and count <= ALL_OF_A_VERSION:
                 with self._api.errors(f"predictions of {version}"):
                     self._api.json(
                         "DELETE",
@@ -311,6 +316,8 @@ class _Look:
             both = [has_old, tasks.with_version(self._version)]
             for page in tasks.pages(self._api, self._project, both, fields="id,predictions"):
                 for task in page.tasks:
+                    if all(prediction["model_version"] != self._version for prediction in task["predictions"]):
+                        continue
                     for prediction in task["predictions"]:
                         if prediction["model_version"] != version:
                             continue

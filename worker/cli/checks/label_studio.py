@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ....integrations.client.checkpoint import settings_model_id
 from ....schemas.errors import PrelabelError
+from ....schemas.model_version import ModelVersion
 from ....schemas.settings import Settings
 from ..console import needs
 from . import Check, Checks
@@ -16,7 +16,6 @@ from . import Check, Checks
 if TYPE_CHECKING:
     from ....integrations.label_studio.api.connection import LabelStudioAPI
 
-_OURS = re.compile(r"\+tax\.[0-9a-f]{6}")
 _PROJECTS = 20
 """Projects looked through for ours when none is named: Label Studio asks each one's backend how it is."""
 
@@ -84,7 +83,7 @@ def _search(api: LabelStudioAPI) -> Checks:
         _backend(project["id"], backend)
         for project in projects
         for backend in _list(api, project["id"])
-        if _OURS.search(backend.get("title") or "")
+        if ModelVersion.is_ours(backend.get("title") or "")
     ]
     yield from lines
     if not lines:
@@ -102,7 +101,8 @@ def _config(settings: Settings, state: dict[str, Any], project: int) -> Checks:
         yield Check("project", "fail", f"project {project}: {questions.problem}", "Settings > Labeling Interface")
         return
     shown = state.get("model_version") or ""
-    if shown == questions.version:
+    version = ModelVersion.parse(shown)
+    if shown == questions.version or (version is not None and str(version.uncalibrated) == questions.version):
         yield Check("project", "ok", f"project {project} shows predictions of {shown}")
     else:
         yield Check(
@@ -120,7 +120,7 @@ def _list(api: LabelStudioAPI, project: int) -> list[dict[str, Any]]:
 
 def _backends(api: LabelStudioAPI, project: int) -> Checks:
     backends = _list(api, project)
-    ours = [backend for backend in backends if _OURS.search(backend.get("title") or "")]
+    ours = [backend for backend in backends if ModelVersion.is_ours(backend.get("title") or "")]
     if not ours:
         yield Check(
             "backend", "fail", f"project {project} does not use prelabel", f"prelabel connect --project {project}"

@@ -194,6 +194,14 @@ def test_both_directions_are_right(site, connected) -> None:
     assert LEGACY not in str(checks)
 
 
+def test_a_backend_that_answers_with_a_calibrated_version_is_ours(site, connected) -> None:
+    version = f"{register(site, connected)}+cal.abcdef"
+    site.projects[7]["model_version"] = site.backends[0]["title"] = version
+    checks = by_name(check_label_studio(connected, 7))
+    assert {check.status for check in checks.values()} == {"ok"}
+    assert checks["project"].detail == f"project 7 shows predictions of {version}"
+
+
 def test_without_a_project_those_that_use_prelabel_are_looked_for(site, connected) -> None:
     site.add_project(6, XML)
     (_, none) = check_label_studio(connected, None)

@@ -121,6 +121,7 @@ def test_one_source_of_regions_counts(sources, expected):
         {"annotations": [annotation(box(x=float("nan")))]},
         {"annotations": [annotation(box(x=-50, width=40))]},
         {"predictions": [annotation(box(), model_version="siglip@12345678+tax.abc123")]},
+        {"predictions": [annotation(box(), model_version="siglip@12345678+tax.abc123+cal.abc123")]},
     ],
 )
 def test_without_a_usable_region_there_is_nothing_to_ask(sources):

@@ -129,6 +129,13 @@ def test_the_project_shows_the_current_version(label_studio, push):
     assert len(label_studio.calls_to("PATCH", "/api/projects/1/")) == 1
 
 
+def test_the_project_shows_a_calibrated_version_of_what_it_asks(label_studio, push):
+    calibrated = f"{VERSION}+cal.abcdef"
+    label_studio.add_project(1, XML, tasks=[1], model_version=VERSION)
+    push([predicted(0).model_copy(update={"model_version": calibrated})])
+    assert label_studio.projects[1]["model_version"] == calibrated
+
+
 @pytest.mark.parametrize(("xml", "shown"), [(XML, "people chose this"), (XML.replace("Dog", "Fox"), "")])
 def test_the_project_keeps_a_version_that_is_not_ours_or_newer(label_studio, push, xml, shown):
     label_studio.add_project(1, xml, tasks=[1], model_version=shown)

@@ -226,3 +226,36 @@ def test_old_predictions_stay_when_told_so(label_studio, settings, projects) -> 
     Scanner(api, client, projects, MODEL).look(1)
     api.close()
     assert len(label_studio.predictions) == 2
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_predictions_of_a_calibrated_version_are_ours_and_go_where_there_is_a_new_one(
+    label_studio, scanner, client, projects, monkeypatch, at_once: bool
+) -> None:
+    monkeypatch.setattr(reconcile, "ALL_OF_A_VERSION", 1000 if at_once else 0)
+    label_studio.add_project(1, XML, tasks=[1, 2], model_version=f"{OLD}+cal.abcdef")
+    label_studio.predictions += [stored(task, f"{OLD}+cal.abcdef") for task in (1, 2)]
+    label_studio.predictions += [stored(task, VERSION) for task in (1, 2)]
+    projects.update(1, version=VERSION, prune=True, backend_url="http://a")
+    scanner.look(1)
+    assert {one["model_version"] for one in label_studio.predictions} == {VERSION}
+    assert label_studio.projects[1]["model_version"] == VERSION
+
+
+def test_a_prediction_of_a_calibrated_version_is_none_of_the_version_its_text_begins_with(
+    label_studio, scanner, client, projects
+) -> None:
+    # Label Studio only tells whether a version contains a text.
+    calibrated = f"{VERSION}+cal.abcdef"
+    label_studio.add_project(1, XML, tasks=[1, 2, 3], model_version=VERSION)
+    label_studio.predictions += [stored(1, calibrated), stored(2, calibrated), stored(2, VERSION), stored(3, VERSION)]
+    projects.update(1, version=VERSION, prune=True)
+    assert scanner.look(1).queued == 1
+    assert queued(client) == [[1]]
+    finish(client, projects)
+    scanner.look(1)
+    assert {(one["task"], one["model_version"]) for one in label_studio.predictions} == {
+        (1, calibrated),
+        (2, VERSION),
+        (3, VERSION),
+    }
