@@ -29,6 +29,9 @@ WORKING_S = 5.0
 ADOPT_AFTER_S = 2.0
 """Seconds after /setup at which the ML backend is there: Label Studio asks while it is still making it."""
 
+AFTER_AN_ERROR_S = 60.0
+"""Seconds until a project is looked at again after an error that nobody foresaw."""
+
 _VERIFY_EVERY_S = 10.0
 
 
@@ -115,26 +118,26 @@ class Reconciler:
         """Look at what is due now."""
         now = time.monotonic()
         if not self._scheduled or (self._settings.reconcile_s and now - self._scheduled > self._settings.reconcile_s):
-            # At the start everything; later only what an adapter took and did not put back, because it died.
+            # At the start everything; later only what is not on the list, because Redis came back without it.
             first = not self._scheduled
             self._scheduled = now
             for project in self._projects.numbers():
                 self._projects.hint(project, 0.0 if first else 2 * self._settings.reconcile_s)
-        for project in self._projects.take_hints():
-            if self._stop.is_set():
-                self._projects.hint(project)
-            else:
-                self._look(project)
+        due_at = time.time()
+        while not self._stop.is_set() and (turn := self._projects.take_turn(due_at)):
+            wait_s = self._look(turn.project)
+            self._projects.end_turn(turn, time.time() + wait_s if wait_s else None)
         if now - self._checked > _VERIFY_EVERY_S:
             self._checked = now
             self._verify()
 
-    def _look(self, project: int) -> None:
+    def _look(self, project: int) -> float:
+        """Look at a project; seconds until its next turn, 0 when it needs a hint first."""
         api = self._connection()
         wait_s = self._settings.reconcile_s
         try:
             if not self._projects.serves(project) and not self._adopt(api, project):
-                return
+                return 0
             found = Scanner(api, self._client, self._projects, self._model).look(project, wait_s=0)
             _report(project, found)
             if self._projects.working(project) or self._projects.state(project).prune:
@@ -143,15 +146,17 @@ class Reconciler:
             if self._is_gone(api, project):
                 log.warning("project %s is served no more: %s", project, error)
                 self._projects.remove(project)
-                return
+                return 0
         except TransientError as error:
             log.info("project %s is looked at later: %s", project, error)
             wait_s = max(min(wait_s or WORKING_S, WORKING_S), error.retry_after_s or 0)
         except ConfigError as error:
             log.warning("project %s: %s", project, error)
             self._projects.update(project, problem=str(error)[:500])
-        if wait_s:
-            self._projects.hint(project, wait_s)
+        except Exception:  # one project's surprise is no reason to leave the others alone
+            log.exception("project %s: the look at it failed", project)
+            wait_s = max(wait_s, AFTER_AN_ERROR_S)
+        return wait_s
 
     def _adopt(self, api: LabelStudioAPI, project: int) -> bool:
         """Serve a project whose ML backend was added in Label Studio's dialog.
@@ -202,9 +207,14 @@ class Reconciler:
                     _report(project, Scanner(api, self._client, self._projects, self._model).again(project, missing))
             except TransientError as error:
                 log.info("project %s is checked later: %s", project, error)
+                self._projects.claims.verify_later(project, deliveries, _VERIFY_EVERY_S)
                 continue
             except ConfigError as error:
                 log.info("project %s is not checked: %s", project, error)
+            except Exception:  # as with a look
+                log.exception("project %s: the check of what it was promised failed", project)
+                self._projects.claims.verify_later(project, deliveries, AFTER_AN_ERROR_S)
+                continue
             self._projects.claims.verified(project, deliveries)
 
     @staticmethod

@@ -23,8 +23,38 @@ from ...ledger.keys import PUSH_PENDING
 from .claims import Claims
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
 
+TAKEN_S = 120.0
+"""Seconds after which a turn that was taken and not ended is another's: whoever took it has died."""
+
 _SCAN_LOCK_S = 120
 _SCAN_WAIT_S = 60.0
+
+# KEYS: hints. ARGV: what is due until when, until when it is taken. Moves the first that is due forward; returns it and
+# its new time.
+_TAKE_TURN = """
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)
+if not due[1] then return false end
+redis.call('ZADD', KEYS[1], ARGV[2], due[1])
+return {due[1], redis.call('ZSCORE', KEYS[1], due[1])}
+"""
+
+# KEYS: hints. ARGV: project, the time it was moved to, its next time or nothing. Leaves it where a hint has come since.
+_END_TURN = """
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return end
+if ARGV[3] == '' then redis.call('ZREM', KEYS[1], ARGV[1]) else redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1]) end
+"""
+
+
+class Turn(NamedTuple):
+    """A project that is being looked at.
+
+    Attributes:
+        project: its number.
+        until: when another may look at it, Unix seconds as Redis writes them.
+    """
+
+    project: int
+    until: str
 
 
 class Submitted(NamedTuple):
@@ -80,6 +110,8 @@ class Projects:
         self._settings: Settings = client.settings
         raw = connect_redis(client.settings, stubborn=False)
         self._redis: Any = raw
+        self._take_turn: Any = raw.register_script(_TAKE_TURN)
+        self._end_turn: Any = raw.register_script(_END_TURN)
         self.claims = Claims(raw, client.patiently)
 
     def secret(self) -> str:
@@ -145,14 +177,28 @@ class Projects:
         at = time.time() + after_s
         self._client.patiently(lambda: self._redis.zadd(PROJECT_HINTS, {str(project): at}, lt=True))
 
-    def take_hints(self) -> list[int]:
-        """The projects that want to be looked at now; they are taken off the list."""
+    def take_turn(self, due_at: float) -> Turn | None:
+        """One project that wants to be looked at; None when none does.
 
-        def take() -> list[int]:
-            due = [int(raw) for raw in self._redis.zrangebyscore(PROJECT_HINTS, "-inf", time.time())]
-            return [number for number in due if self._redis.zrem(PROJECT_HINTS, number)]
+        It stays on the list, for later, until `end_turn`: should we die meanwhile, another looks at it.
 
-        return self._client.patiently(take)
+        Args:
+            due_at: Unix second; what wants to be looked at after it is left.
+        """
+        taken = self._client.patiently(
+            lambda: self._take_turn(keys=[PROJECT_HINTS], args=[due_at, max(due_at, time.time()) + TAKEN_S])
+        )
+        return None if taken is None else Turn(int(taken[0]), taken[1].decode())
+
+    def end_turn(self, turn: Turn, next_at: float | None = None) -> None:
+        """Say that a project has been looked at; a hint that came meanwhile still counts.
+
+        Args:
+            turn: from `take_turn`.
+            next_at: Unix second of its next turn; None when it needs a hint first.
+        """
+        args = [turn.project, turn.until, "" if next_at is None else next_at]
+        self._client.patiently(lambda: self._end_turn(keys=[PROJECT_HINTS], args=args))
 
     def add_job(self, project: int, job_id: str) -> None:
         """Remember a job that works for the project."""

@@ -1,5 +1,7 @@
 """POST /webhook, /setup and /check: hints, and who may give them."""
 
+import time
+
 import pytest
 
 from prelabel.integrations.label_studio.projects.register import Projects
@@ -31,7 +33,11 @@ def test_recorded_webhooks_are_hints_for_connected_projects(http, client, projec
             projects.add(body["project"]["id"])
         response = http.post("/webhook", json=body, headers={SECRET_HEADER: projects.secret()})
         assert (response.status_code, response.json()["status"]) == (200, "accepted" if is_used else "ignored")
-        assert projects.take_hints() == ([body["project"]["id"]] if is_served and is_used else [])
+        turn = projects.take_turn(time.time())
+        assert (turn is not None) == (is_served and is_used)
+        if turn:
+            assert turn.project == body["project"]["id"]
+            projects.end_turn(turn)
     assert client.jobs == [], "nothing it says is believed"
 
 
@@ -40,7 +46,7 @@ def test_an_event_without_the_secret_is_looked_into_later(http, projects, captur
     projects.add(body["project"]["id"])
     for header in ({}, {SECRET_HEADER: "guessed"}):
         assert http.post("/webhook", json=body, headers=header).json() == {"status": "accepted"}
-    assert projects.take_hints() == []
+    assert projects.take_turn(time.time()) is None
 
 
 def test_a_webhook_with_no_broker_is_answered(http, client, capture):
