@@ -97,6 +97,40 @@ def test_the_site_needs_no_other_server(site: Path) -> None:
         assert not [url for url in loaded if re.match(r"(https?:)?//", url)], page
 
 
+def code_blocks(built: Path) -> list[str]:
+    """The text of a built page's code blocks."""
+    blocks = re.findall(r"<pre\b[^>]*>.*?</pre>", built.read_text(), flags=re.DOTALL)
+    return [html.unescape(re.sub(r"<[^>]+>", "", block)).strip() for block in blocks]
+
+
+def included(page: Path) -> Iterator[str]:
+    """The programs, or parts of them, that a page puts in, however well its line is written."""
+    for name, part in re.findall(r'^ *-+ *8 *< *-+ *"([^":]+)(?::(\w+))?"', page.read_text(), flags=re.MULTILINE):
+        text = (ROOT / name).read_text()
+        if part:
+            text = re.split(rf"^.*--8<-- \[(?:start|end):{part}\]\n", text, flags=re.MULTILINE)[1]
+        yield text.strip()
+
+
+INCLUDING = [page for page in PAGES if any(included(page))]
+
+
+def test_pages_that_put_a_program_in_are_found() -> None:
+    assert {page.stem for page in INCLUDING} >= {"ml-engineer", "python", "extending"}
+
+
+@pytest.mark.parametrize("page", INCLUDING, ids=lambda page: page.name)
+def test_every_program_put_in_is_shown(site: Path, page: Path) -> None:
+    blocks = code_blocks(site / page.relative_to(ROOT / "docs").with_suffix(".html"))
+    assert [program for program in included(page) if program not in blocks] == []
+
+
+def test_no_page_shows_an_empty_block_or_the_mark_of_a_program_to_put_in(site: Path) -> None:
+    for built in site.rglob("*.html"):
+        assert "" not in code_blocks(built), built
+        assert not re.search(r"-+ *8 *< *-+", html.unescape(re.sub(r"<[^>]+>", "", built.read_text()))), built
+
+
 def test_the_picture_of_the_flow_is_shown(site: Path) -> None:
     for page in ("index.html", "concepts.html"):
         assert 'src="images/flow.svg"' in (site / page).read_text()
