@@ -20,6 +20,11 @@ DEFAULT_REVISION = "753a949581523b60257d93e18391e8c27f72eb22"
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 
 
+def _state_dir() -> Path:
+    """The folder for state, as the XDG base directory specification has it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "prelabel"
+
+
 class Settings(BaseSettings):
     """Every setting, from `PRELABEL_<NAME>` or, where given, the name Label Studio itself uses."""
 
@@ -95,10 +100,7 @@ class Settings(BaseSettings):
     )
     grace_s: float = Field(30.0, ge=0, description="Seconds a stopping worker may take to finish what it has")
     job_ttl_s: int = Field(7 * 86400, ge=60, description="Seconds a finished job is kept")
-    state_dir: Path = Field(
-        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "prelabel",
-        description="Where the embedded broker keeps its data",
-    )
+    state_dir: Path = Field(default_factory=_state_dir, description="Where the embedded broker keeps its data")
 
     label_studio_url: str | None = Field(
         None,

@@ -11,7 +11,7 @@ import tempfile
 # Read by the hub library when it is imported: no test may wait for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Read by the settings when they are imported: no worker of a test may touch the vectors of the person who runs them.
+# Read by the settings: no worker of a test may touch the vectors of the person who runs them.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="prelabel-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 

@@ -81,3 +81,12 @@ def test_a_child_process_gets_our_settings_though_the_environment_says_otherwise
 def test_settings_are_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Settings().model = "x"
+
+
+def test_the_state_folder_is_the_one_the_environment_names_when_settings_are_made(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert load_settings().state_dir == tmp_path / "prelabel"
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load_settings().state_dir == tmp_path / "home" / ".local" / "state" / "prelabel"
+    assert load_settings(state_dir=tmp_path).state_dir == tmp_path
