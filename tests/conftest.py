@@ -72,10 +72,10 @@ def settings(broker_url: str) -> Settings:
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:
     """A client of a broker that holds nothing."""
-    made = Client(settings)
-    made.store._redis.flushall()
-    yield made
-    made.store._redis.flushall()
+    with Client(settings) as made:
+        made.store._redis.flushall()
+        yield made
+        made.store._redis.flushall()
 
 
 @pytest.fixture(scope="session")

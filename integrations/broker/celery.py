@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing.util import register_after_fork
 from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Queue
+from kombu.pools import ProducerPool
 
 from ...schemas.queues import QUEUE_BULK, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK
 from ...schemas.settings import Settings
@@ -77,12 +81,51 @@ class BrokerApp(Celery):
         return super().connection_for_write(url or self.conf["broker_url"], **kwargs)
 
 
+class _Producers:
+    """A Celery app's connections that publish, in a pool of their own.
+
+    Celery's pool is shared by all apps of a process that use one Redis, so that nobody could close theirs.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._forget()
+        register_after_fork(self, _Producers._forget)
+
+    def _forget(self) -> None:
+        """Have no connection, as at the start and in a forked process: those there are belong to the parent."""
+        self._lock = threading.Lock()
+        self._pool: Any = None
+
+    @contextmanager
+    def acquire(self) -> Iterator[Any]:
+        """A producer, for the block."""
+        with self._lock:
+            if self._pool is None:
+                limit = self._app.conf.broker_pool_limit
+                self._pool = ProducerPool(self._app.connection_for_write().Pool(limit), limit=limit)
+            pool = self._pool
+        with pool.acquire(block=True) as producer:
+            yield producer
+
+    def close(self) -> None:
+        """Drop the connections."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.force_close_all()
+            pool.connections.force_close_all()
+
+
 class Sender:
-    """Sends tasks by name: producers never import worker code."""
+    """Sends tasks by name: producers never import worker code. Thread-safe; close it after use."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = BrokerApp("prelabel-producer", set_as_current=False)
         self._app.conf.update(celery_config(settings))
+        self._producers = _Producers(self._app)
+        # Who forgets to close one is not warned of sockets: redis-py's connections close themselves like this too.
+        weakref.finalize(self, self._producers.close).atexit = False
 
     def score_chunk(self, job_id: str, chunk: int, queue: str) -> None:
         """Hint that a chunk of a job waits."""
@@ -90,17 +133,18 @@ class Sender:
 
     def score_chunks(self, job_id: str, chunks: Iterable[int], queue: str) -> None:
         """Hint that chunks of a job wait; one round trip for all of them."""
-        with self._app.producer_pool.acquire(block=True) as producer, _batch(producer):
+        with self._producers.acquire() as producer, _batch(producer):
             for chunk in chunks:
                 self._app.send_task(TASK_SCORE_CHUNK, args=[job_id, chunk], queue=queue, producer=producer)
 
     def push(self, job_id: str) -> None:
         """Hint that a job has predictions to push."""
-        self._app.send_task(TASK_PUSH, args=[job_id], queue="push")
+        with self._producers.acquire() as producer:
+            self._app.send_task(TASK_PUSH, args=[job_id], queue="push", producer=producer)
 
     def close(self) -> None:
-        """Drop the connections."""
-        self._app.close()
+        """Drop the connections; what is sent afterwards makes new ones."""
+        self._producers.close()
 
 
 def _batch(producer: Any) -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class Client:
-    """Submits jobs and finds them again. Thread-safe.
+    """Submits jobs and finds them again. Thread-safe; close it after use, or use it with `with`.
 
     Args:
         settings: where Redis is; from the environment (`PRELABEL_REDIS_URL`) when left out.
@@ -50,6 +50,17 @@ class Client:
         self.store = JobStore(self._redis, self.settings.job_ttl_s)
         self.sender = Sender(self.settings)
         self.patiently = Patience(self.settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections, its jobs' too; whatever is used afterwards makes new ones."""
+        self.sender.close()
+        self._redis.close()
 
     def submit(
         self,
@@ -127,13 +138,9 @@ class Client:
             prediction for source in self._sources(job) for prediction in source.results_so_far() if prediction.ok
         )
         first = next(predictions, None)
-        if first is None:
+        model = None if first is None else model_of(first)
+        if first is None or model is None:
             raise ConfigError(f"nothing to score again: {job!r} has no answers yet")
-        model = model_of(first)
-        if model is None:
-            raise ConfigError(
-                f"{job!r} cannot be scored again: {first.model_version!r} is no model version of prelabel's"
-            )
         spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
         return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
 

@@ -68,10 +68,12 @@ def demo(
         embedded = "redis_url" not in get_settings().model_fields_set
         results: list[ChapterResult] = []
         try:
-            with local_stack(settings, root / "state", adapter=False, embedded=embedded, broker_port=0) as stack:
+            with (
+                local_stack(settings, root / "state", adapter=False, embedded=embedded, broker_port=0) as stack,
+                stack.client() as client,
+            ):
                 with err.status("starting") as status:
                     stack.wait_until_ready(status.update)
-                client = stack.client()
                 worker = stack.workers()[0]
                 out.print(f"Redis    {stack.settings_shown_url()}" + (" (embedded, AOF on)" if embedded else ""))
                 out.print(f"worker   {worker.model} on {worker.device} ({worker.dtype})")
@@ -137,7 +139,8 @@ def _in_label_studio(seed: int) -> None:
                 stack.wait_until_ready(status.update)
                 status.update("importing pictures into Label Studio")
                 project = make_project(server, pictures)
-                for job in pre_label(stack, project.number, status.update):
+                client = running.enter_context(stack.client())
+                for job in pre_label(stack, client, project.number, status.update):
                     status.stop()
                     follow(job, "pre-labelling")
                     _until_pushed(job)

@@ -51,23 +51,23 @@ def submit(
     """
     with user_errors():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
-        client = Client()
-        with _submitting(None if _STDIN in images else len(images)) as shown:
-            job = client.submit(
-                _references(images),
-                chosen,
-                priority=priority,
-                name=name,
-                deadline_s=deadline and deadline * 3600,
-                on_submitted=shown,
-            )
-        if not as_json:
-            out.print(job.id)
-        if not client.workers():
-            err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
-        if wait:
-            follow(job)
-        progress = job.progress()
+        with Client() as client:
+            with _submitting(None if _STDIN in images else len(images)) as shown:
+                job = client.submit(
+                    _references(images),
+                    chosen,
+                    priority=priority,
+                    name=name,
+                    deadline_s=deadline and deadline * 3600,
+                    on_submitted=shown,
+                )
+            if not as_json:
+                out.print(job.id)
+            if not client.workers():
+                err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
+            if wait:
+                follow(job)
+            progress = job.progress()
     if as_json:
         print_json(_progress_json(progress))
     elif wait:
@@ -108,8 +108,7 @@ def jobs(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20, as_json: options.AsJson = False
 ) -> None:
     """List jobs with their progress, the queues and the workers."""
-    with user_errors():
-        client = Client()
+    with user_errors(), Client() as client:
         found = client.jobs(limit)
         queues, workers = client.queues(), client.workers()
     if as_json:
@@ -136,8 +135,8 @@ def status(
     as_json: options.AsJson = False,
 ) -> None:
     """Show one job: counts, rate, time left, and what failed."""
-    with user_errors():
-        job = Client().job(job_id)
+    with user_errors(), Client() as client:
+        job = client.job(job_id)
         if wait:
             follow(job)
         progress = job.progress()
@@ -159,15 +158,15 @@ def status(
 
 def cancel(job_id: JobId) -> None:
     """Stop a job; what is done stays."""
-    with user_errors():
-        stopped = Client().job(job_id).cancel()
+    with user_errors(), Client() as client:
+        stopped = client.job(job_id).cancel()
     out.print("cancelled" if stopped else "it had ended already")
 
 
 def retry(job_id: JobId) -> None:
     """Send a job's failed items again."""
-    with user_errors():
-        count = Client().job(job_id).retry_failed()
+    with user_errors(), Client() as client:
+        count = client.job(job_id).retry_failed()
     out.print(f"{count} items sent again" if count else "nothing failed")
 
 
@@ -188,15 +187,15 @@ def rescore(
     """
     with user_errors():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
-        client = Client()
         project = re.fullmatch(r"project:(\d+)", source)
-        with _submitting(None) as shown:
-            job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
-        if not as_json:
-            out.print(job.id)
-        if wait:
-            follow(job)
-        progress = job.progress()
+        with Client() as client:
+            with _submitting(None) as shown:
+                job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
+            if not as_json:
+                out.print(job.id)
+            if wait:
+                follow(job)
+            progress = job.progress()
     if as_json:
         print_json(_progress_json(progress))
     elif wait:
@@ -213,8 +212,8 @@ def results(
     as_json: options.AsJson = False,
 ) -> None:
     """Print a job's predictions: a table, with --json one JSON object a line, with -o a file."""
-    with user_errors():
-        job = Client().job(job_id)
+    with user_errors(), Client() as client:
+        job = client.job(job_id)
         stream = job.results() if wait else job.results_so_far()
         if output:
             count = export(stream, output)

@@ -48,13 +48,13 @@ def connect(
         from ...integrations.client.client import Client
         from ...integrations.label_studio.projects.connect import connect as run
 
-        with err.status("connecting"):
+        with err.status("connecting"), Client(settings) as client:
             steps = run(
                 settings,
                 project=project,
                 backend_url=backend_url or _here(settings),
                 model=settings_model_id(settings),
-                client=Client(settings),
+                client=client,
                 pre_label_all=all_tasks,
             )
     _tell(steps, as_json=as_json)
@@ -72,8 +72,8 @@ def disconnect(
         from ...integrations.client.client import Client
         from ...integrations.label_studio.projects.connect import disconnect as run
 
-        with err.status("disconnecting"):
-            steps = run(settings, project=project, backend_url=backend_url or _here(settings), client=Client(settings))
+        with err.status("disconnecting"), Client(settings) as client:
+            steps = run(settings, project=project, backend_url=backend_url or _here(settings), client=client)
     _tell(steps, as_json=as_json)
 
 

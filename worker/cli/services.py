@@ -94,11 +94,11 @@ def serve(
 
         configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
-        client = Client(settings.model_copy(update={"broker_wait_s": 0}))
-        app = create_app(settings, client, model=settings_model_id(settings))
-        if settings.metrics_port:
-            serve_metrics(app.state.registry, settings.host, settings.metrics_port)
-        uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+        with Client(settings.model_copy(update={"broker_wait_s": 0})) as client:
+            app = create_app(settings, client, model=settings_model_id(settings))
+            if settings.metrics_port:
+                serve_metrics(app.state.registry, settings.host, settings.metrics_port)
+            uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
 
 
 def _require(extra: str, *modules: str) -> None:

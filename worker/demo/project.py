@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from ...integrations.client.checkpoint import settings_model_id
+from ...integrations.client.client import Client
 from ...integrations.client.job import Job
 from ...integrations.label_studio.projects.connect import connect
 from ...integrations.label_studio.projects.register import Projects
@@ -91,13 +92,12 @@ def _view(http: httpx.Client, project: int) -> dict[str, Any]:
     }
 
 
-def pre_label(stack: Stack, project: int, tell: Callable[[str], None]) -> list[Job]:
+def pre_label(stack: Stack, client: Client, project: int, tell: Callable[[str], None]) -> list[Job]:
     """Connect the project, and have every task of it pre-labelled; returns the jobs that do.
 
     Raises:
         TransientError: a step of `prelabel connect` has failed.
     """
-    client = stack.client()
     tell("prelabel connect")
     steps = connect(
         stack.settings,

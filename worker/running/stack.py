@@ -51,13 +51,14 @@ class Stack:
         return shown_url(self.settings)
 
     def client(self) -> Client:
-        """A client of this stack's broker."""
+        """A client of this stack's broker; close it after use."""
         return Client(self.settings)
 
     def workers(self) -> list[WorkerInfo]:
         """Live workers with this stack's model; a shared Redis may have others."""
         model = settings_model_id(self.settings)
-        return [worker for worker in self.client().workers() if worker.model == model]
+        with self.client() as client:
+            return [worker for worker in client.workers() if worker.model == model]
 
     def check(self) -> None:
         """Look whether every child still runs.
@@ -117,7 +118,8 @@ def local_stack(
         if embedded:
             url = stack.enter_context(embedded_broker(directory / "broker", port=broker_port))
         else:
-            Client(settings).ping()
+            with Client(settings) as client:
+                client.ping()
         adapter_port = settings.port or free_port()
         pointed = load_settings(**{**settings.model_dump(), "redis_url": url, "port": adapter_port})
         running = Stack(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from typing import IO, Any
 
 from ...integrations.broker.celery import Sender
@@ -100,13 +101,12 @@ class Supervisor:
     def _free_leases(self, name: str, why: str) -> None:
         """What a dead child had leased goes back on its queue now, not when the leases run out."""
         try:
-            client = connect_redis(self._settings)
-            ledger = Ledger(client, owner=name, lease_s=self._settings.lease_s, ttl_s=self._settings.job_ttl_s)
-            sender = Sender(self._settings)
-            for ref in ledger.free_owner(name, why):
-                queue = ledger.queue_of(ref.job_id)
-                if queue:
-                    sender.score_chunk(ref.job_id, ref.chunk, queue)
+            with connect_redis(self._settings) as client, closing(Sender(self._settings)) as sender:
+                ledger = Ledger(client, owner=name, lease_s=self._settings.lease_s, ttl_s=self._settings.job_ttl_s)
+                for ref in ledger.free_owner(name, why):
+                    queue = ledger.queue_of(ref.job_id)
+                    if queue:
+                        sender.score_chunk(ref.job_id, ref.chunk, queue)
         except Exception as error:  # the sweepers do it a little later
             log.warning("could not free the dead worker's leases: %s", error)
 

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from ....schemas import Item, Settings, TransientError
-from ...broker.connection import connect_redis
 from ...broker.locks import TimedLock
 from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
@@ -102,13 +101,14 @@ class Projects:
     """The register of projects. Thread-safe.
 
     Args:
-        client: whose Redis it is in. Every method raises `BrokerUnavailable` as the client's do.
+        client: whose Redis it is in, and whose connections it uses. Every method raises `BrokerUnavailable` as the
+            client's do.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._settings: Settings = client.settings
-        raw = connect_redis(client.settings, stubborn=False)
+        raw = client.store.redis
         self._redis: Any = raw
         self._take_turn: Any = raw.register_script(_TAKE_TURN)
         self._end_turn: Any = raw.register_script(_END_TURN)

@@ -23,18 +23,18 @@ _SKEW_WARN_S, _SKEW_FAIL_S = 5.0, 240.0
 
 def check_redis(settings: Settings) -> Checks:
     """Everything about the Redis of the settings. Asks for INFO and TIME, and for CONFIG GET where that is allowed."""
-    client: Any = connect_redis(settings, stubborn=False)
-    with broker_errors(settings):
+    with connect_redis(settings, stubborn=False) as client, broker_errors(settings):
         asked = time.time()
         clock = redis_time(client)
         answered = time.time()
-        info: dict[str, Any] = client.info()
+        info: Any = client.info()
+        appendfsync = _appendfsync(client)
     yield _version(info, shown_url(settings))
     if info.get("role") == "slave":
         yield Check(
             "role", "fail", "this Redis is a replica and takes no writes", "name the primary in PRELABEL_REDIS_URL"
         )
-    yield _persistence(info, _appendfsync(client))
+    yield _persistence(info, appendfsync)
     yield from _memory(info)
     yield _clock(clock - (asked + answered) / 2, (answered - asked) / 2)
 

@@ -13,8 +13,8 @@ _LONG_S = 60.0
 
 def check_workers(settings: Settings) -> Checks:
     """A line for each live worker, and one for the queues."""
-    client = Client(settings.model_copy(update={"broker_wait_s": 0}))  # it is here to say what is wrong
-    workers = client.workers()
+    with Client(settings.model_copy(update={"broker_wait_s": 0})) as client:  # it is here to say what is wrong
+        workers, states = client.workers(), client.queue_states()
     if not workers:
         yield Check("workers", "warn", "none is running", "prelabel worker, or prelabel up")
     expected = settings_model_id(settings)
@@ -27,7 +27,6 @@ def check_workers(settings: Settings) -> Checks:
                 "worker", "warn", f"{detail}, while the settings here say {expected}",
                 "set PRELABEL_MODEL and PRELABEL_REVISION alike for producers, adapter and workers",
             )  # fmt: skip
-    states = client.queue_states()
     detail = ", ".join(
         f"{name} {state.depth}" + (f" (oldest {duration(state.oldest_s)})" if state.oldest_s >= 1 else "")
         for name, state in states.items()

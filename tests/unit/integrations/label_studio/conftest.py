@@ -59,10 +59,10 @@ def settings(label_studio, broker_url):
 @pytest.fixture
 def client(settings):
     """A client of a broker that holds nothing."""
-    made = Client(settings())
-    made.store._redis.flushall()
-    yield made
-    made.store._redis.flushall()
+    with Client(settings()) as made:
+        made.store._redis.flushall()
+        yield made
+        made.store._redis.flushall()
 
 
 @pytest.fixture

@@ -55,6 +55,12 @@ class FakeRedis:
         self._ahead_s = ahead_s
         self._appendfsync = appendfsync
 
+    def __enter__(self) -> FakeRedis:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def info(self) -> dict[str, Any]:
         return self._info
 

@@ -2,7 +2,11 @@
 
 import threading
 
+from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.label_studio.label_config import LabelConfig
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.ledger.jobs import JobStore
+from prelabel.integrations.ledger.queues import QueueState
 from prelabel.schemas import Answer, JobState, Prediction, Progress, model_version
 from prelabel.schemas.progress import QueueState
 
@@ -44,6 +48,7 @@ class FakeClient:
 
     def __init__(self, settings):
         self.settings = settings
+        self.store = JobStore(connect_redis(settings), settings.job_ttl_s)
         self.jobs = []
         self.error = None
         self.gate = None
