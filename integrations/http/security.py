@@ -3,7 +3,7 @@
 Label Studio 1.23 sends basic authentication with /health, /setup and /predict when the backend was registered with
 it, and never with its webhooks. So /health may be asked without (container health checks do), but wrong credentials
 get 401 there too, which Label Studio reports as such when the backend is registered; and a webhook without
-credentials reaches its route, marked as not authorized.
+credentials reaches its route, which believes nothing of what it says.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BasicAuth:
 
 
 class Guard:
-    """ASGI middleware. Sets `request.state.authorized`."""
+    """ASGI middleware."""
 
     def __init__(self, app: App, *, auth: BasicAuth, max_body_bytes: int, metrics: Metrics) -> None:
         self._app = app
@@ -84,7 +84,6 @@ class Guard:
 
         given = headers.get(b"authorization")
         authorized = self._auth.accepts(given or b"")
-        scope.setdefault("state", {})["authorized"] = authorized
         if not authorized and (given is not None or path not in (*_OPEN, "/webhook")):
             await _refuse(counted, 401, "wrong user or password", [(b"www-authenticate", b'Basic realm="prelabel"')])
             return
