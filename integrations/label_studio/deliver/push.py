@@ -31,9 +31,6 @@ from ..projects.claims import Claims, Delivery
 
 log = logging.getLogger(__name__)
 
-BULK_SIZE = 500
-"""Predictions in one bulk request at most."""
-
 CLAIM_S = 180.0
 """Seconds a push may take before others may deliver the same predictions."""
 
@@ -97,7 +94,7 @@ class Pusher:
 
         Args:
             target: the project, and the label config its tasks were scored with.
-            predictions: their ordinals must differ.
+            predictions: their ordinals must differ. What needs no request of its own goes in one, so some hundred.
             check_existing: ask first, and leave out tasks that already have a prediction of the same version.
             who: name for the claims; the same for every try of one job.
 
@@ -161,8 +158,7 @@ class Pusher:
         ]
         if single:
             bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]
-        for start in range(0, len(bulk), BULK_SIZE):
-            self._import(run, bulk[start : start + BULK_SIZE])
+        self._import(run, bulk)
         for number, ordinal in enumerate(self._of_the_project(run, single)):
             if number % SINGLES_PER_CLAIM == 0:
                 renew()

@@ -217,3 +217,9 @@ def test_something_else_at_the_address(label_studio, push):
     label_studio.html = True
     with pytest.raises(ConfigError, match="does not answer like Label Studio's API"):
         push([predicted(0)])
+
+
+def test_all_that_is_given_at_once_goes_in_one_request(label_studio, push):
+    label_studio.add_project(1, XML, tasks=range(1, 602))
+    assert len(push([predicted(ordinal) for ordinal in range(601)]).pushed) == 601
+    assert len(label_studio.calls_to("POST", "/api/projects/1/import/predictions")) == 1
