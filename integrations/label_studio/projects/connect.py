@@ -15,7 +15,7 @@ from ..convert.items import item_from_task
 from ..convert.questions import Questions, reader
 from . import registration
 from .register import Projects
-from .registration import SECRET_HEADER, Step
+from .registration import SECRET_HEADER, Step, StepFailed, step
 from .scan import Scanner
 
 CHECK_S = 10.0
@@ -23,8 +23,6 @@ CHECK_S = 10.0
 
 IMAGE_S = 30.0
 """Seconds a worker gets to fetch and score one image of the project."""
-
-_NEXT = ("token", "project", "adapter", "backend", "webhook", "model version", "image", "tasks")
 
 
 def connect(
@@ -51,11 +49,11 @@ def connect(
     """
     steps: list[Step] = []
     try:
-        with closing(LabelStudioAPI(settings)) as api:
-            for step in _steps(api, settings, project, backend_url.rstrip("/"), model, client, pre_label_all):
-                steps.append(step)  # what was done before a failure is told too
-    except PrelabelError as error:
-        steps.append(Step(_NEXT[len(steps)], "failed", str(error)))
+        with closing(_api(settings)) as api:
+            for done in _steps(api, settings, project, backend_url.rstrip("/"), model, client, pre_label_all):
+                steps.append(done)  # what was done before a failure is told too
+    except StepFailed as failure:
+        steps.append(Step(failure.step, "failed", str(failure.__cause__)))
     return steps
 
 
@@ -67,18 +65,27 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
     """
     steps: list[Step] = []
     try:
-        with closing(LabelStudioAPI(settings)) as api:
+        with closing(_api(settings)) as api:
             projects = Projects(client)
-            known = projects.state(project).backend_url if projects.serves(project) else ""
+            with step("project"):
+                known = projects.state(project).backend_url if projects.serves(project) else ""
             for url in dict.fromkeys((backend_url.rstrip("/"), known)):
                 if url:
                     steps += registration.unregister(api, project, url)
-            stopped = [job_id for job_id in projects.working(project) if client.job(job_id).cancel()]
+            with step("jobs"):
+                stopped = [job_id for job_id in projects.working(project) if client.job(job_id).cancel()]
             steps.append(Step("jobs", "changed" if stopped else "ok", f"{len(stopped)} cancelled"))
-            projects.remove(project)
-    except PrelabelError as error:
-        steps.append(Step("disconnect", "failed", str(error)))
+            with step("project"):
+                projects.remove(project)
+    except StepFailed as failure:
+        failed = Step(failure.step, "failed", str(failure.__cause__))
+        return [*(one for one in _merged(steps) if one.name != failed.name), failed]
     return _merged(steps)
+
+
+def _api(settings: Settings) -> LabelStudioAPI:
+    with step("token"):
+        return LabelStudioAPI(settings)
 
 
 def _steps(
@@ -90,46 +97,57 @@ def _steps(
     client: Client,
     pre_label_all: bool,
 ) -> Iterator[Step]:
-    with api.errors("the user of the API key"):
+    with step("token"), api.errors("the user of the API key"):
         user = api.json("GET", "api/current-user/whoami")
     yield Step("token", "ok", f"Label Studio knows the API key as {user.get('email')}")
 
-    with api.errors(f"project {project}"):
-        there = api.json("GET", f"api/projects/{project}/")
-    questions = reader(model)(there.get("label_config") or "")
-    if questions.config is None:
-        raise ConfigError(f"project {project}: {questions.problem}")
+    with step("project"):
+        with api.errors(f"project {project}"):
+            there = api.json("GET", f"api/projects/{project}/")
+        questions = reader(model)(there.get("label_config") or "")
+        if questions.config is None:
+            raise ConfigError(f"project {project}: {questions.problem}")
     names = ", ".join(control.from_name for control in questions.config.controls)
     skipped = "".join(f"; left to people: {name} ({reason})" for name, reason in questions.config.skipped)
     yield Step("project", "ok", f"{there.get('title')!r}: pre-labels {names}{skipped}")
 
     projects = Projects(client)
-    secret = projects.secret()
-    yield _adapter(api, settings, backend_url, secret)
-    was_served = projects.serves(project)
-    hooks_before = registration.webhooks(api, project, backend_url)
+    with step("adapter"):
+        secret = projects.secret()
+        adapter = _adapter(api, settings, backend_url, secret)
+        was_served = projects.serves(project)
+    yield adapter
     # Before the backend: Label Studio makes a webhook of its own for a backend that has none.
-    announced = registration.announce(api, project, backend_url, secret)
-    try:
-        registered = registration.register(api, settings, project, backend_url, questions.version)
-    except PrelabelError:
-        if not hooks_before:
-            registration.unregister(api, project, backend_url)
-        raise
+    with step("webhook"):
+        hooks_before = registration.webhooks(api, project, backend_url)
+        announced = registration.announce(api, project, backend_url, secret)
+    with step("backend"):
+        try:
+            registered = registration.register(api, settings, project, backend_url, questions.version)
+        except PrelabelError:
+            if not hooks_before:
+                registration.unregister(api, project, backend_url)
+            raise
     yield registered
     yield announced
-    yield registration.show(api, project, questions.version)
-    state = projects.state(project)
-    floor = state.floor if was_served else tasks.newest(api, project)
-    projects.add(
-        project, backend_url=backend_url, floor=0 if pre_label_all else floor, prune=state.prune or not was_served
-    )
-    yield _image(api, settings, client, project, questions, model)
-    if pre_label_all:
+    with step("model version"):
+        shown = registration.show(api, project, questions.version)
+    yield shown
+    with step("tasks"):
+        state = projects.state(project)
+        floor = state.floor if was_served else tasks.newest(api, project)
+        projects.add(
+            project, backend_url=backend_url, floor=0 if pre_label_all else floor, prune=state.prune or not was_served
+        )
+    with step("image"):
+        tried = _image(api, settings, client, project, questions, model)
+    yield tried
+    with step("tasks"):
+        if not pre_label_all:
+            projects.hint(project)
+            return
         found = Scanner(api, client, projects, model).look(project, everything=True)
-        yield _queued(found.queued, found.job_id, found.refused, questions.version)
-    else:
-        projects.hint(project)
+    yield _queued(found.queued, found.job_id, found.refused, questions.version)
 
 
 def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: str) -> Step:
@@ -198,7 +216,7 @@ def _queued(queued: int, job_id: str, refused: list[str], version: str) -> Step:
 def _merged(steps: list[Step]) -> list[Step]:
     """One step a name: the one that changed something, where there is one."""
     best: dict[str, Step] = {}
-    for step in steps:
-        if step.name not in best or step.status != "ok":
-            best[step.name] = step
+    for one in steps:
+        if one.name not in best or one.status != "ok":
+            best[one.name] = one
     return list(best.values())

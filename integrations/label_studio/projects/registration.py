@@ -13,6 +13,8 @@ Label Studio 1.23 facts it relies on:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -39,6 +41,31 @@ class Step(NamedTuple):
     name: str
     status: Literal["ok", "changed", "warning", "failed"]
     detail: str
+
+
+class StepFailed(Exception):
+    """A step that could not be done; its cause is the `PrelabelError` that says why.
+
+    Attributes:
+        step: the step's name.
+    """
+
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self.step = step
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Have what goes wrong in the block told of this step.
+
+    Raises:
+        StepFailed: something did.
+    """
+    try:
+        yield
+    except PrelabelError as error:
+        raise StepFailed(name) from error
 
 
 def backends(api: LabelStudioAPI, project: int) -> list[dict[str, Any]]:
@@ -166,12 +193,15 @@ def unregister(api: LabelStudioAPI, project: int, backend_url: str) -> list[Step
     """Remove our ML backend and webhook.
 
     Raises:
-        PrelabelError: see `LabelStudioAPI.errors`.
+        StepFailed: Label Studio did not do one of them.
     """
-    rows = [backend for backend in backends(api, project) if _same(backend["url"], backend_url)]
-    hooks = webhooks(api, project, backend_url)
-    _delete(api, rows)
-    _delete_webhooks(api, hooks)
+    with step("webhook"):  # looked for before the backend goes: it may be Label Studio's own for that backend
+        hooks = webhooks(api, project, backend_url)
+    with step("backend"):
+        rows = [backend for backend in backends(api, project) if _same(backend["url"], backend_url)]
+        _delete(api, rows)
+    with step("webhook"):
+        _delete_webhooks(api, hooks)
     return [
         Step(name, "changed" if found else "ok", f"{len(found)} removed" if found else "there is none")
         for name, found in (("backend", rows), ("webhook", hooks))

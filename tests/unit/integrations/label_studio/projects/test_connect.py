@@ -1,8 +1,10 @@
 import pytest
 
+from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
-from prelabel.integrations.label_studio.projects.connect import connect
+from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.projects.connect import connect, disconnect
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import model_version
 
@@ -157,3 +159,53 @@ def test_nothing_is_queued_unless_asked(label_studio, run, client):
     label_studio.add_project(1, XML, tasks=[1])
     assert statuses(run())[-1] == ("image", "warning")
     assert client.jobs() == []
+
+
+def refusing(method, path):
+    return lambda asked, of: 503 if (asked, of.startswith(path)) == (method, True) else None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/api/current-user/whoami", "token"),
+        ("GET", "/api/projects/1/", "project"),
+        ("GET", "/api/webhooks/", "webhook"),
+        ("POST", "/api/webhooks/", "webhook"),
+        ("GET", "/api/ml", "backend"),
+        ("POST", "/api/ml", "backend"),
+        ("GET", "/api/tasks", "tasks"),
+    ],
+)
+def test_a_failure_is_told_of_the_step_that_failed(label_studio, run, method, path, name):
+    label_studio.add_project(1, XML)
+    label_studio.trouble = refusing(method, path)
+    assert statuses(run())[-1] == (name, "failed")
+
+
+def test_redis_that_is_away_is_told_of_the_step_that_wanted_it(label_studio, settings):
+    label_studio.add_project(1, XML)
+    with Client(settings(redis_url="redis://127.0.0.1:1/0")) as away:
+        steps = connect(settings(), project=1, backend_url=URL, model=MODEL, client=away)
+    assert statuses(steps)[-1] == ("adapter", "failed")
+    assert "no Redis at" in steps[-1].detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/api/ml", "backend"),
+        ("DELETE", "/api/ml/", "backend"),
+        ("GET", "/api/webhooks/", "webhook"),
+        ("DELETE", "/api/webhooks/", "webhook"),
+    ],
+)
+def test_a_failure_to_disconnect_is_told_of_the_step_that_failed(
+    label_studio, run, settings, client, method, path, name
+):
+    label_studio.add_project(1, XML)
+    run()
+    label_studio.trouble = refusing(method, path)
+    steps = disconnect(settings(), project=1, backend_url=URL, client=client)
+    assert statuses(steps)[-1] == (name, "failed")
+    assert "503" in steps[-1].detail
