@@ -283,7 +283,9 @@ def _parse_chunk(raw: bytes) -> Chunk:
     return Chunk.model_validate_json(raw)
 
 
-def _join(fields: dict[bytes, bytes], chunk: bytes, spec: bytes) -> Prediction:
+def _join(fields: dict[bytes, bytes], chunk: bytes | None, spec: bytes | None) -> Prediction:
+    if chunk is None or spec is None:
+        raise NoSuchJob("the job expired while its predictions were read")
     ordinal = int(fields[b"o"])
     outcome = unpack(fields[b"r"], spec)
     return Prediction(

@@ -104,7 +104,8 @@ def read_page(client: Client, connected: Projects) -> PageView:
     try:
         listed = client.jobs(JOBS)
         specs = client.patiently(lambda: client.store.specs([progress.job_id for progress in listed]))
-        jobs = [_job(client, progress, specs.get(progress.job_id)) for progress in listed]
+        # One that has expired since it was listed is not shown.
+        jobs = [_job(client, progress, specs[progress.job_id]) for progress in listed if progress.job_id in specs]
         return PageView(
             now=now,
             workers=client.workers(),
@@ -118,8 +119,7 @@ def read_page(client: Client, connected: Projects) -> PageView:
         return PageView(now=now, problem=str(error))
 
 
-def _job(client: Client, progress: Progress, spec: JobSpec | None) -> JobView:
-    """One job; `spec` is None for one that has expired since it was listed."""
+def _job(client: Client, progress: Progress, spec: JobSpec) -> JobView:
     failures: Sequence[Failure] = ()
     if progress.failed:
         try:
@@ -128,9 +128,9 @@ def _job(client: Client, progress: Progress, spec: JobSpec | None) -> JobView:
                 for prediction in islice(Job(client, progress.job_id).failures(), FAILURES)
                 if prediction.error
             ]
-        except ConfigError as error:  # another release wrote them: everything else is shown
+        except ConfigError as error:  # another release wrote them, or they expire just now
             log.debug("job %s is shown without its failures: %s", progress.job_id, error)
-    return JobView(progress=progress, project=spec.push.project if spec and spec.push else None, failures=failures)
+    return JobView(progress=progress, project=spec.push.project if spec.push else None, failures=failures)
 
 
 def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:

@@ -240,3 +240,54 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs_inline(page) -> None:
         served = page.get(f"/{asset}")
         assert served.status_code == 200
         assert served.headers["content-type"].startswith(kind)
+
+
+class Expiring(Client):
+    """A client whose job expires as soon as its progress has been read, and where wanted a moment later."""
+
+    def __init__(self, settings, expires: str, after: str) -> None:
+        super().__init__(settings)
+        self._expires, self._after = expires, after
+
+    def _expire(self) -> None:
+        for key in self.store.redis.scan_iter(f"prelabel:{{{self._expires}}}:*"):
+            self.store.redis.delete(key)
+
+    def jobs(self, limit: int = 50):
+        found = super().jobs(limit)
+        if self._after == "its progress":
+            self._expire()
+        return found
+
+    def job(self, job_id: str):
+        found = super().job(job_id)
+        if self._after == "its look-up" and job_id == self._expires:
+            self._expire()
+        return found
+
+
+@pytest.mark.parametrize("after", ["its progress", "its look-up"])
+def test_a_job_that_expires_while_the_page_is_read_is_left_out(client, settings, after: str) -> None:
+    kept = client.submit(["1.jpg"], TAXONOMY, name="still there")
+    gone = client.submit(["2.jpg"], TAXONOMY, name="gone meanwhile")
+    finish(settings, gone, failed())
+    with (
+        Expiring(settings, gone.id, after) as expiring,
+        TestClient(create_app(settings, expiring, model="m@1")) as page,
+    ):
+        html = read(page)
+    assert "still there" in html
+    assert f"jobs/{kept.id}/cancel" in html
+    assert "gone meanwhile" not in html
+
+
+def test_a_job_whose_failures_cannot_be_read_is_shown_without_them(page, client, settings) -> None:
+    other = client.submit(["1.jpg"], TAXONOMY, name="another job")
+    job = client.submit(["2.jpg"], TAXONOMY, name="of another release")
+    finish(settings, job, failed())
+    client.store.redis.delete(f"prelabel:{{{job.id}}}:chunks")
+    html = read(page)
+    assert "another job" in html
+    assert "of another release" in html
+    assert "1 failed" in html
+    assert f"jobs/{other.id}/cancel" in html
