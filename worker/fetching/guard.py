@@ -21,6 +21,7 @@ import httpx
 
 from .addresses import RESOLVE_TIMEOUT_S, AddressPolicy
 from .deadline import Deadline
+from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 
 
 class GuardedTransport(httpx.BaseTransport):
@@ -94,7 +95,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
         for address in self._policy.resolve(host, port, _within_deadline(RESOLVE_TIMEOUT_S)):
             try:
                 stream = self._inner.connect_tcp(
-                    address, port, _within_deadline(timeout), local_address, socket_options
+                    address, port, _within_deadline(timeout, CONNECT_TIMEOUT_S), local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
@@ -156,11 +157,11 @@ def _httpx_errors() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def _within_deadline(timeout: float | None) -> float:
-    """`timeout`, or what the thread's deadline leaves of it."""
+def _within_deadline(timeout: float | None, otherwise: float = READ_TIMEOUT_S) -> float:
+    """`timeout`, or what the thread's deadline leaves of it; where there is neither, `otherwise`."""
     deadline = Deadline.current()
     if deadline is None:
-        return RESOLVE_TIMEOUT_S if timeout is None else timeout
+        return otherwise if timeout is None else timeout
     remaining = deadline.remaining
     if remaining <= 0:
         raise httpcore.ReadTimeout("the deadline has passed")

@@ -2,13 +2,17 @@
 
 import ipaddress
 import socket
+import ssl
 
+import httpcore
 import httpx
 import pytest
 
 from prelabel.schemas.errors import ConfigError, ItemError, TransientError
 from prelabel.worker.fetching.addresses import AddressPolicy, is_public
-from prelabel.worker.fetching.guard import GuardedTransport
+from prelabel.worker.fetching.deadline import Deadline
+from prelabel.worker.fetching.guard import GuardedTransport, _BoundedStream, _GuardedBackend
+from prelabel.worker.fetching.reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 
 PUBLIC = ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111"]
 INSIDE = [
@@ -208,3 +212,53 @@ def test_the_next_address_is_tried_when_one_does_not_answer(server, names):
 def test_a_server_that_is_down_is_a_connect_error(free_port):
     with pytest.raises(httpx.ConnectError):
         get(f"http://127.0.0.1:{free_port}/", "127.0.0.1")
+
+
+class Waits(httpcore.NetworkStream):
+    """A connection that answers how long it was told to wait."""
+
+    def __init__(self) -> None:
+        self.told: list[float | None] = []
+
+    def read(self, max_bytes, timeout=None):
+        self.told.append(timeout)
+        return b""
+
+    def write(self, buffer, timeout=None):
+        self.told.append(timeout)
+
+    def start_tls(self, ssl_context, server_hostname=None, timeout=None):
+        self.told.append(timeout)
+        return self
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, READ_TIMEOUT_S), (1.0, 1.0)])
+def test_without_a_deadline_a_connection_is_waited_for_as_long_as_for_a_read(monkeypatch, asked, told):
+    monkeypatch.setattr("prelabel.worker.fetching.guard.RESOLVE_TIMEOUT_S", 77.0)
+    inner = Waits()
+    stream = _BoundedStream(inner)
+    stream.read(1, asked)
+    stream.write(b"x", asked)
+    stream.start_tls(ssl.create_default_context(), None, asked)
+    assert inner.told == [told] * 3
+
+
+def test_with_a_deadline_it_is_waited_for_no_longer():
+    inner = Waits()
+    with Deadline(0.5).in_force():
+        _BoundedStream(inner).read(1, None)
+        _BoundedStream(inner).read(1, 60.0)
+    assert all(0 < timeout <= 0.5 for timeout in inner.told)
+
+
+def test_without_a_deadline_a_connection_is_made_within_the_time_for_connections(monkeypatch):
+    monkeypatch.setattr("prelabel.worker.fetching.guard.RESOLVE_TIMEOUT_S", 77.0)
+    told = []
+
+    def connect(self, host, port, timeout=None, local_address=None, socket_options=None):
+        told.append(timeout)
+        return Waits()
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect)
+    _GuardedBackend(AddressPolicy(["10.0.0.1"])).connect_tcp("10.0.0.1", 80)
+    assert told == [CONNECT_TIMEOUT_S]
