@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.integrations import Client, Job
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import ImageRef, Item, PushTarget
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT

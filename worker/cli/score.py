@@ -37,7 +37,9 @@ def score(
             from ..fetching.fetcher import Fetcher
             from ..model.siglip import SiglipEncoder
             from ..scoring.local import score_images
+            from ..telemetry.logs import quiet_pillow
 
+        quiet_pillow()
         settings = get_settings()
         # Whoever types a path may read it: the roots guard against references that come through a queue.
         settings = load_settings(**{**settings.model_dump(), "image_roots": (Path("/"),)})

@@ -19,7 +19,6 @@ Choices, where there is one:
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,6 @@ against small files that take minutes (its ChangeLog, 1.5.90 and 2.1)."""
 
 _JPEG_SCAN = (0xFF, 0xDA)
 
-# On broken files Pillow warns in the file's own words, a different text each time. What matters becomes an error here,
-# and sizes are checked here too (`DecompressionBombWarning`).
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
 _WHITE = (255, 255, 255, 255)
 
 _UPRIGHT = {
@@ -58,7 +53,7 @@ _UPRIGHT = {
 def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Image.Image:
     """The image as a person sees it: RGB, upright, cropped to `region` if one is given.
 
-    Safe to call from many threads; changes none of Pillow's settings.
+    Safe to call from many threads; changes none of Pillow's settings. Pillow may warn: see `logs.quiet_pillow`.
 
     Args:
         data: an image file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,8 +47,18 @@ class Once:
             return True
 
 
+def quiet_pillow() -> None:
+    """Show nothing of what Pillow warns of, in the whole process: for who runs it, not for who imports us.
+
+    On broken files it warns in the file's own words, a different text each time. What matters becomes an error of
+    `decode`, and sizes are checked there too (`DecompressionBombWarning`). A filter for one call would not do:
+    `warnings.catch_warnings` is not safe in threads.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def configure_logging(level: str, form: Literal["text", "json"] = "text") -> None:
-    """Log to stderr from `level` on; libraries only from WARNING on, for their INFO lines hold URLs.
+    """Log to stderr from `level` on; libraries only from WARNING on, for their INFO lines hold URLs, Pillow nothing.
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
@@ -61,6 +72,7 @@ def configure_logging(level: str, form: Literal["text", "json"] = "text") -> Non
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(form == "json")
+    quiet_pillow()
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -4,6 +4,8 @@ import contextlib
 import io
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 
@@ -379,3 +381,14 @@ def test_a_rotation_that_is_no_number_is_refused(rotation):
 def test_a_region_of_one_pixel_is_one_pixel_wherever_it_starts(x):
     image = opened(encoded(Image.new("L", (10, 10))), region(min(x, 90), min(x, 90), 10, 10))
     assert image.size == (1, 1)
+
+
+# --- whose process it is ---------------------------------------------------------------------------------------------
+
+
+def test_importing_it_changes_nothing_about_the_warnings_of_a_program():
+    code = (
+        "import warnings, numpy, PIL.Image, PIL.ImageCms, prelabel.schemas; before = warnings.filters[:]; "
+        "import prelabel.worker.decoding.pillow; assert warnings.filters == before, warnings.filters"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

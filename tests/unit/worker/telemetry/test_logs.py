@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import warnings
 
 import pytest
 
@@ -75,3 +76,13 @@ def test_what_was_said_lately_is_not_said_again() -> None:
     assert [news.first(what) for what in ("a", "b", "a", "b")] == [True, True, False, False]
     assert news.first("c")
     assert news.first("a"), "long ago"
+
+
+def test_what_pillow_says_of_broken_files_is_no_line(capsys) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        configure_logging("INFO")
+        warnings.warn_explicit("Corrupt EXIF data: 17", UserWarning, "PIL/TiffImagePlugin.py", 1, "PIL.TiffImagePlugin")
+        with pytest.raises(UserWarning):
+            warnings.warn_explicit("else", UserWarning, "other.py", 1, "PILOT")
+    assert capsys.readouterr().err == ""

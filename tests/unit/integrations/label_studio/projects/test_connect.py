@@ -3,7 +3,6 @@ import pytest
 from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import model_version

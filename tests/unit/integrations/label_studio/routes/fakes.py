@@ -4,9 +4,7 @@ import threading
 
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.label_studio.label_config import LabelConfig
-from prelabel.integrations.label_studio.label_config.config import LabelConfig
 from prelabel.integrations.ledger.jobs import JobStore
-from prelabel.integrations.ledger.queues import QueueState
 from prelabel.schemas import Answer, JobState, Prediction, Progress, model_version
 from prelabel.schemas.progress import QueueState
 
