@@ -100,7 +100,10 @@ class Settings(BaseSettings):
     )
     grace_s: float = Field(30.0, ge=0, description="Seconds a stopping worker may take to finish what it has")
     job_ttl_s: int = Field(7 * 86400, ge=60, description="Seconds a finished job is kept")
-    state_dir: Path = Field(default_factory=_state_dir, description="Where the embedded broker keeps its data")
+    state_dir: Path = Field(
+        default_factory=_state_dir,
+        description="Where the embedded broker keeps its data, and each machine what spares it work at the next start",
+    )
 
     label_studio_url: str | None = Field(
         None,
