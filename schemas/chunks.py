@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
 from .items import Item, Options
 from .wire import Model
@@ -29,13 +29,30 @@ class Chunk(Model):
         if not isinstance(data, Mapping) or not data.get("options"):
             return data
         table = [Options.model_validate(entry) for entry in data["options"]]
-        items = [
-            {**item, "options": {name: table[place] for name, place in item["options"].items()}}
-            if "options" in item
-            else item
-            for item in data["items"]
-        ]
+        try:
+            items = [
+                {**item, "options": {name: table[place] for name, place in item["options"].items()}}
+                if "options" in item
+                else item
+                for item in data["items"]
+            ]
+        except (AttributeError, LookupError, TypeError):
+            raise ValueError("the items do not fit the table of options") from None
         return {**{key: value for key, value in data.items() if key != "options"}, "items": items}
+
+    @model_validator(mode="after")
+    def _each_has_an_ordinal(self) -> Self:
+        _ordinals(self.first, self.ordinals, len(self.items))
+        return self
+
+    @staticmethod
+    def ordinals_in(text: str | bytes) -> Sequence[int]:
+        """The ordinals of the items of a chunk that `from_json` refuses; none where they cannot be told."""
+        try:
+            outline = _Outline.model_validate_json(text)
+            return _ordinals(outline.first, outline.ordinals, len(outline.items))
+        except ValueError:  # what pydantic raises is one
+            return ()
 
     def to_json(self) -> str:
         """Compact JSON.
@@ -62,9 +79,32 @@ class Chunk(Model):
 
     def pairs(self) -> list[tuple[int, Item]]:
         """Each item with its ordinal."""
-        ordinals = self.ordinals or range(self.first, self.first + len(self.items))
-        return list(zip(ordinals, self.items, strict=True))
+        return list(zip(_ordinals(self.first, self.ordinals, len(self.items)), self.items, strict=True))
 
     def item(self, ordinal: int) -> Item:
-        """The item with this ordinal."""
-        return self.items[self.ordinals.index(ordinal) if self.ordinals else ordinal - self.first]
+        """The item with this ordinal.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return self.items[_ordinals(self.first, self.ordinals, len(self.items)).index(ordinal)]
+
+
+class _Outline(BaseModel):
+    """Of a chunk, what says how many items there are and which: for whoever cannot read the items themselves."""
+
+    first: int = 0
+    ordinals: tuple[int, ...] | None = None
+    items: tuple[Any, ...]
+
+
+def _ordinals(first: int, ordinals: tuple[int, ...] | None, count: int) -> Sequence[int]:
+    """See `Chunk.ordinals`.
+
+    Raises:
+        ValueError: an item has none, or one below 0.
+    """
+    found = ordinals or range(first, first + count)
+    if len(found) != count or min(found, default=0) < 0:
+        raise ValueError("the ordinals do not fit the items")
+    return found

@@ -108,6 +108,11 @@ class Item(Model):
                 raise ConfigError(f"{source!a} cannot be written as UTF-8: rename the file") from None
         raise ConfigError(f"an item must be an image reference, an ImageRef or an Item, got {source!r}")
 
+    @classmethod
+    def unreadable(cls, ordinal: int) -> Self:
+        """Stands for an item of which only the place in its job can be read."""
+        return cls(id=f"item {ordinal}", images=(ImageRef(uri="unreadable:"),))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.images) > 1 and any(image.name is None for image in self.images):

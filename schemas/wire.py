@@ -10,9 +10,22 @@ from .errors import ConfigError, WireVersionError
 
 
 class Model(BaseModel):
-    """A frozen pydantic model that refuses unknown fields."""
+    """A frozen pydantic model that refuses unknown fields. Its errors hold no input: references may be signed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", hide_input_in_errors=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what was written as JSON.
+
+        Raises:
+            ConfigError: not such a message; one line, without what the message holds.
+            WireVersionError: written by another wire version.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"not a valid {cls.__name__} message: {first_problem(error)}") from None
 
 
 class WireModel(Model):
@@ -43,19 +56,6 @@ class WireModel(Model):
         """Compact JSON: the version first, then every field that is not at its default."""
         fields = self.model_dump_json(exclude_defaults=True)[1:]
         return f'{{"wire_version":{self.WIRE_VERSION}{"" if fields == "}" else ","}{fields}'
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            WireVersionError: written by another wire version.
-            ConfigError: not such a message.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise ConfigError(f"not a valid {cls.__name__} message: {first_problem(error)}") from None
 
 
 def first_problem(error: ValidationError) -> str:

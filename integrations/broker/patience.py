@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import redis
 import redis.backoff
@@ -13,8 +14,9 @@ import redis.retry
 
 from ...schemas.errors import BrokerUnavailable
 from ...schemas.settings import Settings
-from .connection import _T
 from .errors import broker_errors
+
+_T = TypeVar("_T")
 
 
 class Patience:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import redis
 
 from ...schemas.chunks import Chunk
-from ...schemas.errors import ConfigError
+from ...schemas.errors import ConfigError, WireVersionError
+from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
-from ...schemas.predictions import Prediction
+from ...schemas.predictions import ItemFailure, Outcome, Prediction
 from ...schemas.progress import JobState, Progress, WorkerInfo
 from . import index as job_index
 from .clock import redis_time
@@ -29,6 +31,15 @@ log = logging.getLogger(__name__)
 
 WORKER_SILENT_S = 20.0
 """Seconds without a heartbeat after which a worker no longer counts as alive."""
+
+
+@contextmanager
+def _readable(job_id: str) -> Iterator[None]:
+    """Raises `ConfigError` where the counts of a job are not what this release writes."""
+    try:
+        yield
+    except (KeyError, ValueError):
+        raise ConfigError(f"the counts of job {job_id} cannot be read: another release wrote them") from None
 
 
 class NoSuchJob(ConfigError):
@@ -137,7 +148,8 @@ class JobStore:
         """
         (counts,) = read_counts(self._redis, [job_id])
         self._existing(counts.meta.get("spec"), job_id)
-        return state_of(counts)[0]
+        with _readable(job_id):
+            return state_of(counts)[0]
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, JobSpec]:
         """Jobs' specs by id, in the same order; without jobs that are gone or that another release wrote."""
@@ -178,7 +190,9 @@ class JobStore:
         return found[:limit]
 
     def _progress(self, job_id: str, counts: Counts) -> Progress:
-        return progress_of(job_id, _parse_spec(self._existing(counts.meta.get("spec"), job_id)), counts)
+        spec = _parse_spec(self._existing(counts.meta.get("spec"), job_id))
+        with _readable(job_id):
+            return progress_of(job_id, spec, counts)
 
     def forget_expired(self, cursor: int) -> int:
         """Take ids of expired jobs off the index, a bounded number at a time.
@@ -261,10 +275,15 @@ class JobStore:
         return bool(self._release_push(keys=[keys.meta, keys.finished, keys.pushed], args=list(delivered)))
 
     def workers(self) -> list[WorkerInfo]:
-        """Workers heard of within the last 20 s."""
+        """Workers heard of within the last 20 s; one that another release describes in its own way is left out."""
         since = redis_time(self._redis) - WORKER_SILENT_S
-        found = self._redis.zrangebyscore(WORKERS, since, "+inf", withscores=True)
-        return [WorkerInfo.model_validate_json(raw).model_copy(update={"beat": beat}) for raw, beat in found]
+        found = []
+        for raw, beat in self._redis.zrangebyscore(WORKERS, since, "+inf", withscores=True):
+            try:
+                found.append(WorkerInfo.from_json(raw).model_copy(update={"beat": beat}))
+            except ConfigError as error:
+                log.debug("a worker is not listed: %s", error)
+        return found
 
     @staticmethod
     def _existing(value: Any, job_id: str) -> Any:
@@ -280,16 +299,38 @@ def _parse_spec(raw: bytes) -> JobSpec:
 
 @lru_cache(maxsize=256)
 def _parse_chunk(raw: bytes) -> Chunk:
-    return Chunk.model_validate_json(raw)
+    return Chunk.from_json(raw)
+
+
+def _item(chunk: bytes | None, ordinal: int) -> Item:
+    """The item; what stands for it where it cannot be read: its outcome says why."""
+    try:
+        return Item.unreadable(ordinal) if chunk is None else _parse_chunk(chunk).item(ordinal)
+    except (ConfigError, ValueError):
+        return Item.unreadable(ordinal)
+
+
+def _outcome(packed: bytes, spec: bytes) -> Outcome:
+    """The outcome; one that says so where it is damaged.
+
+    Raises:
+        WireVersionError: another release wrote it, and can read it.
+    """
+    try:
+        return unpack(packed, spec)
+    except WireVersionError:
+        raise
+    except ConfigError as error:
+        return Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)))
 
 
 def _join(fields: dict[bytes, bytes], chunk: bytes | None, spec: bytes | None) -> Prediction:
-    if chunk is None or spec is None:
+    if spec is None:
         raise NoSuchJob("the job expired while its predictions were read")
     ordinal = int(fields[b"o"])
-    outcome = unpack(fields[b"r"], spec)
+    outcome = _outcome(fields[b"r"], spec)
     return Prediction(
-        item=_parse_chunk(chunk).item(ordinal),
+        item=_item(chunk, ordinal),
         ordinal=ordinal,
         model_version=outcome.model_version,
         vectors=outcome.vectors,

@@ -67,6 +67,8 @@ class Lease:
         spec: what the job asks.
         spec_json: the same as it stands in the ledger; outcomes are packed against it.
         pairs: the items without an outcome yet, each with its ordinal.
+        problem: why none of the items can be read; `pairs` are then those whose ordinal can be, with stand-ins for
+            items. Empty when all is well.
     """
 
     ref: ChunkRef
@@ -77,6 +79,7 @@ class Lease:
     spec: JobSpec
     spec_json: bytes
     pairs: Sequence[tuple[int, Item]]
+    problem: str = ""
 
 
 class Written(NamedTuple):
@@ -123,8 +126,8 @@ class Ledger:
             alone: nothing else is being worked on in this process, so a suspect may be leased.
 
         Raises:
-            ConfigError: the job was written by another prelabel version, or its items are not there any more; the
-                chunk is free again.
+            ConfigError: the job was written by another prelabel version, or is not there any more; the chunk is free
+                again.
         """
         keys = JobKeys(ref.job_id)
         held = held_key(self._owner)
@@ -136,13 +139,13 @@ class Ledger:
             return Refusal(reply[0].decode())
         _, token, deaths, rounds, why, spec, chunk = reply
         try:
-            if spec is None or chunk is None:
-                raise ConfigError(f"job {ref.job_id} has no chunk {ref.chunk}: was Redis emptied while it ran?")
+            if spec is None:
+                raise ConfigError(f"job {ref.job_id} is not there any more: was Redis emptied while it ran?")
             parsed = JobSpec.from_json(spec)
-            pairs = Chunk.model_validate_json(chunk).pairs()
         except ConfigError:
             self._release(keys=[keys.open, keys.leases, held], args=[ref.chunk, token, ref.member, 0])
             raise
+        pairs, problem = _items_of(chunk)
         if token > 1 or deaths:  # some may have an outcome already
             with self._redis.pipeline(transaction=False) as pipe:
                 for ordinal, _ in pairs:
@@ -157,6 +160,7 @@ class Ledger:
             spec=parsed,
             spec_json=spec,
             pairs=pairs,
+            problem=problem,
         )
 
     def split(self, lease: Lease) -> list[ChunkRef]:
@@ -274,6 +278,17 @@ class Ledger:
     def forget_owner(self) -> None:
         """Sign off: drop what is kept under this worker's name."""
         self._redis.delete(held_key(self._owner))
+
+
+def _items_of(chunk: bytes | None) -> tuple[list[tuple[int, Item]], str]:
+    """A chunk's items with their ordinals, and why they cannot be read: see `Lease`."""
+    if chunk is None:
+        return [], "it is not there any more: was Redis emptied while it ran?"
+    try:
+        return Chunk.from_json(chunk).pairs(), ""
+    except ConfigError as error:
+        pairs = [(ordinal, Item.unreadable(ordinal)) for ordinal in Chunk.ordinals_in(chunk)]
+        return pairs, f"{error}: run the same prelabel release on clients, adapter and workers"
 
 
 def _verdict(outcome: Outcome) -> int:

@@ -22,6 +22,7 @@ class Counts(NamedTuple):
         failed: those whose outcome is an error.
         quarantined: those among them that killed their worker again and again.
         pushed: items whose answer is on the platform.
+        waiting: chunks that are not closed.
         now: Redis's clock, Unix seconds.
     """
 
@@ -30,7 +31,22 @@ class Counts(NamedTuple):
     failed: int
     quarantined: int
     pushed: int
+    waiting: int
     now: float
+
+    @property
+    def total(self) -> int:
+        """Items submitted so far."""
+        return int(self.meta["submitted"])
+
+    @property
+    def lost(self) -> int:
+        """Items that count as failed though they have no outcome.
+
+        A chunk nobody could read is closed all the same: which of its items had no outcome cannot be told any more.
+        """
+        ended = "sealed" in self.meta and not self.waiting and "cancelled" not in self.meta
+        return max(0, self.total - self.finished) if ended else 0
 
 
 def read_counts(client: Any, job_ids: Sequence[str]) -> list[Counts]:
@@ -48,12 +64,13 @@ def read_counts(client: Any, job_ids: Sequence[str]) -> list[Counts]:
             pipe.hlen(keys.failed)
             pipe.scard(keys.quarantined)
             pipe.bitcount(keys.pushed)
+            pipe.zcard(keys.open)
         (seconds, microseconds), *replies = pipe.execute()
     found = []
-    for at in range(0, len(replies), 5):
-        raw, finished, failed, quarantined, pushed = replies[at : at + 5]
+    for at in range(0, len(replies), 6):
+        raw, finished, failed, quarantined, pushed, waiting = replies[at : at + 6]
         meta = {key.decode(): value for key, value in raw.items()}
-        found.append(Counts(meta, finished, failed, quarantined, pushed, now=seconds + microseconds / 1e6))
+        found.append(Counts(meta, finished, failed, quarantined, pushed, waiting, now=seconds + microseconds / 1e6))
     return found
 
 
@@ -62,8 +79,7 @@ def state_of(counts: Counts) -> tuple[JobState, str]:
 
     Does not ask what the job asks, so it can be told of another release's job too.
     """
-    meta, finished = counts.meta, counts.finished
-    total = int(meta["submitted"])
+    meta, total, finished = counts.meta, counts.total, counts.finished + counts.lost
     cancelled = meta.get("cancelled", b"").decode()
     if not cancelled and "deadline" in meta and counts.now > float(meta["deadline"]) and finished < total:
         cancelled = PAST_DEADLINE  # the next sweep writes it; without a worker nobody sweeps
@@ -84,11 +100,10 @@ def progress_of(job_id: str, spec: JobSpec, counts: Counts) -> Progress:
         spec: what it asks.
         counts: what the ledger holds of it.
     """
-    meta, finished = counts.meta, counts.finished
-    total = int(meta["submitted"])
+    meta, total, finished = counts.meta, counts.total, counts.finished + counts.lost
     state, cancelled = state_of(counts)
     rate = None
-    fresh = finished - int(meta.get("base", 0))
+    fresh = counts.finished - int(meta.get("base", 0))
     if "updated" in meta and "started" in meta and fresh > 1:
         elapsed = float(meta["updated"]) - float(meta["started"])
         rate = fresh / elapsed if elapsed > 0 else None
@@ -98,8 +113,8 @@ def progress_of(job_id: str, spec: JobSpec, counts: Counts) -> Progress:
         priority=spec.priority,
         state=state,
         total=total,
-        done=finished - counts.failed,
-        failed=counts.failed,
+        done=counts.finished - counts.failed,
+        failed=counts.failed + counts.lost,
         quarantined=counts.quarantined,
         cancelled=cancelled,
         pushed=counts.pushed,

@@ -20,7 +20,7 @@ import redis
 
 from ...integrations.broker.errors import passes
 from ...integrations.ledger.leases import Lease
-from ...schemas.errors import ItemError, OutOfMemory, PrelabelError, ScorerError, TransientError
+from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError, TransientError
 from ...schemas.items import ImageRef, Item
 from ...schemas.jobs import Priority
 from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
@@ -86,6 +86,9 @@ class ChunkRun:
 
     def run(self) -> bool:
         """Returns whether the chunk needs no handing back: it is complete, or no longer ours."""
+        if self._lease.problem:
+            log.error("job %s chunk %d cannot be read: %s", *self._lease.ref, self._lease.problem)
+            return self._fail_all(ConfigError.__name__, self._lease.problem)
         if self._lease.deaths >= QUARANTINE_DEATHS:
             return self._fail_all(QUARANTINED, f"it killed its worker {self._lease.deaths} times ({self._lease.why})")
         try:

@@ -103,7 +103,7 @@ class Pipeline:
         with self.keeper.hold(lease) as lost:
             finished = False
             try:
-                if lease.deaths >= SPLIT_DEATHS and len(lease.pairs) > 1:
+                if lease.deaths >= SPLIT_DEATHS and len(lease.pairs) > 1 and not lease.problem:
                     log.warning("job %s chunk %d: %s; trying its items one by one", *lease.ref, lease.why)
                     self._hint_all(self.ledger.split(lease), lease)
                     finished = True

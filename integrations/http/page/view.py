@@ -147,7 +147,14 @@ def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: st
                 failed=sum(job.progress.failed for job in mine),
                 active=any(job.can_cancel for job in mine),
                 connected=number in served,
-                problem=connected.state(number).problem if number in served else "",
+                problem=_problem(connected, number) if number in served else "",
             )
         )
     return found
+
+
+def _problem(connected: Projects, number: int) -> str:
+    try:
+        return connected.state(number).problem
+    except ConfigError as error:  # one project must not take the page with it
+        return str(error)

@@ -7,6 +7,7 @@ predictions. Whoever wants to deliver takes the claim first, and leaves the task
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import redis
 
 from .keys import TO_VERIFY, ProjectKeys
+
+log = logging.getLogger(__name__)
 
 Delivery = tuple[int, str]
 """Task number and model version."""
@@ -101,9 +104,16 @@ class Claims:
     def to_verify(self, limit: int = 500) -> dict[int, list[Delivery]]:
         """Deliveries that must have arrived by now, by project; they stay until `verified`."""
         found: dict[int, list[Delivery]] = {}
+        odd = []
         for member in self._call(lambda: self._redis.zrangebyscore(TO_VERIFY, "-inf", time.time(), 0, limit)):
-            project, task, version = member.decode().split("/", 2)
-            found.setdefault(int(project), []).append((int(task), version))
+            try:
+                project, task, version = member.decode().split("/", 2)
+                found.setdefault(int(project), []).append((int(task), version))
+            except ValueError:
+                odd.append(member)
+        if odd:  # they would come first for ever, and leave no room for others
+            log.warning("%d deliveries to be checked cannot be read and are dropped", len(odd))
+            self._call(lambda: self._redis.zrem(TO_VERIFY, *odd))
         return found
 
     def verified(self, project: int, deliveries: Sequence[Delivery]) -> None:

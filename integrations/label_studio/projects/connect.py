@@ -68,7 +68,7 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
         with closing(_api(settings)) as api:
             projects = Projects(client)
             with step("project"):
-                known = projects.state(project).backend_url if projects.serves(project) else ""
+                known = _known_url(projects, project)
             for url in dict.fromkeys((backend_url.rstrip("/"), known)):
                 if url:
                     steps += registration.unregister(api, project, url)
@@ -86,6 +86,14 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
 def _api(settings: Settings) -> LabelStudioAPI:
     with step("token"):
         return LabelStudioAPI(settings)
+
+
+def _known_url(projects: Projects, project: int) -> str:
+    """The adapter's address the project was connected with; empty when it was not, or that cannot be read."""
+    try:
+        return projects.state(project).backend_url if projects.serves(project) else ""
+    except ConfigError:
+        return ""
 
 
 def _steps(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self
 
-from ....schemas import Item, Settings, TransientError
+from ....schemas import ConfigError, Item, Settings, TransientError
 from ...broker.locks import TimedLock
 from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
@@ -128,7 +128,7 @@ class Projects:
 
     def numbers(self) -> list[int]:
         """The projects that are served, ascending."""
-        return sorted(int(raw) for raw in self._client.patiently(lambda: self._redis.smembers(PROJECTS)))
+        return sorted(_numbers(self._client.patiently(lambda: self._redis.smembers(PROJECTS))))
 
     def serves(self, project: int) -> bool:
         """Whether the project is served."""
@@ -153,18 +153,27 @@ class Projects:
         self._client.patiently(forget)
 
     def state(self, project: int) -> ProjectState:
-        """What is known of a project."""
+        """What is known of a project.
+
+        Raises:
+            ConfigError: it cannot be read; nothing is taken for its place, lest tasks are labelled nobody asked for.
+        """
         raw = self._client.patiently(lambda: self._redis.hgetall(ProjectKeys(project).state))
         found = {key.decode(): value.decode() for key, value in raw.items()}
-        return ProjectState(
-            backend_url=found.get("backend_url", ""),
-            version=found.get("version", ""),
-            floor=int(found.get("floor", 0)),
-            since=float(found.get("since", 0)),
-            looked=float(found.get("looked", 0)),
-            prune=found.get("prune") == "1",
-            problem=found.get("problem", ""),
-        )
+        try:
+            return ProjectState(
+                backend_url=found.get("backend_url", ""),
+                version=found.get("version", ""),
+                floor=int(found.get("floor", 0)),
+                since=float(found.get("since", 0)),
+                looked=float(found.get("looked", 0)),
+                prune=found.get("prune") == "1",
+                problem=found.get("problem", ""),
+            )
+        except ValueError:
+            raise ConfigError(
+                f"what is kept of project {project} cannot be read: `prelabel disconnect` it, then connect it again"
+            ) from None
 
     def update(self, project: int, **fields: Any) -> None:
         """Change fields of `ProjectState`."""
@@ -188,7 +197,12 @@ class Projects:
         taken = self._client.patiently(
             lambda: self._take_turn(keys=[PROJECT_HINTS], args=[due_at, max(due_at, time.time()) + TAKEN_S])
         )
-        return None if taken is None else Turn(int(taken[0]), taken[1].decode())
+        if taken is None:
+            return None
+        if not _numbers(taken[:1]):  # nobody's entry
+            self._client.patiently(lambda: self._redis.zrem(PROJECT_HINTS, taken[0]))
+            return self.take_turn(due_at)
+        return Turn(int(taken[0]), taken[1].decode())
 
     def end_turn(self, turn: Turn, next_at: float | None = None) -> None:
         """Say that a project has been looked at; a hint that came meanwhile still counts.
@@ -266,3 +280,8 @@ class Projects:
             yield lambda: self._client.patiently(lock.keep)
         finally:
             self._client.patiently(lock.give_back)
+
+
+def _numbers(raw: Iterable[bytes]) -> list[int]:
+    """Project numbers; an entry that is none is nobody's, and must not keep the others from being read."""
+    return [int(one) for one in raw if one.isdigit()]

@@ -225,3 +225,44 @@ def test_the_model_version_changes_with_what_several_images_mean_and_with_the_fo
     one = Control(name="a", taxonomy=Taxonomy.flat(["x"]))
     others = [one.model_copy(update=update) for update in ({"over": "all"}, {"over": "each"}, {"form": "1"})]
     assert len({model_version("m@1", [control]) for control in (one, *others)}) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"items": [{"ima',
+        b"\xff\xfe",
+        "[]",
+        '{"items": [{"images": [{"uri": "s3://b/a", "signature": "hunter2"}]}]}',
+        '{"items": [{"images": [{"uri": "s3://b/a"}]}], "ordinals": [1, 2]}',
+        '{"items": [{"images": [{"uri": "s3://b/a"}]}], "first": -1}',
+        '{"items": [{"images": [{"uri": "s3://b/a"}], "options": {"c": 1}}], "options": [{"labels": [{"name": "a"}]}]}',
+        '{"items": [{"images": [{"uri": "s3://b/a"}], "options": 7}], "options": [{"labels": [{"name": "a"}]}]}',
+        '{"items": 7, "options": [{"labels": [{"name": "a"}]}]}',
+        '{"options": [{"labels": [{"name": "a"}]}]}',
+    ],
+)
+def test_what_is_no_chunk_is_one_error_in_one_line_without_what_it_holds(text) -> None:
+    with pytest.raises(ConfigError, match=r"^not a valid Chunk message: ") as raised:
+        Chunk.from_json(text)
+    assert "hunter2" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_errors_about_messages_hold_no_input() -> None:
+    with pytest.raises(ValidationError) as raised:
+        ImageRef.model_validate({"uri": "https://h/a.jpg?signature=hunter2", "size": 1})
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "ordinals"),
+    [
+        ('{"first": 64, "items": [{"hue": 1}, 7]}', [64, 65]),
+        ('{"ordinals": [5, 9], "items": [{}, {}], "of another release": true}', [5, 9]),
+        ('{"ordinals": [5], "items": [{}, {}]}', []),
+        ('{"items": [{"ima', []),
+    ],
+)
+def test_the_ordinals_of_a_chunk_whose_items_cannot_be_read(text, ordinals) -> None:
+    assert list(Chunk.ordinals_in(text)) == ordinals

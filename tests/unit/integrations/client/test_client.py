@@ -19,6 +19,7 @@ from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.broker.patience import Patience
 from prelabel.integrations.client.cutting import make_chunks
 from prelabel.integrations.client.rescore import stored_items as rescored_items
+from prelabel.integrations.ledger.keys import WORKERS
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import (
     Answer,
@@ -33,6 +34,7 @@ from prelabel.schemas import (
     Prediction,
     Region,
     Taxonomy,
+    WorkerInfo,
 )
 from prelabel.schemas.predictions import ItemFailure
 from prelabel.schemas.settings import load_settings
@@ -116,6 +118,32 @@ def test_jobs_come_newest_first_and_expired_ones_are_forgotten(client) -> None:
     assert [progress.job_id for progress in client.jobs()] == [new.id, old.id]
     client.store._redis.delete(*client.store._redis.keys(f"prelabel:{{{old.id}}}:*"))
     assert [progress.job_id for progress in client.jobs()] == [new.id]
+
+
+def test_a_worker_of_another_release_is_left_out_of_the_list(client) -> None:
+    now = client.store.redis.time()[0]
+    ours = WorkerInfo(name="ours", model="m", device="cpu", dtype="float32")
+    odd = ['{"name": "newer", "model": "m", "device": "cpu", "dtype": "float32", "lanes": 3}', "not JSON"]
+    client.store.redis.zadd(WORKERS, dict.fromkeys([ours.model_dump_json(exclude={"beat"}), *odd], now))
+    assert [worker.name for worker in client.store.workers()] == ["ours"]
+
+
+def test_a_damaged_outcome_is_its_items_failure_and_the_others_are_read(client, settings) -> None:
+    job = client.submit(["s3://b/1", "s3://b/2"], TAXONOMY)
+    ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
+    whole = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", confidence=0.9),))
+    client.store.redis.xadd(f"prelabel:{{{job.id}}}:results", {"o": 0, "c": 0, "r": b"\x01damaged"})
+    ledger.complete(ledger.claim(ChunkRef(job.id, 0)), [(1, whole)], close=False)
+    damaged, other = job.results_so_far()
+    assert "an outcome that cannot be read" in damaged.error.message
+    assert (other.ordinal, other.ok) == (1, True)
+
+
+def test_a_job_whose_counts_are_damaged_is_left_out_of_the_list(client) -> None:
+    odd = client.submit(["s3://b/1"], TAXONOMY)
+    job = client.submit(["s3://b/1"], TAXONOMY)
+    client.store.redis.hset(f"prelabel:{{{odd.id}}}:meta", "submitted", "many")
+    assert [progress.job_id for progress in client.jobs()] == [job.id]
 
 
 def test_a_repeated_write_counts_items_once(client) -> None:

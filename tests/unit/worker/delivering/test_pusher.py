@@ -97,6 +97,21 @@ def test_a_platform_that_stays_down_leaves_the_job_for_the_sweeper(client, pushe
     assert platform.stored == [0, 1, 2]
 
 
+def test_a_job_of_another_release_is_left_to_that(client, pusher, platform, finish) -> None:
+    job = finish()
+    client.store.redis.hset(f"prelabel:{{{job.id}}}:meta", "spec", '{"wire_version": 2}')
+    pusher.push(job.id)
+    assert platform.stored == []
+    assert pending(client) == {job.id.encode()}
+
+
+def test_a_job_that_has_expired_is_forgotten(client, pusher, finish) -> None:
+    job = finish()
+    client.store.redis.delete(f"prelabel:{{{job.id}}}:meta")
+    pusher.push(job.id)
+    assert pending(client) == set()
+
+
 def test_a_refused_key_is_written_down_and_nothing_is_lost(client, pusher, platform, finish) -> None:
     job = finish()
     platform.errors = [ConfigError("Label Studio refuses the API key")]

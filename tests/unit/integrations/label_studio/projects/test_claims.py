@@ -1,5 +1,7 @@
 """Who delivers: one at a time, and one after another."""
 
+from prelabel.integrations.label_studio.projects.keys import TO_VERIFY
+
 VERSION = "siglip@12345678+tax.000000"
 
 
@@ -38,3 +40,10 @@ def test_promises_are_checked_when_they_are_due(claims):
     assert claims.to_verify() == {1: [(1, VERSION)], 2: [(7, VERSION), (8, VERSION)]}
     claims.verified(2, [(7, VERSION), (8, VERSION)])
     assert claims.to_verify() == {1: [(1, VERSION)]}
+
+
+def test_an_entry_that_is_none_does_not_keep_the_others_from_being_checked(claims, client):
+    client.store.redis.zadd(TO_VERIFY, {"nonsense": 1.0, "1/x/v": 1.0})
+    claims.verify_later(1, [(1, VERSION)], after_s=-1)
+    assert claims.to_verify() == {1: [(1, VERSION)]}
+    assert client.store.redis.zcard(TO_VERIFY) == 1, "it would come first again and again"

@@ -1,0 +1,128 @@
+"""A chunk from its lease to its outcomes: a real pipeline on a real Redis, with an encoder that sees colours only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from prelabel.integrations import Client, Job
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.leases import ChunkRef, Ledger
+from prelabel.schemas import JobState, Settings, Taxonomy, WorkerInfo
+from prelabel.worker.chunks.gate import Gate
+from prelabel.worker.chunks.keeper import LeaseKeeper
+from prelabel.worker.chunks.pipeline import Pipeline
+from prelabel.worker.embedding.images import bulk_threads, urgent_threads
+from prelabel.worker.embedding.texts import TextVectors
+from prelabel.worker.fetching.fetcher import Fetcher
+from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.engine import Engine
+from prelabel.worker.scoring.job_scorer import JobScorers
+from prelabel.worker.vectors.store import NoStore
+
+COLOURS = Taxonomy.flat(["red", "green", "blue"])
+
+
+@dataclass
+class Workplace:
+    """A pipeline, its encoder, and a client of the same Redis."""
+
+    client: Client
+    pipeline: Pipeline
+    encoder: ColourEncoder
+    stopped: list[Exception] = field(default_factory=list)
+
+    def run(self, job: Job) -> None:
+        """Have each chunk that waits scored once."""
+        for raw in self.client.store.redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1):
+            self.pipeline.run(ChunkRef(job.id, int(raw)))
+
+    def waits(self, job: Job) -> int:
+        """Chunks that are not done."""
+        return int(self.client.store.redis.zcard(f"prelabel:{{{job.id}}}:open"))
+
+    def replace_chunk(self, job: Job, text: str, chunk: int = 0) -> None:
+        self.client.store.redis.hset(f"prelabel:{{{job.id}}}:chunks", str(chunk), text)
+
+
+@pytest.fixture
+def work(client: Client, settings: Settings, tmp_path: Path) -> Iterator[Workplace]:
+    encoder = ColourEncoder()
+    stopped: list[Exception] = []
+    here = settings.model_copy(
+        update={"image_roots": (tmp_path,), "fetch_attempts": 1, "allow_hosts": ("127.0.0.1",), "fetch_threads": 2}
+    )
+    redis = connect_redis(settings)
+    engine, fetcher = Engine(encoder, 8, on_broken=stopped.append), Fetcher(here)
+    ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
+    info = WorkerInfo(name="a", model=encoder.model_id, device="cpu", dtype="float32")
+    threads = [make(engine, fetcher.fetch_unless, NoStore(), here) for make in (bulk_threads, urgent_threads)]
+    pipeline = Pipeline(
+        engine=engine,
+        scorers=JobScorers(encoder, TextVectors(encoder, 1000)),
+        bulk=threads[0],
+        urgent=threads[1],
+        ledger=ledger,
+        keeper=LeaseKeeper(ledger, redis, info, 30),
+        hint=lambda *_: None,
+        push=lambda _: None,
+        gate=Gate(),
+        stopping=threading.Event(),
+        item_retries=2,
+    )
+    yield Workplace(client, pipeline, encoder, stopped)
+    for one in threads:
+        one.close()
+    engine.close()
+    fetcher.close()
+
+
+def picture(directory: Path, colour: str) -> str:
+    path = directory / f"{colour}.png"
+    Image.new("RGB", (8, 8), colour).save(path)
+    return str(path)
+
+
+class TestChunksThatCannotBeRead:
+    SECRET = "https://h/a.jpg?X-Amz-Signature=hunter2"
+
+    def test_their_items_fail_and_the_jobs_others_are_scored(self, work, tmp_path, caplog) -> None:
+        caplog.set_level("DEBUG")
+        job = work.client.submit([picture(tmp_path, "red")] * 66, COLOURS)
+        written = work.client.store.redis.hget(f"prelabel:{{{job.id}}}:chunks", "0").decode()
+        work.replace_chunk(job, written.replace('"uri"', f'"url": "{self.SECRET}", "uri"', 1))
+        work.run(job)
+        found = {prediction.ordinal: prediction for prediction in job.results_so_far()}
+        assert sorted(found) == list(range(66))
+        assert {found[ordinal].error.kind for ordinal in range(64)} == {"ConfigError"}
+        assert [found[ordinal].label for ordinal in (64, 65)] == ["red", "red"]
+        assert "items.0.images.0" in found[0].error.message
+        assert "hunter2" not in caplog.text + "".join(str(prediction.error) for prediction in found.values())
+
+    @pytest.mark.parametrize("text", ['{"items": [{"im', "[]", '{"items": [{}], "ordinals": [-1]}'])
+    def test_one_whose_items_cannot_be_told_is_closed_and_they_count_as_failed(self, work, tmp_path, text) -> None:
+        job = work.client.submit([picture(tmp_path, "red")] * 66, COLOURS)
+        work.replace_chunk(job, text)
+        work.run(job)
+        progress = job.wait(timeout=30)
+        assert (progress.state, progress.done, progress.failed, progress.pending) == (JobState.DONE, 2, 64, 0)
+
+    def test_one_that_is_not_there_any_more_is_closed_too(self, work, tmp_path) -> None:
+        job = work.client.submit([picture(tmp_path, "red")], COLOURS)
+        work.client.store.redis.hdel(f"prelabel:{{{job.id}}}:chunks", "0")
+        work.run(job)
+        assert job.wait(timeout=30).failed == 1
+
+    def test_they_count_no_death(self, work, tmp_path) -> None:
+        job = work.client.submit([picture(tmp_path, "red")], COLOURS)
+        work.replace_chunk(job, '{"items": [7]}')
+        work.run(job)
+        assert job.progress().quarantined == 0
+        assert job.retry_failed() == 1  # as a chunk that names what is known of them
+        work.run(job)
+        assert [failure.error.kind for failure in job.failures()] == ["ItemError"]
