@@ -46,7 +46,7 @@ class NoLedger(Ledger):
     def claim(self, ref: ChunkRef, *, alone: bool = False) -> Lease | Refusal:  # noqa: ARG002
         """The chunk, always."""
         pairs = self._chunks[ref.chunk].pairs()
-        return Lease(ref=ref, token=1, deaths=0, rounds=0, why="", spec=self._spec, spec_json=b"", pairs=pairs)
+        return Lease(ref=ref, token=1, deaths=0, postponed=0, why="", spec=self._spec, spec_json=b"", pairs=pairs)
 
     def renew(self, lease: Lease) -> bool:  # noqa: ARG002
         """Always."""

@@ -44,9 +44,9 @@ class JobKeys:
             retry), `push_ready`, `push_cursor`, `push_error`.
         chunks: hash: chunk index -> JSON of `Chunk`.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
-            minus the Unix ms its message was sent at; while it is put off, is to be sent at.
+            minus the Unix ms its message was sent at; while it is postponed, is to be sent at.
         leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `deaths:<chunk>` of workers in a row,
-            `why:<chunk>` the last one died, `rounds:<chunk>` it was put off.
+            `why:<chunk>` the last one died, `postponed:<chunk>` times it was.
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.
         quarantined: set: ordinals among `failed` that killed their worker again and again.

@@ -32,8 +32,8 @@ _LONGEST_BEAT_MS = 8_000
 class Refusal(Enum):
     """Why a chunk was not leased.
 
-    `GONE`: finished, cancelled or past the job's deadline. `BUSY`: somebody else is at it, or it rests. `SUSPECT`:
-    its last worker died; claim it alone. `UNREADABLE`: for those who catch `claim`'s ConfigError.
+    `GONE`: finished, cancelled or past the job's deadline. `BUSY`: somebody else is at it, or it is postponed.
+    `SUSPECT`: its last worker died; claim it alone. `UNREADABLE`: for those who catch `claim`'s ConfigError.
     """
 
     GONE = "gone"
@@ -62,7 +62,7 @@ class Lease:
         ref: the chunk.
         token: fencing token; grows with every lease of the chunk.
         deaths: leases in a row that ended with the death of their worker and no item done.
-        rounds: times the chunk was put off because its images could not be had for now.
+        postponed: times the chunk was postponed because its images could not be had for now.
         why: how the last one died, as far as known.
         spec: what the job asks.
         spec_json: the same as it stands in the ledger; outcomes are packed against it.
@@ -74,7 +74,7 @@ class Lease:
     ref: ChunkRef
     token: int
     deaths: int
-    rounds: int
+    postponed: int
     why: str
     spec: JobSpec
     spec_json: bytes
@@ -137,7 +137,7 @@ class Ledger:
         )
         if reply[0] != b"claimed":
             return Refusal(reply[0].decode())
-        _, token, deaths, rounds, why, spec, chunk = reply
+        _, token, deaths, postponed, why, spec, chunk = reply
         try:
             if spec is None:
                 raise ConfigError(f"job {ref.job_id} is not there any more: was Redis emptied while it ran?")
@@ -155,7 +155,7 @@ class Ledger:
             ref=ref,
             token=token,
             deaths=deaths,
-            rounds=rounds,
+            postponed=postponed,
             why=(why or b"").decode(),
             spec=parsed,
             spec_json=spec,
@@ -217,7 +217,7 @@ class Ledger:
 
         Args:
             lease: the chunk.
-            pause_s: seconds it is to rest; a sweep sends its hint then, and the next lease counts one more round.
+            pause_s: seconds it is postponed for, ten minutes at most; a sweep sends its hint then.
 
         Returns:
             Whether it is free; without a pause it needs a new hint on its queue.
@@ -255,7 +255,7 @@ class Ledger:
         return [ChunkRef(job_id, int(chunk)) for chunk in expired]
 
     def overdue(self, job_id: str, queue: str, margin_s: float) -> list[ChunkRef]:
-        """The job's chunks that wait without a message: it was lost, or they were put off and have rested.
+        """The job's chunks that wait without a message: it was lost, or they were postponed until now.
 
         They count as sent now, and each needs a new hint. A message counts as lost `margin_s` after later ones were
         taken from its queue or, when the queue is empty, `margin_s` after it was sent.

@@ -61,7 +61,7 @@ def _waiting(redis: Any, jobs: list[JobKeys]) -> list[tuple[str, float]]:
     with redis.pipeline(transaction=False) as pipe:
         for keys in jobs:
             pipe.hget(keys.meta, "queue")
-            # Waiting chunks have minus their time as score; what rests until later has a time in the future.
+            # Waiting chunks have minus their time as score; what is postponed has a time in the future.
             pipe.zrevrangebyscore(keys.open, "(0", "-inf", start=0, num=1, withscores=True)
         replies = pipe.execute()
     return [

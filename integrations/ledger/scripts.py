@@ -1,7 +1,7 @@
 """The ledger as Lua, the producer's half and the worker's: each script is one step that cannot be torn apart.
 
 A chunk's score in `open` says how it stands: above zero it is leased until that Unix ms; below zero it waits, and
-minus the score is when its message was sent or, for a chunk put off, when it is to be sent. Every script reads
+minus the score is when its message was sent or, for a postponed chunk, when it is to be sent. Every script reads
 Redis's own clock, so no two hosts disagree, and none takes for granted that this clock never jumps. What keeps or ends
 a lease removes something first: at its memory limit Redis refuses a script whose first write needs memory.
 """
@@ -19,7 +19,7 @@ local function new_chunk(meta) return 999999999 + redis.call('HINCRBY', meta, 'm
 """Indices for chunks made of other chunks' items: apart from the submitter's, which may still be counting up."""
 
 LONGEST_PAUSE_MS: Final = 600_000
-"""A chunk is never put off for longer; a time to send that is further away comes from a clock that jumped back."""
+"""A chunk is never postponed for longer; a time to send that is further away comes from a clock that jumped back."""
 
 # KEYS: meta chunks open leases held watermarks. ARGV: chunk, owner, lease ms, held member, alone (0/1).
 CLAIM = (
@@ -31,8 +31,8 @@ if deadline <= now / 1000 then return {'gone'} end
 local score = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 'nan')
 if score ~= score then return {'gone'} end
 if score > now then return {'busy'} end
-local rounds = tonumber(redis.call('HGET', KEYS[4], 'rounds:' .. ARGV[1]) or 0)
-if rounds > 0 and -score > now then return {'busy'} end
+local postponed = tonumber(redis.call('HGET', KEYS[4], 'postponed:' .. ARGV[1]) or 0)
+if postponed > 0 and -score > now then return {'busy'} end
 if score > 0 then redis.call('HINCRBY', KEYS[4], 'deaths:' .. ARGV[1], 1) end
 local deaths = tonumber(redis.call('HGET', KEYS[4], 'deaths:' .. ARGV[1]) or 0)
 if deaths > 0 and ARGV[5] == '0' then
@@ -50,7 +50,7 @@ redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[1])
 redis.call('SADD', KEYS[5], ARGV[4])
 redis.call('HSETNX', KEYS[1], 'started', now / 1000)
 redis.call('HINCRBY', KEYS[1], 'leased', 1)
-return {'claimed', token, deaths, rounds, redis.call('HGET', KEYS[4], 'why:' .. ARGV[1]),
+return {'claimed', token, deaths, postponed, redis.call('HGET', KEYS[4], 'why:' .. ARGV[1]),
   redis.call('HGET', KEYS[1], 'spec'), redis.call('HGET', KEYS[2], ARGV[1])}
 """
 )
@@ -70,7 +70,7 @@ _FORGET_CHUNK = """
 local function forget(open, leases, chunk)
   redis.call('ZREM', open, chunk)
   redis.call('HDEL', leases, 'token:' .. chunk, 'deaths:' .. chunk, 'owner:' .. chunk, 'why:' .. chunk,
-    'rounds:' .. chunk)
+    'postponed:' .. chunk)
 end
 """
 
@@ -142,7 +142,7 @@ if redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('ZADD', KEYS[1], -(now + ARGV[4]), ARGV[1])
 redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
-if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'rounds:' .. ARGV[1], 1) end
+if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'postponed:' .. ARGV[1], 1) end
 return 1
 """
 )

@@ -7,7 +7,6 @@ device shows progress and a death costs little. Every hand-over is bounded: memo
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -20,7 +19,7 @@ import redis
 
 from ...integrations.broker.errors import passes
 from ...integrations.ledger.leases import Lease
-from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError, TransientError
+from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item
 from ...schemas.jobs import Priority
 from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
@@ -33,6 +32,7 @@ from ..telemetry import metrics, trace
 from ..telemetry.logs import log_about
 from ..telemetry.stages import stage
 from .arrivals import Arrivals
+from .postponing import Postponement
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -46,11 +46,11 @@ _FLUSH_ITEMS = 32
 QUARANTINE_DEATHS = 3
 """Deaths in a row, without an item done, after which an item is quarantined: it is scored no more until retried."""
 
-_FIRST_REST_S = 4.0
-"""Longest rest of an item whose store did not deliver; it doubles with each further one."""
-
 _ITEM_IMAGES = 32
 """Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
+
+_LEAST_PAUSE_S = 0.1
+"""A chunk given back without a pause would not count as postponed."""
 
 _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
@@ -82,7 +82,9 @@ class ChunkRun:
         self._ready: Arrivals[_Ready] = Arrivals()
         self._outcomes: list[tuple[int, Outcome]] = []
         self._scored: list[Shown] = []
-        self._put_off = 0
+        self._postponed: list[Postponement] = []
+        # Somebody waits for an interactive item: it is answered or fails.
+        self._retries = pipeline.item_retries if lease.spec.priority is Priority.BULK else 0
 
     def run(self) -> bool:
         """Returns whether the chunk needs no handing back: it is complete, or no longer ours."""
@@ -199,31 +201,30 @@ class ChunkRun:
             stopping = self._pipeline.stopping.is_set()
             due = len(self._outcomes) >= _FLUSH_ITEMS or time.monotonic() - flushed >= _FLUSH_S
             if not left or stopping or (self._outcomes and due):
-                if not self._flush(left + self._put_off):
+                if not self._flush(left + len(self._postponed)):
                     return True
                 flushed = time.monotonic()
             if self._lost.is_set():
                 return True
             if left and stopping:
                 return False
-        if self._put_off:
-            self._rest()
+        self._release_postponed()
         return True
 
-    def _rest(self) -> None:
-        """Let the chunk's remaining items wait: their store gets time to recover."""
-        # Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-        pause_s = random.uniform(0, _FIRST_REST_S * 2**self._lease.rounds)  # noqa: S311  # no secret
-        log.info("job %s chunk %d: %d items tried again in %.0f s", *self._lease.ref, self._put_off, pause_s)
-        self._patiently(lambda: self._pipeline.ledger.release(self._lease, max(0.1, pause_s)))
+    def _release_postponed(self) -> None:
+        """Give the chunk back until its postponed items are to be tried again, if there are any."""
+        if not self._postponed:
+            return
+        pause_s = max(_LEAST_PAUSE_S, max(self._postponed).pause_s())
+        log.info("job %s chunk %d: %d items postponed for %.0f s", *self._lease.ref, len(self._postponed), pause_s)
+        self._patiently(lambda: self._pipeline.ledger.release(self._lease, pause_s))
 
-    def _rests(self, error: Exception) -> bool:
-        """Whether an item that failed is to be tried again later: nobody waits for it and its store may recover."""
-        return (
-            isinstance(error, TransientError)
-            and self._lease.rounds < self._pipeline.item_retries
-            and self._lease.spec.priority is Priority.BULK
-        )
+    def _postpones(self, error: Exception) -> bool:
+        """Whether an item that failed is to be tried again later; notes it if so."""
+        postponement = Postponement.of(error, self._lease.postponed, self._retries)
+        if postponement:
+            self._postponed.append(postponement)
+        return postponement is not None
 
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
         if not ready:
@@ -242,9 +243,7 @@ class ChunkRun:
             except Exception as error:
                 if isinstance(error, ScorerError) and self._pipeline.engine.broken:
                     raise
-                if self._rests(error):
-                    self._put_off += 1
-                else:
+                if not self._postpones(error):
                     outcomes.append((one.ordinal, _failure(error)))
         try:
             with stage("score", len(embedded)):

@@ -68,7 +68,8 @@ class Fetcher:
 
         Raises:
             ItemError: this reference can never be fetched.
-            TransientError: the store did not deliver in the tries and the time there are.
+            TransientError: the store did not deliver in the tries and the time there are; says how long it asked to
+                be left alone for.
         """
         reader = self._reader(ref)
         deadline = Deadline(self._timeout_s)
@@ -80,10 +81,11 @@ class Fetcher:
             except ItemError as error:
                 raise ItemError(f"{ref.display}: {error}") from None
             except TransientError as error:
-                wait_s = self._wait_s(attempt, getattr(error, "retry_after_s", None))
+                wait_s = self._wait_s(attempt, error.retry_after_s)
                 if attempt == self._attempts or wait_s >= deadline.remaining:
                     tries = "1 try" if attempt == 1 else f"{attempt} tries"
-                    raise TransientError(f"{ref.display}: {error} (gave up after {tries})") from None
+                    said = f"{ref.display}: {error} (gave up after {tries})"
+                    raise TransientError(said, retry_after_s=error.retry_after_s) from None
             attempt += 1
         raise TransientError(f"{ref.display}: the worker is stopping")
 

@@ -9,10 +9,10 @@ import stat
 from pathlib import Path
 from urllib.parse import unquote
 
-from ...schemas.errors import ItemError
+from ...schemas.errors import ItemError, TransientError
 from ...schemas.settings import Settings
 from .deadline import Deadline
-from .reader import Known, StoreUnavailable, too_large, unknown
+from .reader import Known, too_large, unknown
 
 _FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>.*)", re.IGNORECASE | re.DOTALL)
 
@@ -50,7 +50,7 @@ class FileReader:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if error.errno in _PASSING:
-                raise StoreUnavailable(f"the file system says: {reason}") from None
+                raise TransientError(f"the file system says: {reason}") from None
             raise ItemError(_FILE_ERRORS.get(error.errno or 0, f"cannot be read: {reason}")) from None
         except (ValueError, RuntimeError):  # a NUL byte; a loop of links before Python 3.13
             raise ItemError("not a usable file path") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 from ...schemas.errors import ItemError, TransientError
@@ -36,16 +38,15 @@ class Reader(Protocol):
         ...
 
 
-class StoreUnavailable(TransientError):
-    """A store asks for patience.
-
-    Attributes:
-        retry_after_s: seconds the store asked to be left alone, if it said so.
-    """
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+def retry_after_s(header: str) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or a date; None when it holds neither."""
+    text = header.strip()
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def too_large(limit: int) -> ItemError:
@@ -53,6 +54,6 @@ def too_large(limit: int) -> ItemError:
     return ItemError(f"larger than {limit:,} bytes (PRELABEL_MAX_IMAGE_BYTES)")
 
 
-def too_slow(deadline: Deadline) -> StoreUnavailable:
+def too_slow(deadline: Deadline) -> TransientError:
     """The error for a fetch over its time."""
-    return StoreUnavailable(f"not fetched within {deadline.seconds:g} s (PRELABEL_FETCH_TIMEOUT_S)")
+    return TransientError(f"not fetched within {deadline.seconds:g} s (PRELABEL_FETCH_TIMEOUT_S)")

@@ -10,10 +10,10 @@ import boto3.session
 import botocore.exceptions as aws
 from botocore.config import Config
 
-from ...schemas.errors import ItemError
+from ...schemas.errors import ItemError, TransientError
 from ...schemas.settings import Settings
 from .deadline import Deadline
-from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, StoreUnavailable, too_large, too_slow, unknown
+from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, retry_after_s, too_large, too_slow, unknown
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,7 +78,7 @@ class S3Reader:
         ) as error:
             if deadline.passed:
                 raise too_slow(deadline) from None
-            raise StoreUnavailable(f"the S3 store cannot be reached ({type(error).__name__})") from None
+            raise TransientError(f"the S3 store cannot be reached ({type(error).__name__})") from None
         except (aws.BotoCoreError, ValueError) as error:
             # A profile, region or endpoint that makes no sense; such a message may hold the endpoint's password.
             raise ItemError(f"the worker's AWS settings do not work ({type(error).__name__})") from None
@@ -125,10 +125,12 @@ class S3Reader:
             return self._client
 
 
-def _explain(error: aws.ClientError) -> ItemError | StoreUnavailable:
+def _explain(error: aws.ClientError) -> ItemError | TransientError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code = str(error.response.get("Error", {}).get("Code", "") or "error")
     if status >= 500 or status in (408, 425, 429) or code in _PASSING_CODES:
-        return StoreUnavailable(f"the S3 store answers {status} {code}")
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        asked_s = retry_after_s(headers.get("retry-after", ""))
+        return TransientError(f"the S3 store answers {status} {code}", retry_after_s=asked_s)
     meaning = _MEANING.get(code) or _MEANING_BY_STATUS.get(status)
     return ItemError(f"{meaning} (S3: {status} {code})" if meaning else f"the S3 store refuses: {status} {code}")

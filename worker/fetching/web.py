@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import base64
 import ssl
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from email.utils import parsedate_to_datetime
 
 import httpx
 
-from ...schemas.errors import ConfigError, ItemError
+from ...schemas.errors import ConfigError, ItemError, TransientError
 from ...schemas.settings import Settings
 from .addresses import AddressPolicy
 from .deadline import Deadline
 from .guard import GuardedTransport
-from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, StoreUnavailable, too_large, too_slow, unknown
+from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, retry_after_s, too_large, too_slow, unknown
 
 Authorize = Callable[[str], Mapping[str, str]]
 """Gives the headers that identify us to Label Studio for a URL there; none where the URL is not media."""
@@ -180,7 +178,7 @@ def _unpacked(chunks: Iterator[bytes], response: httpx.Response, limit: int) -> 
     except zlib.error:
         raise ItemError("sent with a damaged Content-Encoding") from None
     if not unpack.eof:
-        raise StoreUnavailable("the connection broke before the image was complete")
+        raise TransientError("the connection broke before the image was complete")
 
 
 def _parse(text: str) -> httpx.URL:
@@ -227,30 +225,20 @@ def _check_status(response: httpx.Response, url: httpx.URL) -> None:
     if 200 <= status < 300:
         return
     if status >= 500 or status in _PASSING:
-        raise StoreUnavailable(f"HTTP {status} from {url.host}", _retry_after_s(response))
+        asked_s = retry_after_s(response.headers.get("retry-after", ""))
+        raise TransientError(f"HTTP {status} from {url.host}", retry_after_s=asked_s)
     meaning = _MEANING.get(status)
     raise ItemError(f"HTTP {status} from {url.host}" + (f": {meaning}" if meaning else ""))
 
 
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date."""
-    text = response.headers.get("retry-after", "").strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _explain(error: httpx.TransportError, url: httpx.URL, deadline: Deadline) -> ItemError | StoreUnavailable:
+def _explain(error: httpx.TransportError, url: httpx.URL, deadline: Deadline) -> ItemError | TransientError:
     if isinstance(error, httpx.TimeoutException):
-        return too_slow(deadline) if deadline.passed else StoreUnavailable(f"{url.host} does not answer in time")
+        return too_slow(deadline) if deadline.passed else TransientError(f"{url.host} does not answer in time")
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         return ItemError("not a URL that can be sent to a server")
     if isinstance(error, httpx.ConnectError) and _is_certificate_error(error):
         return ItemError(f"{url.host} shows a certificate that cannot be trusted (SSL_CERT_FILE adds your own CA)")
-    return StoreUnavailable(f"no connection to {url.host}: {error or type(error).__name__}")
+    return TransientError(f"no connection to {url.host}: {error or type(error).__name__}")
 
 
 def _is_certificate_error(error: BaseException) -> bool:

@@ -216,7 +216,7 @@ def test_what_is_pushed_after_the_end_expires_with_the_job(client, ledger) -> No
     assert all(redis.ttl(key) > 0 for key in redis.keys(f"prelabel:{{{job.id}}}:*"))
 
 
-def test_a_chunk_that_rests_is_leased_by_nobody_until_a_sweep_sends_it_again(client, ledger) -> None:
+def test_a_postponed_chunk_is_leased_by_nobody_until_a_sweep_sends_it_again(client, ledger) -> None:
     job, ref = submit(client)
     worker = ledger()
     lease = worker.claim(ref)
@@ -228,7 +228,7 @@ def test_a_chunk_that_rests_is_leased_by_nobody_until_a_sweep_sends_it_again(cli
     time.sleep(1.1)
     assert worker.overdue(job.id, "bulk", margin_s=0.0) == [ref]
     again = worker.claim(ref)
-    assert (again.rounds, again.deaths, [ordinal for ordinal, _ in again.pairs]) == (1, 0, [0, 2])
+    assert (again.postponed, again.deaths, [ordinal for ordinal, _ in again.pairs]) == (1, 0, [0, 2])
 
 
 def test_a_job_past_its_deadline_gives_out_no_chunk_and_counts_as_cancelled(client, ledger) -> None:

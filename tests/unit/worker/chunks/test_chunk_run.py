@@ -126,3 +126,39 @@ class TestChunksThatCannotBeRead:
         assert job.retry_failed() == 1  # as a chunk that names what is known of them
         work.run(job)
         assert [failure.error.kind for failure in job.failures()] == ["ItemError"]
+
+
+class TestPostponing:
+    def pause_s(self, work: Workplace, job: Job) -> float:
+        """Seconds until the job's one waiting chunk is sent again."""
+        redis = work.client.store.redis
+        ((_, due),) = redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1, withscores=True)
+        return -due / 1000 - redis.time()[0]
+
+    def be_due(self, work: Workplace, job: Job) -> None:
+        work.client.store.redis.zadd(f"prelabel:{{{job.id}}}:open", {"0": -1})
+
+    def test_a_store_that_asks_for_patience_gets_it_and_the_others_of_its_chunk_their_answers(
+        self, work, tmp_path, server
+    ) -> None:
+        server.serve("/busy.png", lambda handler: server.answer(handler, 503, {"Retry-After": "120"}))
+        job = work.client.submit([picture(tmp_path, "red"), server.url("/busy.png")], COLOURS)
+        work.run(job)
+        assert [prediction.label for prediction in job.results_so_far()] == ["red"]
+        assert self.pause_s(work, job) >= 119
+
+    def test_after_so_many_times_the_item_fails(self, work, server) -> None:
+        server.serve("/gone.png", 503)
+        job = work.client.submit([server.url("/gone.png")], COLOURS)
+        for _ in range(work.pipeline.item_retries):
+            work.run(job)
+            assert list(job.results_so_far()) == []
+            self.be_due(work, job)
+        work.run(job)
+        assert [failure.error.kind for failure in job.wait(timeout=30) and job.failures()] == ["TransientError"]
+
+    def test_what_a_person_waits_for_is_not_postponed(self, work, server) -> None:
+        server.serve("/gone.png", 503)
+        job = work.client.submit([server.url("/gone.png")], COLOURS, priority="interactive")
+        work.run(job)
+        assert job.wait(timeout=30).failed == 1

@@ -54,3 +54,10 @@ def test_closing_wakes_whoever_waits_for_another_try(fetcher, server):
     with pytest.raises(TransientError, match="stopping"):
         fetch(one, server.url("/"))
     assert time.monotonic() - began < 5
+
+
+def test_what_the_store_asked_for_is_told_to_whoever_tries_again_later(fetcher, server):
+    server.serve("/", lambda handler: server.answer(handler, 503, {"Retry-After": "120"}))
+    with pytest.raises(TransientError) as error:
+        fetch(fetcher(fetch_attempts=2), server.url("/"))
+    assert error.value.retry_after_s == 120

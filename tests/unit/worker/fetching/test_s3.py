@@ -106,6 +106,15 @@ def test_a_store_in_trouble_is_asked_again_as_often_as_set_and_no_oftener(fetche
     assert len(server.requests) == 2
 
 
+def test_what_a_store_in_trouble_asks_for_is_told(fetcher, server, aws):
+    aws(server.origin)
+    busy = s3_error(503, "SlowDown")
+    server.serve("/photos/a.jpg", lambda handler: server.answer(handler, busy, {"Retry-After": "30"}))
+    with pytest.raises(TransientError) as error:
+        fetch(fetcher(), "s3://photos/a.jpg")
+    assert error.value.retry_after_s == 30
+
+
 def test_a_store_that_is_down_is_passing_trouble(fetcher, aws, free_port):
     aws(f"http://127.0.0.1:{free_port}")
     with pytest.raises(TransientError, match="cannot be reached"):
