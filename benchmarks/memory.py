@@ -24,7 +24,7 @@ from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger, Refusal
-from prelabel.schemas import Taxonomy
+from prelabel.schemas import Outcome, Taxonomy
 from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.schemas.settings import Settings, load_settings
 from prelabel.worker.embedding.embedded import Embedded
@@ -126,12 +126,11 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
         if isinstance(lease, Refusal):
             raise SystemExit(f"chunk {chunk} was not leased: {lease}")
         vectors = random.normal(size=(len(lease.pairs), encoder.dim)).astype(np.float32)
-        outcomes = scorer.score(
-            [
-                Ready(item, {picture(item.images[0]): Embedded.at_hand(random.bytes(16), vector)})
-                for (_, item), vector in zip(lease.pairs, vectors, strict=True)
-            ]
-        )
+        ready = [
+            Ready(item, {picture(item.images[0]): Embedded.at_hand(random.bytes(16), vector)})
+            for (_, item), vector in zip(lease.pairs, vectors, strict=True)
+        ]
+        outcomes = [outcome for outcome in scorer.score(ready) if isinstance(outcome, Outcome)]
         chars += sum(len(outcome.to_json()) for outcome in outcomes)
         ordinals = [ordinal for ordinal, _ in lease.pairs]
         ledger.complete(lease, list(zip(ordinals, outcomes, strict=True)), close=True)

@@ -96,7 +96,10 @@ class Settings(BaseSettings):
         10.0, ge=1, description="Seconds a chunk stays with a silent worker before it is given out again"
     )
     item_retries: int = Field(
-        5, ge=0, le=20, description="Times a bulk image whose store does not deliver is tried again later"
+        5,
+        ge=0,
+        le=20,
+        description="Times a bulk image is tried again later when its store does not deliver or memory is short",
     )
     grace_s: float = Field(30.0, ge=0, description="Seconds a stopping worker may take to finish what it has")
     job_ttl_s: int = Field(7 * 86400, ge=60, description="Seconds a finished job is kept")

@@ -82,7 +82,8 @@ class ChunkRun:
         self._ready: Arrivals[_Ready] = Arrivals()
         self._outcomes: list[tuple[int, Outcome]] = []
         self._scored: list[Shown] = []
-        self._postponed: list[Postponement] = []
+        self._postponed = 0
+        self._postponement: Postponement | None = None
         # Somebody waits for an interactive item: it is answered or fails.
         self._retries = pipeline.item_retries if lease.spec.priority is Priority.BULK else 0
 
@@ -97,6 +98,9 @@ class ChunkRun:
             scorer = self._pipeline.scorers.get(self._lease.ref.job_id, self._lease.spec)
         except Exception as error:
             self._raise_if_broken(error)
+            if self._postpones(error, len(self._lease.pairs)):
+                self._release_postponed()
+                return True
             if not isinstance(error, PrelabelError):
                 log.exception("job %s cannot be scored", self._lease.ref.job_id)
             return self._fail_all(type(error).__name__, _message(error))
@@ -127,7 +131,8 @@ class ChunkRun:
         found = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
         ready = [self._stored_item(scorer, ordinal, item, found) for ordinal, item in self._lease.pairs]
         self._outcomes = self._score(scorer, ready)
-        self._flush(left=0)
+        if self._flush(left=self._postponed):
+            self._release_postponed()
         return True
 
     def _stored_item(self, scorer: JobScorer, ordinal: int, item: Item, found: Mapping[ImageRef, Embedded]) -> _Ready:
@@ -201,7 +206,7 @@ class ChunkRun:
             stopping = self._pipeline.stopping.is_set()
             due = len(self._outcomes) >= _FLUSH_ITEMS or time.monotonic() - flushed >= _FLUSH_S
             if not left or stopping or (self._outcomes and due):
-                if not self._flush(left + len(self._postponed)):
+                if not self._flush(left + self._postponed):
                     return True
                 flushed = time.monotonic()
             if self._lost.is_set():
@@ -213,18 +218,20 @@ class ChunkRun:
 
     def _release_postponed(self) -> None:
         """Give the chunk back until its postponed items are to be tried again, if there are any."""
-        if not self._postponed:
+        if self._postponement is None:
             return
-        pause_s = max(_LEAST_PAUSE_S, max(self._postponed).pause_s())
-        log.info("job %s chunk %d: %d items postponed for %.0f s", *self._lease.ref, len(self._postponed), pause_s)
+        pause_s = max(_LEAST_PAUSE_S, self._postponement.pause_s())
+        log.info("job %s chunk %d: %d items postponed for %.0f s", *self._lease.ref, self._postponed, pause_s)
         self._patiently(lambda: self._pipeline.ledger.release(self._lease, pause_s))
 
-    def _postpones(self, error: Exception) -> bool:
-        """Whether an item that failed is to be tried again later; notes it if so."""
+    def _postpones(self, error: Exception, items: int = 1) -> bool:
+        """Whether items that failed are to be tried again later; notes it if so."""
         postponement = Postponement.of(error, self._lease.postponed, self._retries)
-        if postponement:
-            self._postponed.append(postponement)
-        return postponement is not None
+        if postponement is None:
+            return False
+        self._postponed += items
+        self._postponement = max(self._postponement or postponement, postponement)
+        return True
 
     def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
         if not ready:
@@ -251,10 +258,13 @@ class ChunkRun:
         except ScorerError as error:
             self._raise_if_broken(error)
             raise
-        self._scored += [
-            Shown(one.item, outcome, _thumbnail(one)) for one, outcome in zip(embedded, scored, strict=True)
-        ]
-        return outcomes + list(zip(ordinals, scored, strict=True))
+        for ordinal, asked, result in zip(ordinals, embedded, scored, strict=True):
+            if isinstance(result, Outcome):
+                outcomes.append((ordinal, result))
+                self._scored.append(Shown(asked.item, result, _thumbnail(asked)))
+            elif not self._postpones(result):
+                outcomes.append((ordinal, _failure(result)))
+        return outcomes
 
     def _flush(self, left: int) -> bool:
         """Write what there is; close the chunk when nothing is left. False: the lease is no longer ours."""

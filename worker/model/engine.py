@@ -85,7 +85,8 @@ class Engine:
         """Queue one prepared image; blocks while too many wait (urgent ones never block).
 
         Returns:
-            A future of its `(dim,)` float32 embedding, un-normalised. It raises `ScorerError` when the encoder fails.
+            A future of its `(dim,)` float32 embedding, un-normalised. It raises `OutOfMemory` when not even
+            this image alone fits, another `ScorerError` when the encoder fails.
         """
         future: Future[Vectors] = Future()
         if self._broken:
@@ -180,7 +181,7 @@ class Engine:
 
     def _split(self, batch: list[_Waiting], error: OutOfMemory) -> None:
         if len(batch) == 1:
-            alone = ScorerError(f"one image alone does not fit into memory: {error}")
+            alone = OutOfMemory(f"one image alone does not fit into memory: {error}")
             batch[0].future.set_exception(alone)
             self._in_flight.release()
             return

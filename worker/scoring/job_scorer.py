@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...schemas.errors import ConfigError, ItemError, PrelabelError, ScorerError
+from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item, Options, Region
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
-from ...schemas.predictions import Answer, ItemFailure, Outcome
+from ...schemas.predictions import Answer, Outcome
 from ..arrays import Vectors
 from ..embedding.embedded import Embedded
 from ..embedding.texts import TextVectors
@@ -99,23 +99,29 @@ class JobScorer:
             raise ItemError("the item has no image that is asked about")
         return [optional[picture(image)] for image in _each_once(item.images) if picture(image) in optional]
 
-    def score(self, ready: Sequence[Ready]) -> list[Outcome]:
+    def score(self, ready: Sequence[Ready]) -> list[Outcome | PrelabelError]:
         """Outcomes of items, with one matrix product per control and set of labels over all of them.
 
         Args:
             ready: items whose embeddings are done.
+
+        Returns:
+            For each item its outcome, or what is wrong with the labels it brings: `ConfigError` where they make no
+            taxonomy, `OutOfMemory` where the device has no room for their texts.
+
+        Raises:
+            ScorerError: the model fails.
         """
         answers: list[list[Answer]] = [[] for _ in ready]
-        failures: dict[int, Outcome] = {}
+        failures: dict[int, PrelabelError] = {}
         for control in self._spec.controls:
             for options, rows in self._by_labels(control, ready).items():
                 try:
                     rules = self._rules_of(control, ready[rows[0].item].item.options[control.name] if options else None)
                 except PrelabelError as error:
-                    if not options or isinstance(error, ScorerError):
+                    if not options or (isinstance(error, ScorerError) and not isinstance(error, OutOfMemory)):
                         raise
-                    failed = Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)[:500]))
-                    failures.update((row.item, failed) for row in rows)
+                    failures.update((row.item, error) for row in rows)
                 else:
                     made = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
                     for row, answer in zip(rows, made, strict=True):
@@ -203,6 +209,8 @@ class JobScorers:
 
         Raises:
             ConfigError: the job asks for another model.
+            OutOfMemory: the device has no room for even one of the labels' texts.
+            ScorerError: the model fails.
         """
         with self._lock:
             known = self._made.get(job_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from PIL import Image
 from prelabel.integrations import Client, Job
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
-from prelabel.schemas import JobState, Settings, Taxonomy, WorkerInfo
+from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Options, Settings, Taxonomy, WorkerInfo
+from prelabel.schemas.errors import OutOfMemory
+from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.keeper import LeaseKeeper
 from prelabel.worker.chunks.pipeline import Pipeline
@@ -23,9 +25,28 @@ from prelabel.worker.fetching.fetcher import Fetcher
 from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.model.engine import Engine
 from prelabel.worker.scoring.job_scorer import JobScorers
-from prelabel.worker.vectors.store import NoStore
+from prelabel.worker.vectors.disk.store import DiskStore
 
 COLOURS = Taxonomy.flat(["red", "green", "blue"])
+
+
+class Short(ColourEncoder):
+    """A device that memory may run out on: for texts that hold a word, for images of a colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.no_memory_for: set[str] = set()
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        if any(word in text for word in self.no_memory_for for text in texts):
+            raise OutOfMemory("the device is full")
+        return super().encode_texts(texts)
+
+    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        full = {tuple(self.NAMED[colour]) for colour in self.no_memory_for & self.NAMED.keys()}
+        if any(tuple(image[0, 0]) in full for image in images):
+            raise OutOfMemory("the device is full")
+        return super().start_images(images)
 
 
 @dataclass
@@ -34,7 +55,8 @@ class Workplace:
 
     client: Client
     pipeline: Pipeline
-    encoder: ColourEncoder
+    encoder: Short
+    store: DiskStore
     stopped: list[Exception] = field(default_factory=list)
 
     def run(self, job: Job) -> None:
@@ -46,22 +68,31 @@ class Workplace:
         """Chunks that are not done."""
         return int(self.client.store.redis.zcard(f"prelabel:{{{job.id}}}:open"))
 
+    def run_until_done(self, job: Job) -> int:
+        """Have the job's one chunk scored as often as it takes, whatever it is postponed for. Returns how often."""
+        times = 0
+        while self.waits(job):
+            self.client.store.redis.zadd(f"prelabel:{{{job.id}}}:open", {"0": -1})  # it is due now
+            self.run(job)
+            times += 1
+        return times
+
     def replace_chunk(self, job: Job, text: str, chunk: int = 0) -> None:
         self.client.store.redis.hset(f"prelabel:{{{job.id}}}:chunks", str(chunk), text)
 
 
 @pytest.fixture
-def work(client: Client, settings: Settings, tmp_path: Path) -> Iterator[Workplace]:
-    encoder = ColourEncoder()
+def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[Workplace]:
+    encoder = Short()
     stopped: list[Exception] = []
     here = settings.model_copy(
         update={"image_roots": (tmp_path,), "fetch_attempts": 1, "allow_hosts": ("127.0.0.1",), "fetch_threads": 2}
     )
-    redis = connect_redis(settings)
+    redis, store = connect_redis(settings), disk()
     engine, fetcher = Engine(encoder, 8, on_broken=stopped.append), Fetcher(here)
     ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
     info = WorkerInfo(name="a", model=encoder.model_id, device="cpu", dtype="float32")
-    threads = [make(engine, fetcher.fetch_unless, NoStore(), here) for make in (bulk_threads, urgent_threads)]
+    threads = [make(engine, fetcher.fetch_unless, store, here) for make in (bulk_threads, urgent_threads)]
     pipeline = Pipeline(
         engine=engine,
         scorers=JobScorers(encoder, TextVectors(encoder, 1000)),
@@ -75,7 +106,7 @@ def work(client: Client, settings: Settings, tmp_path: Path) -> Iterator[Workpla
         stopping=threading.Event(),
         item_retries=2,
     )
-    yield Workplace(client, pipeline, encoder, stopped)
+    yield Workplace(client, pipeline, encoder, store, stopped)
     for one in threads:
         one.close()
     engine.close()
@@ -135,9 +166,6 @@ class TestPostponing:
         ((_, due),) = redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1, withscores=True)
         return -due / 1000 - redis.time()[0]
 
-    def be_due(self, work: Workplace, job: Job) -> None:
-        work.client.store.redis.zadd(f"prelabel:{{{job.id}}}:open", {"0": -1})
-
     def test_a_store_that_asks_for_patience_gets_it_and_the_others_of_its_chunk_their_answers(
         self, work, tmp_path, server
     ) -> None:
@@ -150,15 +178,70 @@ class TestPostponing:
     def test_after_so_many_times_the_item_fails(self, work, server) -> None:
         server.serve("/gone.png", 503)
         job = work.client.submit([server.url("/gone.png")], COLOURS)
-        for _ in range(work.pipeline.item_retries):
-            work.run(job)
-            assert list(job.results_so_far()) == []
-            self.be_due(work, job)
-        work.run(job)
-        assert [failure.error.kind for failure in job.wait(timeout=30) and job.failures()] == ["TransientError"]
+        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert [failure.error.kind for failure in job.failures()] == ["TransientError"]
 
     def test_what_a_person_waits_for_is_not_postponed(self, work, server) -> None:
         server.serve("/gone.png", 503)
         job = work.client.submit([server.url("/gone.png")], COLOURS, priority="interactive")
         work.run(job)
         assert job.wait(timeout=30).failed == 1
+
+
+class TestMemory:
+    OPEN = (Control(name="c", taxonomy=Taxonomy(labels=(), is_open=True)),)
+
+    def item(self, uri: str, *labels: str) -> Item:
+        options = {"c": Options(labels=tuple(Label(name=name) for name in labels))}
+        return Item(id=f"{uri} {labels}", images=(ImageRef(uri=uri),), options=options)
+
+    def test_labels_that_do_not_fit_postpone_the_items_that_bring_them_and_fail_them_in_the_end(
+        self, work, tmp_path
+    ) -> None:
+        work.encoder.no_memory_for = {"novel"}
+        red = picture(tmp_path, "red")
+        job = work.client.submit([self.item(red, "red", "blue"), self.item(red, "red", "novel")], self.OPEN)
+        work.run(job)
+        assert [(one.ordinal, one.label) for one in job.results_so_far()] == [(0, "red")]
+        assert work.waits(job) == 1
+        assert work.run_until_done(job) == work.pipeline.item_retries
+        assert [(one.ordinal, one.error.kind) for one in job.failures()] == [(1, "OutOfMemory")]
+        assert not work.stopped
+
+    def test_labels_of_the_job_that_do_not_fit_postpone_its_chunks(self, work, tmp_path) -> None:
+        work.encoder.no_memory_for = {"green"}
+        job = work.client.submit([picture(tmp_path, "red")], COLOURS)
+        work.run(job)
+        assert list(job.results_so_far()) == []
+        work.encoder.no_memory_for = set()
+        assert work.run_until_done(job) == 1
+        assert [one.label for one in job.results_so_far()] == ["red"]
+
+    def test_labels_of_the_job_that_never_fit_fail_its_items_in_the_end(self, work, tmp_path) -> None:
+        work.encoder.no_memory_for = {"green"}
+        job = work.client.submit([picture(tmp_path, "red")], COLOURS)
+        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert [one.error.kind for one in job.failures()] == ["OutOfMemory"]
+
+    def test_an_image_that_does_not_fit_alone_is_postponed_alone(self, work, tmp_path) -> None:
+        work.encoder.no_memory_for = {"blue"}
+        job = work.client.submit([picture(tmp_path, colour) for colour in ("red", "blue")], COLOURS)
+        work.run(job)
+        work.encoder.no_memory_for = set()
+        assert work.run_until_done(job) == 1
+        assert sorted((one.ordinal, one.label) for one in job.results_so_far()) == [(0, "red"), (1, "blue")]
+
+    def test_scoring_from_stored_vectors_postpones_as_well(self, work, tmp_path) -> None:
+        red = picture(tmp_path, "red")
+        fits, too_large = self.item(red, "red", "blue"), self.item(red, "red", "novel")
+        first = work.client.submit([fits, too_large], self.OPEN)
+        work.run_until_done(first)
+        work.store.flush()
+        work.encoder.no_memory_for = {"novel"}
+        other_prompts = Taxonomy(labels=(), is_open=True, template="a drawing of {label}")
+        job = work.client.rescore(first, [Control(name="c", taxonomy=other_prompts)])
+        work.run(job)
+        assert [(one.item.id, one.label) for one in job.results_so_far()] == [(fits.id, "red")]
+        work.encoder.no_memory_for = set()
+        assert work.run_until_done(job) == 1
+        assert job.progress().done == 2

@@ -82,7 +82,7 @@ def test_one_image_that_does_not_fit_alone_fails_alone() -> None:
     encoder = Recording(fits=0)
     encoder.gate.set()
     engine = Engine(encoder, batch_size=2)
-    with pytest.raises(ScorerError, match="one image alone does not fit"):
+    with pytest.raises(OutOfMemory, match="one image alone does not fit"):
         engine.submit(image(1)).result(10)
     assert not engine.broken
     engine.close()
