@@ -10,8 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -19,15 +18,13 @@ import redis
 
 from ...integrations.broker.errors import passes
 from ...integrations.ledger.leases import Lease
-from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
-from ...schemas.items import ImageRef, Item
+from ...schemas.errors import ConfigError, OutOfMemory, PrelabelError, ScorerError
+from ...schemas.items import Item
 from ...schemas.jobs import Priority
 from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
-from ..arrays import Vectors
 from ..delivering.showcase import Shown
-from ..embedding.embedded import Embedded
-from ..embedding.images import LastFile
-from ..scoring.job_scorer import JobScorer, Picture, Ready, picture
+from ..scoring.item_images import ItemImages, embed_item, failure, failure_message, stored_item
+from ..scoring.job_scorer import JobScorer, Ready
 from ..telemetry import metrics, trace
 from ..telemetry.logs import log_about
 from ..telemetry.stages import stage
@@ -46,9 +43,6 @@ _FLUSH_ITEMS = 32
 QUARANTINE_DEATHS = 3
 """Deaths in a row, without an item done, after which an item is quarantined: it is scored no more until retried."""
 
-_ITEM_IMAGES = 32
-"""Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
-
 _LEAST_PAUSE_S = 0.1
 """A chunk given back without a pause would not count as postponed."""
 
@@ -56,13 +50,11 @@ _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
 
 
-class _Ready(NamedTuple):
-    """An item whose embeddings are there, or the reason why they never will be."""
+class _Arrived(NamedTuple):
+    """An item of the chunk whose images are embedded or never will be."""
 
     ordinal: int
-    item: Item
-    embeddings: dict[Picture, Embedded]
-    error: Exception | None = None
+    images: ItemImages
 
 
 class ChunkRun:
@@ -79,7 +71,7 @@ class ChunkRun:
         self._lease = lease
         self._lost = lost
         self._threads = pipeline.urgent if lease.spec.priority is Priority.INTERACTIVE else pipeline.bulk
-        self._ready: Arrivals[_Ready] = Arrivals()
+        self._arrivals: Arrivals[_Arrived] = Arrivals()
         self._outcomes: list[tuple[int, Outcome]] = []
         self._scored: list[Shown] = []
         self._postponed = 0
@@ -103,7 +95,7 @@ class ChunkRun:
                 return True
             if not isinstance(error, PrelabelError):
                 log.exception("job %s cannot be scored", self._lease.ref.job_id)
-            return self._fail_all(type(error).__name__, _message(error))
+            return self._fail_all(type(error).__name__, failure_message(error))
         if self._lease.spec.stored_only:
             return self._score_stored(scorer)
         todo = deque(self._lease.pairs)
@@ -121,76 +113,29 @@ class ChunkRun:
             raise error
 
     def _fail_all(self, kind: str, message: str) -> bool:
-        failure = Outcome(error=ItemFailure(kind=kind, message=message))
-        self._outcomes = [(ordinal, failure) for ordinal, _ in self._lease.pairs]
+        failed = Outcome(error=ItemFailure(kind=kind, message=message))
+        self._outcomes = [(ordinal, failed) for ordinal, _ in self._lease.pairs]
         self._flush(left=0)
         return True
 
     def _score_stored(self, scorer: JobScorer) -> bool:
         """From stored vectors alone, the whole chunk at once: nothing is waited for."""
         found = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
-        ready = [self._stored_item(scorer, ordinal, item, found) for ordinal, item in self._lease.pairs]
-        self._outcomes = self._score(scorer, ready)
+        arrived = [_Arrived(ordinal, stored_item(scorer, item, found)) for ordinal, item in self._lease.pairs]
+        self._outcomes = self._score(scorer, arrived)
         if self._flush(left=self._postponed):
             self._release_postponed()
         return True
 
-    def _stored_item(self, scorer: JobScorer, ordinal: int, item: Item, found: Mapping[ImageRef, Embedded]) -> _Ready:
-        embeddings: dict[Picture, Embedded] = {}
-        missing: ItemError | None = None
-        try:
-            for image, optional in scorer.wanted(item):
-                if image in found:
-                    embeddings[picture(image)] = found[image]
-                    continue
-                missing = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
-                # A vector that was there and is gone is no fault of the image, whose answer would be missing.
-                if not optional or image.vector:
-                    raise missing
-            if missing and not embeddings:
-                raise missing
-        except ItemError as error:
-            return _Ready(ordinal, item, {}, error)
-        return _Ready(ordinal, item, embeddings)
-
     def _embed_item(self, scorer: JobScorer, pair: tuple[int, Item]) -> None:
         ordinal, item = pair
         with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
-            self._embed(scorer, ordinal, item)
-
-    def _embed(self, scorer: JobScorer, ordinal: int, item: Item) -> None:
-        """On an image thread. Never raises: what goes wrong is the item's outcome."""
-        embeddings: dict[Picture, Embedded] = {}
-        missing: ItemError | None = None
-        waiting: deque[Future[Vectors]] = deque()
-        try:
-            last = LastFile()
-            for image, optional in scorer.wanted(item):
-                if self._lost.is_set() or self._pipeline.stopping.is_set():
-                    return
-                try:
-                    found = self._threads.embed(image, last=last)
-                except ItemError as error:
-                    if not optional:
-                        raise
-                    log.info("item %s is scored without one of its images: %s", item.id, error)
-                    missing = missing or error
-                else:
-                    embeddings[picture(image)] = found
-                    waiting.append(found.vector)
-                    if len(waiting) >= _ITEM_IMAGES:
-                        wait([waiting.popleft()])
-            if missing and not embeddings:
-                raise missing
-        except Exception as error:
-            if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take the chunk with it
-                log.exception("item %s failed unexpectedly", item.id)
-            else:
-                log.info("item %s is not scored: %s", item.id, error)
-            self._ready.put(_Ready(ordinal, item, {}, error))
-        else:
-            _when_all(
-                [one.vector for one in embeddings.values()], lambda: self._ready.put(_Ready(ordinal, item, embeddings))
+            embed_item(
+                self._threads,
+                scorer,
+                item,
+                then=lambda images: self._arrivals.put(_Arrived(ordinal, images)),
+                called_off=lambda: self._lost.is_set() or self._pipeline.stopping.is_set(),
             )
 
     def _collect(self, scorer: JobScorer, left: int) -> bool:
@@ -200,9 +145,9 @@ class ChunkRun:
         while left:
             # Nobody looks at a bulk chunk's items one by one.
             wanted = min(left, _FLUSH_ITEMS) if self._lease.spec.priority is Priority.BULK else 1
-            ready = self._ready.take(wanted, _FLUSH_S)
-            left -= len(ready)
-            self._outcomes += self._score(scorer, ready)
+            arrived = self._arrivals.take(wanted, _FLUSH_S)
+            left -= len(arrived)
+            self._outcomes += self._score(scorer, arrived)
             stopping = self._pipeline.stopping.is_set()
             due = len(self._outcomes) >= _FLUSH_ITEMS or time.monotonic() - flushed >= _FLUSH_S
             if not left or stopping or (self._outcomes and due):
@@ -233,25 +178,25 @@ class ChunkRun:
         self._postponement = max(self._postponement or postponement, postponement)
         return True
 
-    def _score(self, scorer: JobScorer, ready: list[_Ready]) -> list[tuple[int, Outcome]]:
-        if not ready:
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether an image that fails on the device is to be tried again, here or on another worker."""
+        return self._pipeline.engine.broken or Postponement.of(error, self._lease.postponed, self._retries) is not None
+
+    def _score(self, scorer: JobScorer, arrived: list[_Arrived]) -> list[tuple[int, Outcome]]:
+        if not arrived:
             return []
         outcomes: list[tuple[int, Outcome]] = []
         ordinals: list[int] = []
         embedded: list[Ready] = []
-        for one in ready:
+        for ordinal, images in arrived:
             try:
-                if one.error:
-                    raise one.error
-                for image in one.embeddings.values():
-                    image.vector.result()  # raises what went wrong
-                embedded.append(Ready(one.item, one.embeddings))
-                ordinals.append(one.ordinal)
+                embedded.append(images.ready(self._may_pass))
+                ordinals.append(ordinal)
             except Exception as error:
                 if isinstance(error, ScorerError) and self._pipeline.engine.broken:
                     raise
                 if not self._postpones(error):
-                    outcomes.append((one.ordinal, _failure(error)))
+                    outcomes.append((ordinal, failure(error)))
         try:
             with stage("score", len(embedded)):
                 scored = scorer.score(embedded)
@@ -263,7 +208,7 @@ class ChunkRun:
                 outcomes.append((ordinal, result))
                 self._scored.append(Shown(asked.item, result, _thumbnail(asked)))
             elif not self._postpones(result):
-                outcomes.append((ordinal, _failure(result)))
+                outcomes.append((ordinal, failure(result)))
         return outcomes
 
     def _flush(self, left: int) -> bool:
@@ -295,31 +240,5 @@ class ChunkRun:
                 pause = min(_LONGEST_PAUSE_S, pause * 2)
 
 
-def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
-    """Call `then` once, when the last of the futures is done."""
-    left = len(futures)
-    lock = threading.Lock()
-
-    def one_done(_: Future[Vectors]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            last = left == 0
-        if last:
-            then()
-
-    for future in futures:
-        future.add_done_callback(one_done)
-
-
 def _thumbnail(one: Ready) -> str:
     return next((embedded.thumbnail for embedded in one.embedded.values() if embedded.thumbnail), "")
-
-
-def _failure(error: Exception) -> Outcome:
-    return Outcome(error=ItemFailure(kind=type(error).__name__, message=_message(error)))
-
-
-def _message(error: Exception) -> str:
-    text = str(error) if isinstance(error, PrelabelError) else f"unexpected {type(error).__name__}: {error}"
-    return text[:500]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from prelabel.integrations import Client, Job
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Options, Settings, Taxonomy, WorkerInfo
-from prelabel.schemas.errors import OutOfMemory
+from prelabel.schemas.errors import OutOfMemory, ScorerError
 from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.keeper import LeaseKeeper
@@ -31,11 +32,14 @@ COLOURS = Taxonomy.flat(["red", "green", "blue"])
 
 
 class Short(ColourEncoder):
-    """A device that memory may run out on: for texts that hold a word, for images of a colour."""
+    """A device in trouble: no memory for texts that hold a word; no memory, or no number, for images of a colour."""
 
     def __init__(self) -> None:
         super().__init__()
         self.no_memory_for: set[str] = set()
+        self.too_large: set[str] = set()
+        self.no_number_for: set[str] = set()
+        self.broken = False
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         if any(word in text for word in self.no_memory_for for text in texts):
@@ -43,10 +47,16 @@ class Short(ColourEncoder):
         return super().encode_texts(texts)
 
     def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
-        full = {tuple(self.NAMED[colour]) for colour in self.no_memory_for & self.NAMED.keys()}
-        if any(tuple(image[0, 0]) in full for image in images):
+        if self.broken:
+            raise RuntimeError("an illegal memory access was encountered")
+        if any(self._shows(image, self.too_large) for image in images):
             raise OutOfMemory("the device is full")
-        return super().start_images(images)
+        vectors = super().start_images(images)()
+        vectors[[self._shows(image, self.no_number_for) for image in images]] = np.nan
+        return lambda: vectors
+
+    def _shows(self, image: Pixels, colours: set[str]) -> bool:
+        return any(tuple(image[0, 0]) == self.NAMED[colour] for colour in colours & self.NAMED.keys())
 
 
 @dataclass
@@ -224,10 +234,10 @@ class TestMemory:
         assert [one.error.kind for one in job.failures()] == ["OutOfMemory"]
 
     def test_an_image_that_does_not_fit_alone_is_postponed_alone(self, work, tmp_path) -> None:
-        work.encoder.no_memory_for = {"blue"}
+        work.encoder.too_large = {"blue"}
         job = work.client.submit([picture(tmp_path, colour) for colour in ("red", "blue")], COLOURS)
         work.run(job)
-        work.encoder.no_memory_for = set()
+        work.encoder.too_large = set()
         assert work.run_until_done(job) == 1
         assert sorted((one.ordinal, one.label) for one in job.results_so_far()) == [(0, "red"), (1, "blue")]
 
@@ -245,3 +255,67 @@ class TestMemory:
         work.encoder.no_memory_for = set()
         assert work.run_until_done(job) == 1
         assert job.progress().done == 2
+
+
+class TestImagesAnItemCanDoWithout:
+    """Each image of a list is answered by itself: one that can never be scored has no answer, and the others theirs."""
+
+    EACH = (Control(name="c", taxonomy=COLOURS, image="list", over="each"),)
+
+    def submit(self, work: Workplace, *uris: str) -> Job:
+        images = tuple(ImageRef(uri=uri, name="list") for uri in uris)
+        return work.client.submit([Item(id="1", images=images)], self.EACH)
+
+    def answers(self, job: Job) -> dict[int, tuple[str, ...]]:
+        (prediction,) = job.results_so_far()
+        assert prediction.error is None, prediction.error
+        return {answer.index: answer.paths[0] for answer in prediction.answers}
+
+    def test_one_that_cannot_be_decoded(self, work, tmp_path) -> None:
+        (tmp_path / "text.png").write_text("no image")
+        job = self.submit(work, picture(tmp_path, "red"), str(tmp_path / "text.png"))
+        work.run(job)
+        assert self.answers(job) == {0: ("red",)}
+
+    def test_one_that_fails_on_the_device(self, work, tmp_path) -> None:
+        work.encoder.no_number_for = {"blue"}
+        job = self.submit(work, picture(tmp_path, "blue"), picture(tmp_path, "red"))
+        work.run(job)
+        assert self.answers(job) == {1: ("red",)}
+
+    def test_one_the_device_has_no_memory_for_is_waited_for_first(self, work, tmp_path) -> None:
+        work.encoder.too_large = {"blue"}
+        job = self.submit(work, picture(tmp_path, "red"), picture(tmp_path, "blue"))
+        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert self.answers(job) == {0: ("red",)}
+
+    def test_one_whose_store_does_not_deliver_fails_the_item_which_can_be_sent_again(
+        self, work, tmp_path, server
+    ) -> None:
+        server.serve("/busy.png", 503)
+        job = self.submit(work, picture(tmp_path, "red"), server.url("/busy.png"))
+        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert [failure.error.kind for failure in job.failures()] == ["TransientError"]
+
+    def test_when_none_is_left_the_item_fails(self, work, tmp_path) -> None:
+        (tmp_path / "text.png").write_text("no image")
+        work.encoder.no_number_for = {"blue"}
+        job = self.submit(work, picture(tmp_path, "blue"), str(tmp_path / "text.png"))
+        work.run(job)
+        assert [failure.error.kind for failure in job.failures()] == ["ItemError"]
+
+    def test_one_that_the_item_needs_fails_it(self, work, tmp_path) -> None:
+        work.encoder.no_number_for = {"blue"}
+        images = tuple(ImageRef(uri=picture(tmp_path, colour), name="list") for colour in ("red", "blue"))
+        together = Control(name="c", taxonomy=COLOURS, image="list", over="all")
+        job = work.client.submit([Item(id="1", images=images)], [together])
+        work.run(job)
+        assert ["no number" in failure.error.message for failure in job.failures()] == [True]
+
+    def test_a_broken_device_is_no_fault_of_the_image(self, work, tmp_path) -> None:
+        work.encoder.broken = True
+        job = self.submit(work, picture(tmp_path, "red"), picture(tmp_path, "blue"))
+        with pytest.raises(ScorerError, match="illegal memory access"):
+            work.run(job)
+        assert list(job.results_so_far()) == []
+        assert len(work.stopped) == 1
