@@ -15,10 +15,10 @@ import numpy as np
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.packing import unpack
-from prelabel.schemas import ImageRef, Item, Outcome, Prediction, Settings
+from prelabel.schemas import Answer, ImageRef, Item, Outcome, Settings
 from prelabel.worker.demo.shapes import COLOURS, draw, sample_scene
-from prelabel.worker.scoring.local import score_images
 from tests.faults.report import Report
+from tests.oracle import right_answer
 
 LABEL_CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="colour" toName="image">'
@@ -67,31 +67,21 @@ class Truth:
         for path in paths:
             draw(sample_scene(rng)).save(path, quality=90)
         self.labels = {
-            Path(prediction.item.id): prediction.label
-            for prediction in self._score(paths)
-            if prediction.label and prediction.scores[0].probability - prediction.scores[1].probability > _MARGIN
+            path: answer.paths[0][-1]
+            for path, answer in ((path, self._answer(path)) for path in paths)
+            if answer.paths and answer.scores[0].probability - answer.scores[1].probability > _MARGIN
         }
         self.pictures = list(self.labels)
         assert len(set(self.labels.values())) >= 4, "one label for everything would hide a mix-up"
 
-    def _score(self, paths: Sequence[Path]) -> Sequence[Prediction]:
+    def _answer(self, path: Path) -> Answer:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-            return list(
-                score_images(
-                    [Item.of(str(path)) for path in paths],
-                    CONTROLS[0].taxonomy,
-                    encoder=self._encoder,
-                    fetch=lambda image: Path(image.uri).read_bytes(),
-                    settings=self._settings,
-                )
-            )
+            return right_answer(self._encoder, CONTROLS[0].taxonomy, path.read_bytes(), self._settings)
 
     def label_of(self, path: Path) -> str:
         """The right label of another picture."""
-        label = self._score([path])[0].label
-        assert label
-        return label
+        return self._answer(path).paths[0][-1]
 
     def work(self, count: int, rng: random.Random, prefix: str = "", tasks: bool = False) -> Work:
         """Good items in random order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from ...integrations.client.checkpoint import settings_model_id
 from ...integrations.client.cutting import absolute_item
 from ...schemas.items import Item
+from ...schemas.jobs import Control
 from ...schemas.predictions import Prediction
 from ...schemas.settings import get_settings, load_settings
 from . import options
@@ -36,7 +38,7 @@ def score(
         with needs("worker"):
             from ..fetching.fetcher import Fetcher
             from ..model.siglip import SiglipEncoder
-            from ..scoring.local import score_images
+            from ..scoring.local import score_items
             from ..telemetry.logs import quiet_pillow
 
         quiet_pillow()
@@ -45,15 +47,17 @@ def score(
         settings = load_settings(**{**settings.model_dump(), "image_roots": (Path("/"),)})
         with err.status(f"loading {settings.model}"):
             encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
-        fetcher = Fetcher(settings)
         items = [absolute_item(Item.of(image)) for image in images]
         found: list[Prediction] = []
-        with bar() as progress:
+        fetcher = Fetcher(settings)
+        controls = [Control(taxonomy=chosen)]
+        scored = score_items(items, controls, encoder=encoder, fetch=fetcher.fetch_unless, settings=settings)
+        # The fetcher goes first: whoever is fetching has not to be waited for.
+        with closing(scored), closing(fetcher), bar() as progress:
             task = progress.add_task("scoring", total=len(items), detail="")
-            for prediction in score_images(items, chosen, encoder=encoder, fetch=fetcher.fetch, settings=settings):
+            for prediction in scored:
                 found.append(prediction)
                 progress.advance(task)
-        fetcher.close()
     if as_json:
         print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in found])
     else:

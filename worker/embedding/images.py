@@ -194,9 +194,13 @@ class ImageThreads:
             if mark:
                 self._store.remember({mark: key})
 
-    def close(self) -> None:
-        """Drop what has not begun."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def close(self, *, wait: bool = False) -> None:
+        """Drop what has not begun.
+
+        Args:
+            wait: return when the threads have ended.
+        """
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
 def _work_off(work: Callable[[_T], None], todo: deque[_T]) -> None:

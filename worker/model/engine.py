@@ -66,7 +66,7 @@ class Engine:
         self._urgent: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
         self._capacity = max(64, batch_size * _WAITING_BATCHES)
-        self._closing = False
+        self._closing = self._dropping = False
         # One lock, taken once a batch and once an image: among many threads each more would cost a switch or two.
         lock = threading.Lock()
         self._filled, self._room = threading.Condition(lock), threading.Condition(lock)
@@ -101,6 +101,9 @@ class Engine:
                     self._room.wait()
                 self._bulk.append(waiting)
             self._filled.notify()
+            dropped = self._dropping
+        if dropped:
+            future.cancel()
         return future
 
     @property
@@ -125,11 +128,22 @@ class Engine:
             log.error("the encoder failed; this worker can score nothing more: %s", error, exc_info=cause)
             self._on_broken(error)
 
-    def close(self) -> None:
-        """Finish what waits, then end the threads."""
+    def close(self, *, drop: bool = False) -> None:
+        """Finish what waits, then end the threads.
+
+        Args:
+            drop: finish only what is on the device; the futures of what waits, and of what comes later, are cancelled.
+        """
         with self._filled:
-            self._closing = True
+            self._closing, self._dropping = True, drop
+            dropped = [*self._urgent, *self._bulk] if drop else []
+            if drop:
+                self._urgent.clear()
+                self._bulk.clear()
+                self._room.notify_all()
             self._filled.notify()
+        for waiting in dropped:
+            waiting.future.cancel()
         for thread in self._threads:
             thread.join()
 

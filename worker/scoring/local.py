@@ -1,61 +1,102 @@
-"""Scoring without a queue: files in, predictions out, in this process. Behind `prelabel score`."""
+"""Scoring without a queue: a worker's own parts in this process, items in, predictions out. Behind `prelabel score`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
 
-import numpy as np
-
-from ...schemas.errors import PrelabelError
-from ...schemas.items import ImageRef, Item
-from ...schemas.jobs import Control
-from ...schemas.model_version import model_version
-from ...schemas.predictions import ItemFailure, Prediction
+from ...schemas.errors import ScorerError
+from ...schemas.items import Item
+from ...schemas.jobs import Control, JobSpec
+from ...schemas.predictions import Outcome, Prediction
 from ...schemas.settings import Settings
-from ...schemas.taxonomy import Taxonomy
-from ..decoding.pixels import decode_pixels
+from ..embedding.images import Fetch, bulk_threads
 from ..embedding.texts import TextVectors
 from ..model.encoder import Encoder
-from ..model.similarity import pair_logits
-from .answers import Answerer
+from ..model.engine import Engine
+from ..vectors.store import NoStore
+from .item_images import ItemImages, embed_item, failure
+from .job_scorer import JobScorer, JobScorers
+
+_BATCH = 8
+"""Images per forward pass where the settings name none: the search for the best takes longer than a few images do."""
 
 
-def score_images(
+def score_items(
     items: Iterable[Item],
-    taxonomy: Taxonomy,
+    controls: Sequence[Control],
     *,
     encoder: Encoder,
-    fetch: Callable[[ImageRef], bytes],
+    fetch: Fetch,
     settings: Settings,
     top_k: int | None = 20,
-) -> Iterator[Prediction]:
-    """Score each item's first image, one after the other, as they are asked for.
+) -> Generator[Prediction, None, None]:
+    """Score items as a worker does, in their order, a few of them ahead of whoever takes the predictions.
+
+    What goes wrong with an item is its prediction's error. Nothing is tried again later, and no vector is stored. The
+    threads end with the generator: close it when it is not taken to its end.
 
     Args:
-        items: what to score.
-        taxonomy: what to answer with.
+        items: what to score; taken as their turn comes.
+        controls: what is asked of each.
         encoder: the model.
         fetch: reads an image's bytes.
-        settings: caps on images.
-        top_k: scores kept; None keeps all.
+        settings: caps on images, threads and batches.
+        top_k: scores kept per control; None keeps all.
+
+    Raises:
+        ScorerError: the model fails, or has no memory for the controls' labels.
     """
-    answerer = Answerer(taxonomy, top_k=top_k)
-    texts = TextVectors(encoder, settings.text_cache).matrix(taxonomy)
-    version = model_version(encoder.model_id, [Control(taxonomy=taxonomy)])
-    for ordinal, item in enumerate(items):
-        image = item.images[0]
-        try:
-            decoded = decode_pixels(
-                fetch(image),
-                max_pixels=settings.max_image_pixels,
-                region=image.region,
-                exact=settings.preprocessing == "exact",
-                scaled=settings.preprocessing == "scaled",
-            )
-            vectors = encoder.encode_images(np.expand_dims(encoder.prepare(decoded), 0))
-        except PrelabelError as error:
-            failure = ItemFailure(kind=type(error).__name__, message=str(error))
-            yield Prediction(item=item, ordinal=ordinal, error=failure)
-            continue
-        logits = pair_logits(vectors, texts, encoder.logit_scale, encoder.logit_bias)[0]
-        yield Prediction(item=item, ordinal=ordinal, model_version=version, answers=(answerer(logits),))
+    spec = JobSpec(controls=tuple(controls), top_k=top_k)
+    batch_size = settings.batch_size or _BATCH
+    engine = Engine(encoder, batch_size)
+    threads = bulk_threads(engine, fetch, NoStore(), settings)
+    over = threading.Event()
+    # Each thread has an image, one batch is on the device and one waits: more ahead would only take memory.
+    ahead = 2 * batch_size + settings.fetch_threads
+
+    def begin(item: Item) -> Future[ItemImages]:
+        done: Future[ItemImages] = Future()
+        threads.run(lambda one: embed_item(threads, scorer, one, done.set_result, over.is_set), deque([item]))
+        return done
+
+    try:
+        scorer = JobScorers(encoder, TextVectors(encoder, settings.text_cache)).get("", spec)
+        under_way: deque[Future[ItemImages]] = deque()
+        ordinal = 0
+        for item in items:
+            under_way.append(begin(item))
+            if len(under_way) >= ahead:
+                yield _prediction(ordinal, under_way.popleft().result(), scorer, engine)
+                ordinal += 1
+        while under_way:
+            yield _prediction(ordinal, under_way.popleft().result(), scorer, engine)
+            ordinal += 1
+    finally:
+        over.set()
+        engine.close(drop=True)
+        threads.close(wait=True)
+
+
+def _prediction(ordinal: int, images: ItemImages, scorer: JobScorer, engine: Engine) -> Prediction:
+    outcome = _outcome(images, scorer, engine)
+    return Prediction(
+        item=images.item,
+        ordinal=ordinal,
+        model_version=outcome.model_version,
+        answers=outcome.answers,
+        error=outcome.error,
+    )
+
+
+def _outcome(images: ItemImages, scorer: JobScorer, engine: Engine) -> Outcome:
+    try:
+        ready = images.ready(lambda _: engine.broken)
+    except Exception as error:
+        if isinstance(error, ScorerError) and engine.broken:
+            raise
+        return failure(error)
+    (scored,) = scorer.score([ready])
+    return scored if isinstance(scored, Outcome) else failure(scored)
