@@ -16,7 +16,7 @@ from ..convert.questions import Questions, reader
 from . import registration
 from .register import Projects
 from .registration import SECRET_HEADER, Step, StepFailed, step
-from .scan import Scanner
+from .scan import Found, Scanner
 
 CHECK_S = 10.0
 """Seconds the adapter gets to say whether it reaches Label Studio."""
@@ -155,7 +155,7 @@ def _steps(
             projects.hint(project)
             return
         found = Scanner(api, client, projects, model).look(project, everything=True)
-    yield _queued(found.queued, found.job_id, found.refused, questions.version)
+    yield _queued(found)
 
 
 def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: str) -> Step:
@@ -214,11 +214,11 @@ def _image(
     return Step("image", "ok", f"a worker fetched and scored the image of task {number}")
 
 
-def _queued(queued: int, job_id: str, refused: list[str], version: str) -> Step:
-    left = f"; {len(refused)} cannot be scored ({refused[0]})" if refused else ""
-    if not queued:
-        return Step("tasks", "warning" if refused else "ok", f"every task has a prediction of {version}{left}")
-    return Step("tasks", "warning" if refused else "changed", f"job {job_id}: {queued} tasks queued{left}")
+def _queued(found: Found) -> Step:
+    left = f"; {found.refused} cannot be scored ({found.refusal})" if found.refused else ""
+    if not found.queued:
+        return Step("tasks", "warning" if left else "ok", f"every task has a prediction of {found.version}{left}")
+    return Step("tasks", "warning" if left else "changed", f"job {found.job_id}: {found.queued} tasks queued{left}")
 
 
 def _merged(steps: list[Step]) -> list[Step]:

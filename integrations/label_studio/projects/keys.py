@@ -25,6 +25,8 @@ class ProjectKeys:
         state: hash, see `prelabel.integrations.label_studio.projects.register.ProjectState`.
         jobs: set: ids of jobs that may still work for it.
         scan: string with an expiry: who submits its tasks at present.
+        looked: hash with an expiry: task number -> what `submitted` will hold for it when the look under way has
+            submitted its tasks, or nothing for one that cannot be scored.
     """
 
     def __init__(self, project: int) -> None:
@@ -32,6 +34,7 @@ class ProjectKeys:
         self.state = f"{self._prefix}:state"
         self.jobs = f"{self._prefix}:jobs"
         self.scan = f"{self._prefix}:scan"
+        self.looked = f"{self._prefix}:looked"
 
     def submitted(self, task: int) -> tuple[str, str]:
         """Hash and field that hold 12 bytes: which version and which images the task was last submitted with.

@@ -238,4 +238,4 @@ def _report(project: int, found: Found) -> None:
     if found.queued:
         log.info("project %s: %d tasks queued as job %s", project, found.queued, found.job_id)
     if found.refused:
-        log.info("project %s: %d tasks cannot be scored (%s)", project, len(found.refused), found.refused[0])
+        log.info("project %s: %d tasks cannot be scored (%s)", project, found.refused, found.refusal)

@@ -25,6 +25,8 @@ from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
 TAKEN_S = 120.0
 """Seconds after which a turn that was taken and not ended is another's: whoever took it has died."""
 
+_LOOKED_S = 86_400
+_NOTES_PER_TRIP = 1000
 _SCAN_LOCK_S = 120
 _SCAN_WAIT_S = 60.0
 
@@ -146,7 +148,7 @@ class Projects:
         def forget() -> None:
             self._redis.srem(PROJECTS, project)
             self._redis.zrem(PROJECT_HINTS, project)
-            self._redis.delete(keys.state, keys.jobs)
+            self._redis.delete(keys.state, keys.jobs, keys.looked)
             for key in self._redis.scan_iter(match=keys.all_submitted, count=1000):
                 self._redis.unlink(key)
 
@@ -258,6 +260,39 @@ class Projects:
 
         if submitted:
             self._client.patiently(write)
+
+    def note(self, project: int, found: Mapping[int, Submitted | None]) -> None:
+        """Remember tasks of the look under way: with what each is about to be submitted; None when it cannot be."""
+        key = ProjectKeys(project).looked
+
+        def write() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(key, mapping={task: b"" if one is None else b"".join(one) for task, one in found.items()})
+                pipe.expire(key, _LOOKED_S)
+                pipe.execute()
+
+        if found:
+            self._client.patiently(write)
+
+    def noted(self, project: int, tasks: Sequence[int]) -> list[bool]:
+        """Which tasks the look under way has had already."""
+        key = ProjectKeys(project).looked
+        return [one is not None for one in self._client.patiently(lambda: self._redis.hmget(key, tasks))]
+
+    def forget_notes(self, project: int) -> None:
+        """Begin a look: what an earlier one had noted when it was ended was not submitted."""
+        self._client.patiently(lambda: self._redis.unlink(ProjectKeys(project).looked))
+
+    def record_notes(self, project: int, renew: Callable[[], object]) -> None:
+        """Remember what was noted as submitted; calls `renew` now and then."""
+        key, cursor = ProjectKeys(project).looked, 0
+        while True:
+            cursor, found = self._client.patiently(partial(self._redis.hscan, key, cursor, count=_NOTES_PER_TRIP))
+            self.record(project, {int(task): Submitted(raw[:4], raw[4:]) for task, raw in found.items() if raw})
+            renew()
+            if not cursor:
+                break
+        self.forget_notes(project)
 
     @contextmanager
     def scanning(self, project: int, *, wait_s: float = _SCAN_WAIT_S) -> Iterator[Callable[[], object]]:

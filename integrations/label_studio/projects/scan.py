@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ....schemas import Item, ItemError, ModelVersion, Priority, PushTarget, Settings
@@ -53,14 +54,16 @@ class Found:
         problem: why it cannot.
         queued: tasks queued.
         job_id: with this job; empty when there was nothing to queue.
-        refused: tasks that cannot be scored, each with the reason.
+        refused: tasks that cannot be scored.
+        refusal: the first of them, and why.
     """
 
     version: str = ""
     problem: str = ""
     queued: int = 0
     job_id: str = ""
-    refused: list[str] = field(default_factory=list)
+    refused: int = 0
+    refusal: str = ""
 
 
 class Scanner:
@@ -119,7 +122,10 @@ class Scanner:
 
 
 class _Look:
-    """One look through one project."""
+    """One look through one project.
+
+    What it has found of each task stands in Redis, and counts once all are submitted: a project may have any number.
+    """
 
     def __init__(
         self,
@@ -153,8 +159,6 @@ class _Look:
         under_way = everything and not again and bool(self._projects.working(project))
         self._repeat = self._is_new_version or (everything and not under_way)
         self._found = Found(version=questions.version)
-        self._known: dict[int, Submitted] = {}
-        self._seen: set[int] = set()
         self._at = 0.0
 
     def run(self, there: dict[str, Any]) -> Found:
@@ -183,6 +187,7 @@ class _Look:
 
     def queue(self, listed: Iterator[dict[str, Any]] | Sequence[dict[str, Any]] | chain[dict[str, Any]]) -> Found:
         """Submit what is to be scored among listed tasks, as one job, while they are being listed."""
+        self._projects.forget_notes(self._project)
         items = self._to_score(listed)
         first = next(items, None)
         if first is not None:
@@ -196,7 +201,7 @@ class _Look:
             )
             self._found.job_id = job.id
             self._projects.add_job(self._project, job.id)
-        self._projects.record(self._project, self._known)
+        self._projects.record_notes(self._project, self._renew)
         return self._found
 
     def numbered(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -224,27 +229,28 @@ class _Look:
             yield from page.tasks
 
     def _to_score(self, listed: Iterator[dict[str, Any]] | Any) -> Iterator[Item]:
-        vectors = StoredVectors(self._client, self._project, self._model) if self._is_new_version else None
-        batch: list[dict[str, Any]] = []
-        for task in chain(listed, (None,)):
-            if task is not None and task["id"] not in self._seen:
-                self._seen.add(task["id"])
-                batch.append(task)
-            if batch and (task is None or len(batch) >= tasks.PAGE_SIZE):
+        listed = iter(listed)
+        with closing(StoredVectors(self._client, self._project, self._model)) as vectors:
+            while some := list(islice(listed, tasks.PAGE_SIZE)):
+                batch = {int(task["id"]): task for task in some}  # one may be listed by several filters
                 for item in self._wanted(batch):
                     self._found.queued += 1
-                    yield item if vectors is None else vectors.add_to(item)
-                batch = []
+                    yield vectors.add_to(item) if self._is_new_version else item
 
-    def _wanted(self, batch: list[dict[str, Any]]) -> Iterator[Item]:
-        before = self._projects.submitted(self._project, [task["id"] for task in batch])
-        for task, known in zip(batch, before, strict=True):
+    def _wanted(self, batch: Mapping[int, dict[str, Any]]) -> Iterator[Item]:
+        seen = self._projects.noted(self._project, list(batch))
+        fresh = [task for task, is_seen in zip(batch.values(), seen, strict=True) if not is_seen]
+        before = self._projects.submitted(self._project, [task["id"] for task in fresh])
+        notes: dict[int, Submitted | None] = {}
+        for task, known in zip(fresh, before, strict=True):
             try:
                 item = item_from_task(
                     task, self._config, self._settings.label_studio_url, s3_direct=self._settings.s3_direct
                 )
             except ItemError as error:
-                self._found.refused.append(f"task {task['id']}: {error}")
+                self._found.refused += 1
+                self._found.refusal = self._found.refusal or f"task {task['id']}: {error}"
+                notes[task["id"]] = None
                 continue
             now = Submitted.of(self._version, item)
             versions = tasks.versions_of(task)
@@ -258,9 +264,10 @@ class _Look:
                 continue  # it is on its way, or cannot be scored, or its prediction was not wanted
             elif not (self._everything or known is not None or self._is_ours(task["id"], versions)):
                 continue
-            self._known[task["id"]] = now
+            notes[task["id"]] = now
             if self._version not in versions or other_images:
                 yield item
+        self._projects.note(self._project, notes)
 
     def _is_ours(self, number: int, versions: set[str]) -> bool:
         """Whether a task is to be pre-labelled without being asked for."""

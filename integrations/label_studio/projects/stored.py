@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sqlite3
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ....schemas import ConfigError, ImageRef, Item
@@ -11,14 +13,16 @@ from ...client.rescore import stored_items
 
 if TYPE_CHECKING:
     from ...client.client import Client
+    from ...client.job import Job
 
 log = logging.getLogger(__name__)
 
 
 class StoredVectors:
-    """By task, the keys of its images' vectors.
+    """By task, the keys of its images' vectors. Close it after use.
 
-    Read from the jobs that were pushed to the project, once, when the first item asks.
+    Read from the jobs that were pushed to the project, once, when the first item asks, into a temporary file: a
+    project may have any number of tasks.
 
     Args:
         client: whose jobs.
@@ -30,26 +34,39 @@ class StoredVectors:
         self._client = client
         self._project = project
         self._model = model
-        self._keys: dict[str, dict[bytes, str]] | None = None
+        self._keys: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._keys is not None:
+            self._keys.close()
 
     def add_to(self, item: Item) -> Item:
         """The item with the keys of its images' vectors, where they were scored before."""
         if self._keys is None:
-            self._keys = self._read()
-        known = self._keys.get(item.id, {})
+            # SQLite's temporary database: in memory while small, then a file. Any thread may collect us.
+            self._keys = sqlite3.connect("", check_same_thread=False)
+            self._read(self._keys)
+        found = self._keys.execute("SELECT shown, vector FROM keys WHERE task = ?", (item.id,))
+        known: dict[bytes, str] = dict(found)
         images = tuple(image.model_copy(update={"vector": known.get(_shown(image))}) for image in item.images)
         return item.model_copy(update={"images": images})
 
-    def _read(self) -> dict[str, dict[bytes, str]]:
-        found: dict[str, dict[bytes, str]] = {}
-        for job in self._client.project_jobs(self._project):
-            try:
-                for item in stored_items(job.results_so_far(), self._model):
-                    if item.id not in found:
-                        found[item.id] = {_shown(image): image.vector for image in item.images if image.vector}
-            except ConfigError as error:  # another release wrote it: its images are read again
-                log.info("stored vectors of job %s are not used: %s", job.id, error)
-        return found
+    def _read(self, keys: sqlite3.Connection) -> None:
+        keys.execute("CREATE TABLE keys (task TEXT, shown BLOB, vector TEXT, PRIMARY KEY (task, shown)) WITHOUT ROWID")
+        with keys:
+            for job in self._client.project_jobs(self._project):  # the newest first, and it counts
+                rows = ((item.id, _shown(image), image.vector) for item, image in self._images(job))
+                try:
+                    keys.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", rows)
+                except ConfigError as error:  # another release wrote it: its images are read again
+                    log.info("stored vectors of job %s are not used: %s", job.id, error)
+
+    def _images(self, job: Job) -> Iterator[tuple[Item, ImageRef]]:
+        """The images of a job that have a stored vector, each with its item."""
+        for prediction in job.results_so_far():
+            for item in stored_items((prediction,), self._model):
+                yield from ((item, image) for image in item.images if image.vector)
 
 
 def _shown(image: ImageRef) -> bytes:

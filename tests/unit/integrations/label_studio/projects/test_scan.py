@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sized
 
 import pytest
 
 from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.connection import LabelStudioAPI, NotThere
+from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects import scan as reconcile
 from prelabel.integrations.label_studio.projects.keys import ProjectKeys
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
 from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
-from prelabel.schemas import TransientError, model_version
+from prelabel.schemas import BrokerUnavailable, TransientError, model_version
 
 MODEL = "siglip@12345678"
 XML = (
@@ -259,3 +261,58 @@ def test_a_prediction_of_a_calibrated_version_is_none_of_the_version_its_text_be
         (2, VERSION),
         (3, VERSION),
     }
+
+
+def test_nothing_that_a_look_holds_grows_with_the_project(label_studio, scanner, client, monkeypatch) -> None:
+    count = 6 * PAGE_SIZE
+    label_studio.add_project(1, XML, tasks=range(1, count + 1))
+    for task in range(1, count + 1, 3):
+        label_studio.tasks[task]["data"] = {}
+    held: list[int] = []
+
+    class Watched(reconcile._Look):
+        def _list(self, *filters):
+            for task in super()._list(*filters):
+                yield task
+                held.append(max(len(one) for one in holdings(self)))
+
+    monkeypatch.setattr(reconcile, "_Look", Watched)
+    found = scanner.look(1)
+    assert (found.queued, found.refused) == (count - count // 3, count // 3)
+    assert "task 1: " in found.refusal
+    assert len(held) == count
+    assert max(held) <= 3 * PAGE_SIZE
+
+
+def holdings(look) -> Iterator[Sized]:
+    """The collections a look and what it found refer to, and a text in case there is none."""
+    yield from (one for part in (look, look._found) for one in vars(part).values() if isinstance(one, Sized))
+
+
+def test_a_task_that_is_listed_twice_is_queued_once(label_studio, scanner, client) -> None:
+    count = PAGE_SIZE + 50
+    label_studio.add_project(1, XML, tasks=range(1, count + 1))
+    label_studio.tasks[2]["data"] = {}
+    found = scanner.again(1, [*range(1, count + 1), 1, 2, count])
+    assert (found.queued, found.refused) == (count - 1, 1)
+    (numbers,) = queued(client)
+    assert sorted(numbers) == [1, *range(3, count + 1)]
+
+
+def test_tasks_whose_submission_failed_are_not_taken_for_submitted(
+    label_studio, scanner, client, projects, monkeypatch
+) -> None:
+    label_studio.add_project(1, XML, tasks=range(1, PAGE_SIZE + 50))
+
+    def fail(items, *_, **__):
+        list(items)
+        raise BrokerUnavailable("in the middle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "submit", fail)
+        with pytest.raises(BrokerUnavailable):
+            scanner.look(1)
+    assert projects.submitted(1, [1, PAGE_SIZE + 1]) == [None, None]
+    assert scanner.look(1).queued == PAGE_SIZE + 49
+    assert None not in projects.submitted(1, range(1, PAGE_SIZE + 50))
+    assert not [key for key in client.store.redis.scan_iter("prelabel:label_studio:*") if b"looked" in key]
