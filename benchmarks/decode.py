@@ -21,10 +21,11 @@ import transformers
 from PIL import Image
 from rich.table import Table
 
+from prelabel.schemas.settings import load_settings
 from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.model.registry import load_encoder
 
 from .checkpoint import make_base_checkpoint
 from .common import add_json, console, draw_jpegs, in_own_session, median, shown_machine, write
@@ -69,8 +70,10 @@ def measure(checkpoint: str, size: str, files: list[str], rounds: int) -> list[d
     """All paths in turn over some files."""
     torch.set_num_threads(1)
     processor = transformers.AutoImageProcessor.from_pretrained(checkpoint)
-    encoder = SiglipEncoder(checkpoint, model_id="m@1", threads=1)
-    exactly = SiglipEncoder(checkpoint, model_id="m@1", threads=1, exact=True)
+    encoder, exactly = (
+        load_encoder(load_settings(model=checkpoint, cpu_threads=1, preprocessing=preprocessing), "m@1").images
+        for preprocessing in ("fast", "exact")
+    )
 
     def reference(data: bytes) -> Pixels:
         with Image.open(io.BytesIO(data)) as image:
@@ -92,7 +95,7 @@ def measure(checkpoint: str, size: str, files: list[str], rounds: int) -> list[d
             begun = time.thread_time()
             made[name] = [path(data) for data in contents]
             cpu[name].append(1000 * (time.thread_time() - begun) / len(contents))
-    vectors = {name: np.concatenate([encoder.encode_images(one[None]) for one in some]) for name, some in made.items()}
+    vectors = {name: np.concatenate([encoder.encode(one[None]) for one in some]) for name, some in made.items()}
     rows: list[dict[str, float | str]] = []
     for name in paths:
         off = [np.abs(a.astype(int) - b) for a, b in zip(made[name], made[REFERENCE], strict=True)]

@@ -10,8 +10,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from prelabel.schemas.settings import load_settings
 from prelabel.worker.model.batch_size import find_batch_size
-from prelabel.worker.model.siglip import SiglipEncoder, pick_device
+from prelabel.worker.model.devices import pick_device
+from prelabel.worker.model.encoder import Encoder
+from prelabel.worker.model.registry import load_encoder
 
 from .common import median
 
@@ -41,11 +44,11 @@ class Device:
         return asdict(self)
 
 
-def measure(encoder: SiglipEncoder) -> Device:
+def measure(encoder: Encoder) -> Device:
     """Measure the encoder's device, a few seconds."""
     device, dtype = pick_device(encoder.device.partition(":")[0]), getattr(torch, encoder.dtype)
     one = blanks(encoder, 1)
-    encoder.encode_images(one)  # sets this thread's number of threads, too
+    encoder.images.encode(one)  # sets this thread's number of threads, too
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -59,7 +62,7 @@ def measure(encoder: SiglipEncoder) -> Device:
         rates.append((10 if device.type == "cuda" else 1) * 2 * side**3 / (time.perf_counter() - begun))
     # The counter knows the operations of attention written out, not those of every fused kernel.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        encoder.encode_images(one)
+        encoder.images.encode(one)
     return Device(name, encoder.dtype, max(rates), float(counter.get_total_flops()))
 
 
@@ -68,9 +71,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def blanks(encoder: SiglipEncoder, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def blanks(encoder: Encoder, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Prepared images, ready for the device."""
-    return np.stack([encoder.prepare(np.full((8, 8, 3), 127, dtype=np.uint8))] * count)
+    return np.stack([encoder.images.prepare(np.full((8, 8, 3), 127, dtype=np.uint8))] * count)
 
 
 class BareForward:
@@ -83,16 +86,16 @@ class BareForward:
     """
 
     def __init__(self, checkpoint: str) -> None:
-        self.encoder = SiglipEncoder(checkpoint, model_id="limit")
+        self.encoder = load_encoder(load_settings(model=checkpoint), "limit")
         self.batch_size = find_batch_size(self.encoder)
-        self.encoder.tune(self.batch_size)
+        self.encoder.images.tune(self.batch_size)
         self._batch = list(blanks(self.encoder, self.batch_size))
 
     def __call__(self, images: int) -> None:
         """Embed so many."""
         started = []
         for start in range(0, images, self.batch_size):
-            started.append(self.encoder.start_images(self._batch[: images - start]))
+            started.append(self.encoder.images.start(self._batch[: images - start]))
             if len(started) > 1:
                 started.pop(0)()
         for wait in started:
@@ -104,6 +107,6 @@ class BareForward:
         seconds = []
         for _ in range(times):
             begun = time.perf_counter()
-            self.encoder.encode_images(one)
+            self.encoder.images.encode(one)
             seconds.append(time.perf_counter() - begun)
         return median(seconds)

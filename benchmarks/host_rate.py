@@ -28,14 +28,14 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.machine.host import single_threaded_blas
 from prelabel.worker.model.encoder import Encoder
-from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.running.broker import embedded_broker
 from prelabel.worker.runtime import collect_garbage_seldom
 from prelabel.worker.vectors.disk.store import DiskStore
 
 from .checkpoint import make_base_checkpoint
 from .common import add_json, console, draw_jpegs, in_own_session, median, shown_machine, write
-from .paced import JOB, PacedEncoder, run
+from .paced import JOB, paced, run
 
 
 def different_files(directory: Path, count: int, size: tuple[int, int]) -> list[Item]:
@@ -57,7 +57,7 @@ def decoding_ms(encoder: Encoder, items: list[Item]) -> float:
     taken = []
     for data in (contents[0], *contents):  # the first warms up
         begun = time.thread_time()
-        encoder.prepare(decode_pixels(data, max_pixels=10**9))
+        encoder.images.prepare(decode_pixels(data, max_pixels=10**9))
         taken.append(1000 * (time.thread_time() - begun))
     return median(taken[1:])
 
@@ -75,7 +75,7 @@ def measure(settings: Settings, real: Encoder, items: list[Item], rate: float, f
     ledger = Ledger(redis, owner="benchmark", lease_s=settings.lease_s, ttl_s=3600)
     store = DiskStore(folder, 2**33)
     cpu = time.process_time()
-    took = run(settings, ledger, PacedEncoder(real, rate), len(chunks), store)
+    took = run(settings, ledger, paced(real, rate), len(chunks), store)
     store.close()
     cpu = time.process_time() - cpu
     if jobs.progress(JOB).done != len(items):
@@ -103,7 +103,7 @@ def main() -> None:
             batch_size=64,
             preprocessing="fast",
         )
-        real = SiglipEncoder.from_settings(settings, "base@00000000")
+        real = load_encoder(settings, "base@00000000")
         collect_garbage_seldom()
         for size in options.size:
             width, height = (int(side) for side in size.split("x"))

@@ -53,7 +53,7 @@ def ask(client: Client, image: str, taxonomy: Taxonomy) -> float:
 def prepare(limit: BareForward, image: str) -> float:
     """Seconds to read, decode and resize."""
     begun = time.perf_counter()
-    limit.encoder.prepare(decode_pixels(Path(image).read_bytes(), max_pixels=10**8))
+    limit.encoder.images.prepare(decode_pixels(Path(image).read_bytes(), max_pixels=10**8))
     return time.perf_counter() - begun
 
 

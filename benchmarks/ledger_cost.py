@@ -2,7 +2,7 @@
 
 The same pipeline (fetch, decode, batches, scoring, outcomes) runs over the same chunks twice a round: once on the
 ledger in a real Redis-compatible server, once on a stand-in that leases from memory and keeps outcomes in a list.
-The device is `PacedEncoder`: 1/rate seconds an image and no CPU, so that what the ledger adds is not hidden behind a
+The device is `paced`: 1/rate seconds an image and no CPU, so that what the ledger adds is not hidden behind a
 slow model. Figures are medians over interleaved rounds.
 """
 
@@ -32,7 +32,7 @@ from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.running.broker import embedded_broker
 
 from .common import add_json, console, in_own_session, write
-from .paced import JOB, PacedEncoder, run
+from .paced import JOB, paced, run
 
 
 class NoLedger(Ledger):
@@ -102,7 +102,7 @@ def main() -> None:
                     ledger = Ledger(redis, owner="benchmark", lease_s=settings.lease_s, ttl_s=3600)
                 else:
                     ledger = NoLedger(chunks, spec)
-                took = run(settings, ledger, PacedEncoder(ColourEncoder(), options.rate), len(chunks))
+                took = run(settings, ledger, paced(ColourEncoder(), options.rate), len(chunks))
                 if name == "with ledger" and store.progress(JOB).done != options.items:
                     raise SystemExit("items are missing from the ledger")
                 if turn >= 0:  # the first turn warms up

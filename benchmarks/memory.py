@@ -29,7 +29,7 @@ from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.schemas.settings import Settings, load_settings
 from prelabel.worker.embedding.embedded import Embedded
 from prelabel.worker.embedding.texts import TextVectors
-from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.colour import ColourEncoder, colour_card
 from prelabel.worker.running.broker import embedded_broker
 from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
 
@@ -113,8 +113,7 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
     """Score `items` random embeddings and say what their outcomes cost."""
     redis: Any = connect_redis(settings)
     redis.flushall()
-    encoder = ColourEncoder()
-    encoder.model_id = "google/siglip-base-patch16-512@753a9495"
+    encoder = ColourEncoder(card=colour_card("google/siglip-base-patch16-512@753a9495"))
     random = np.random.default_rng(7)
     job = Client(settings).submit(references(items), taxonomy(labels))
     scorer = JobScorers(encoder, TextVectors(encoder, labels)).get(job.id, job.spec())
@@ -125,7 +124,7 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
         lease = ledger.claim(ChunkRef(job.id, chunk))
         if isinstance(lease, Refusal):
             raise SystemExit(f"chunk {chunk} was not leased: {lease}")
-        vectors = random.normal(size=(len(lease.pairs), encoder.dim)).astype(np.float32)
+        vectors = random.normal(size=(len(lease.pairs), encoder.card.dim)).astype(np.float32)
         ready = [
             Ready(item, {picture(item.images[0]): Embedded.at_hand(random.bytes(16), vector)})
             for (_, item), vector in zip(lease.pairs, vectors, strict=True)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from prelabel.worker.chunks.pipeline import Pipeline
 from prelabel.worker.embedding.images import bulk_threads, urgent_threads
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
-from prelabel.worker.model.encoder import Encoder, Memory
+from prelabel.worker.model.encoder import Encoder, ImageTower, Memory
 from prelabel.worker.model.engine import Engine
 from prelabel.worker.scoring.job_scorer import JobScorers
 from prelabel.worker.vectors.store import EmbeddingStore, NoStore
@@ -28,44 +29,38 @@ from prelabel.worker.vectors.store import EmbeddingStore, NoStore
 JOB = "benchmark"
 
 
-class PacedEncoder:
-    """An `Encoder` that prepares images as another one does, and embeds `rate` of them a second; texts at once.
+class PacedImages:
+    """An `ImageTower` that prepares images as another one does, and embeds `rate` of them a second.
 
     All vectors are random. It works by itself: a batch is started, and waited for by whoever wants its vectors.
 
     Args:
         real: the other one.
+        dim: length of a vector.
         rate: images a second; 0 is no limit.
     """
 
-    def __init__(self, real: Encoder, rate: float) -> None:
-        self.real = real
-        self.model_id, self.device, self.dtype = real.model_id, real.device, real.dtype
-        self.preprocessing, self.tokenisation, self.dim = real.preprocessing, real.tokenisation, real.dim
-        self.logit_scale, self.logit_bias = real.logit_scale, real.logit_bias
-        self.prepare, self.device_memory = real.prepare, real.device_memory
+    def __init__(self, real: ImageTower, dim: int, rate: float) -> None:
+        self.prepare = real.prepare
+        self._dim = dim
         self._s_per_image = 1.0 / rate if rate else 0.0
         self._free_at = 0.0
         self._random = np.random.default_rng(0)
 
-    def encode_images(self, batch: Pixels) -> Vectors:
+    def encode(self, batch: Pixels) -> Vectors:
         """Random vectors, when the device would have been done."""
-        return self.start_images(list(batch))()
+        return self.start(list(batch))()
 
-    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+    def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
         """Gather a batch, as for a real device; it is done when those before it are and its own time is over."""
         batch = np.stack(images)
         self._free_at = done_at = max(self._free_at, time.perf_counter()) + len(batch) * self._s_per_image
 
         def vectors() -> Vectors:
             time.sleep(max(0.0, done_at - time.perf_counter()))
-            return self._random.normal(size=(len(batch), self.dim)).astype(np.float32)
+            return self._random.normal(size=(len(batch), self._dim)).astype(np.float32)
 
         return vectors
-
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Random vectors."""
-        return np.random.default_rng(len(texts)).normal(size=(len(texts), self.dim)).astype(np.float32)
 
     def memory_of(self, work: Callable[[], object]) -> Memory | None:
         """It takes none."""
@@ -76,6 +71,27 @@ class PacedEncoder:
         """There is nothing to tune."""
 
 
+class RandomTexts:
+    """A `TextTower` of random vectors, at once.
+
+    Args:
+        dim: length of a vector.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Random vectors."""
+        return np.random.default_rng(len(texts)).normal(size=(len(texts), self._dim)).astype(np.float32)
+
+
+def paced(real: Encoder, rate: float) -> Encoder:
+    """Another encoder's card, on a device that is fake on purpose; see `PacedImages`."""
+    dim = real.card.dim
+    return replace(real, images=PacedImages(real.images, dim, rate), texts=RandomTexts(dim))
+
+
 def run(
     settings: Settings, ledger: Ledger, encoder: Encoder, chunks: int, store: EmbeddingStore | None = None
 ) -> float:
@@ -84,7 +100,7 @@ def run(
     store = store or NoStore()
     engine = Engine(encoder, batch_size=settings.batch_size)
     fetcher = Fetcher(settings)
-    info = WorkerInfo(name="benchmark", model=encoder.model_id, device="none", dtype="none")
+    info = WorkerInfo(name="benchmark", model=encoder.card.id, device="none", dtype="none")
     keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
     bulk = bulk_threads(engine, fetcher.fetch_unless, store, settings)
     urgent = urgent_threads(engine, fetcher.fetch_unless, store, settings)

@@ -31,7 +31,7 @@ from prelabel.schemas.items import ImageRef
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.machine.children import spawn, stop
-from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.vectors.disk.store import DiskStore
 
 from .common import RunningWorker, add_json, console, in_own_session, running_worker, shown_machine, write
@@ -153,8 +153,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         settings = load_settings(model=str(CHECKPOINT), image_roots=(root,), vector_store_dir=root / "vectors")
-        encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
-        references = stored(root / "vectors", options.items, encoder.dim)
+        encoder = load_encoder(settings, settings_model_id(settings))
+        references = stored(root / "vectors", options.items, encoder.card.dim)
         with running_worker(settings, root / "state") as worker:
             costs = list(through_prelabel(worker, references))
             costs += [through_celery(worker.stack.redis_url, options.tasks, kept) for kept in (False, True)]

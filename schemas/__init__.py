@@ -15,6 +15,7 @@ from .errors import (
 from .items import ImageRef, Item, Options, Origin, Region
 from .jobs import Control, JobSpec, Priority, PushTarget
 from .model_version import ModelVersion, model_id, model_version
+from .models import ModelCard
 from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
 from .progress import JobState, Progress, WorkerInfo
 from .settings import Settings, get_settings
@@ -35,6 +36,7 @@ __all__ = [
     "Label",
     "LabelPath",
     "LabelScore",
+    "ModelCard",
     "ModelLoadError",
     "ModelVersion",
     "Options",

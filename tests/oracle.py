@@ -17,6 +17,6 @@ def right_answer(
 ) -> Answer:
     exact = settings.preprocessing == "exact"
     pixels = decode_pixels(data, max_pixels=settings.max_image_pixels, region=region, exact=exact)
-    vectors = encoder.encode_images(np.expand_dims(encoder.prepare(pixels), 0))
+    vectors = encoder.images.encode(np.expand_dims(encoder.images.prepare(pixels), 0))
     texts = TextVectors(encoder, settings.text_cache).matrix(taxonomy)
-    return Answerer(taxonomy)(pair_logits(vectors, texts, encoder.logit_scale, encoder.logit_bias)[0])
+    return Answerer(taxonomy)(pair_logits(vectors, texts, encoder.card.logit_scale, encoder.card.logit_bias)[0])

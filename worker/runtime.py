@@ -37,6 +37,7 @@ from .machine.host import single_threaded_blas
 from .model.batch_size import find_batch_size
 from .model.encoder import Encoder
 from .model.engine import Engine
+from .model.registry import load_encoder
 from .scoring.job_scorer import JobScorers
 from .telemetry import metrics, trace
 from .vectors.counted import CountingStore
@@ -70,7 +71,7 @@ class Runtime:
         self._sender = Sender(settings)
         self._push_hints = PushHints(redis)
         self._ledger = Ledger(redis, owner=self.name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
-        info = WorkerInfo(name=self.name, model=encoder.model_id, device=encoder.device, dtype=encoder.dtype)
+        info = WorkerInfo(name=self.name, model=encoder.card.id, device=encoder.device, dtype=encoder.dtype)
         self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s, self._end_if_hung)
         store = JobStore(redis, settings.job_ttl_s)
         self._sweeper = Sweeper(
@@ -84,7 +85,7 @@ class Runtime:
             lease_s=settings.lease_s,
         )
         batch_size = settings.batch_size or find_batch_size(encoder)
-        encoder.tune(batch_size)
+        encoder.images.tune(batch_size)
         if settings.trace:
             _start_trace(settings.trace)
         self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
@@ -115,7 +116,7 @@ class Runtime:
     def describe(self) -> str:
         """Model, device and batch size, for people."""
         encoder = self._engine.encoder
-        return f"{encoder.model_id} on {encoder.device} ({encoder.dtype}), batches of {self._engine.batch_size}"
+        return f"{encoder.card.id} on {encoder.device} ({encoder.dtype}), batches of {self._engine.batch_size}"
 
     def start(self) -> None:
         """Become visible and begin to renew leases and sweep."""
@@ -193,11 +194,11 @@ def load_runtime(settings: Settings) -> Runtime:
 
     Raises:
         ModelLoadError: the checkpoint cannot be loaded.
+        ConfigError: a setting cannot be used.
     """
-    from .model.siglip import SiglipEncoder  # torch: the moment it is needed
-
+    encoder = load_encoder(settings, settings_model_id(settings))
     single_threaded_blas()
-    return Runtime(settings, SiglipEncoder.from_settings(settings, settings_model_id(settings)))
+    return Runtime(settings, encoder)
 
 
 def collect_garbage_seldom() -> None:

@@ -58,10 +58,10 @@ class Truth:
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         from prelabel.integrations.client.checkpoint import settings_model_id
-        from prelabel.worker.model.siglip import SiglipEncoder
+        from prelabel.worker.model.registry import load_encoder
 
         self._settings = settings
-        self._encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
+        self._encoder = load_encoder(settings, settings_model_id(settings))
         rng = np.random.default_rng(11)
         paths = [directory / f"picture-{number:02d}.jpg" for number in range(_PICTURES)]
         for path in paths:

@@ -19,7 +19,7 @@ from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.embedding.images import ImageThreads, LastFile
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.engine import Engine
-from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
 from prelabel.worker.vectors.store import NoStore
 from tests.cookbook import Example, examples, with_pictures, without_scores
@@ -29,7 +29,7 @@ class Scoring:
     """Tasks to results, with the demo checkpoint."""
 
     def __init__(self) -> None:
-        encoder = SiglipEncoder.from_settings(load_settings(model=str(CHECKPOINT)), "demo@00000000")
+        encoder = load_encoder(load_settings(model=str(CHECKPOINT)), "demo@00000000")
         self.engine = Engine(encoder, 8)
         self.threads = ImageThreads(
             self.engine,

@@ -37,7 +37,7 @@ def score(
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         with needs("worker"):
             from ..fetching.fetcher import Fetcher
-            from ..model.siglip import SiglipEncoder
+            from ..model.registry import load_encoder
             from ..scoring.local import score_items
             from ..telemetry.logs import quiet_pillow
 
@@ -45,8 +45,8 @@ def score(
         settings = get_settings()
         # Whoever types a path may read it: the roots guard against references that come through a queue.
         settings = load_settings(**{**settings.model_dump(), "image_roots": (Path("/"),)})
-        with err.status(f"loading {settings.model}"):
-            encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
+        with err.status(f"loading {settings.model}"), needs("worker"):
+            encoder = load_encoder(settings, settings_model_id(settings))
         items = [absolute_item(Item.of(image)) for image in images]
         found: list[Prediction] = []
         fetcher = Fetcher(settings)
@@ -62,6 +62,6 @@ def score(
         print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in found])
     else:
         out.print(predictions_table(found))
-        err.print(f"[dim]{encoder.model_id} on {encoder.device}[/]")
+        err.print(f"[dim]{encoder.card.id} on {encoder.device}[/]")
     if any(prediction.error for prediction in found):
         raise typer.Exit(1)

@@ -94,8 +94,8 @@ class ImageThreads:
         self._engine = engine
         self._fetch = fetch
         self._store = store
-        encoder = engine.encoder
-        self._space = vector_space(encoder.model_id, encoder.dim, f"{encoder.preprocessing} {encoder.dtype}")
+        card = engine.encoder.card
+        self._space = vector_space(card.id, card.dim, f"{card.preprocessing} {engine.encoder.dtype}")
         self._max_pixels = max_pixels
         self._exact = preprocessing == "exact"
         self._scaled = preprocessing == "scaled"
@@ -158,7 +158,7 @@ class ImageThreads:
         if found is None:
             with self._decoding, stage("decode"):
                 decoded = self._decode(image, file)
-                pixels, thumbnail = self._engine.encoder.prepare(decoded), self._thumbnail(decoded)
+                pixels, thumbnail = self._engine.encoder.images.prepare(decoded), self._thumbnail(decoded)
             del decoded  # large; the next line may wait
             found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
             # A mark counts only for a vector that is stored: it is remembered after that.

@@ -12,7 +12,7 @@ import numpy as np
 from ...schemas.errors import OutOfMemory
 from ...schemas.taxonomy import Taxonomy
 from ..arrays import Vectors
-from ..model.encoder import Encoder
+from ..model.encoder import Encoder, TextTower
 from ..model.similarity import average_prompts
 from ..vectors.keys import text_key, vector_space
 from ..vectors.store import EmbeddingStore, NoStore
@@ -33,9 +33,10 @@ class TextVectors:
     """
 
     def __init__(self, encoder: Encoder, capacity: int, store: EmbeddingStore | None = None) -> None:
-        self._encoder = encoder
+        self._tower = encoder.texts
         self._store = store or NoStore()
-        self._space = vector_space(encoder.model_id, encoder.dim, f"text {encoder.tokenisation} {encoder.dtype}")
+        card = encoder.card
+        self._space = vector_space(card.id, card.dim, f"text {card.tokenisation} {encoder.dtype}")
         self._capacity = capacity
         self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
         # Label Studio asks with a job for every task: jobs with the same labels share a matrix while one of them lives.
@@ -89,22 +90,22 @@ class TextVectors:
         known = self._store.get(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if missing:
-            fresh = dict(zip(missing, encode_halving(self._encoder, list(missing.values())), strict=True))
+            fresh = dict(zip(missing, encode_halving(self._tower, list(missing.values())), strict=True))
             self._store.put(fresh)
             known |= fresh
         return np.stack([known[key] for key in keys])
 
 
-def encode_halving(encoder: Encoder, texts: Sequence[str]) -> Vectors:
-    """`encoder.encode_texts`, in halves and halves of halves where memory does not hold them all.
+def encode_halving(tower: TextTower, texts: Sequence[str]) -> Vectors:
+    """`tower.encode`, in halves and halves of halves where memory does not hold them all.
 
     Raises:
         OutOfMemory: not even one text fits.
     """
     try:
-        return encoder.encode_texts(texts)
+        return tower.encode(texts)
     except OutOfMemory:
         if len(texts) == 1:
             raise
         half = len(texts) // 2
-        return np.concatenate([encode_halving(encoder, texts[:half]), encode_halving(encoder, texts[half:])])
+        return np.concatenate([encode_halving(tower, texts[:half]), encode_halving(tower, texts[half:])])

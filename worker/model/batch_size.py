@@ -41,7 +41,7 @@ def find_batch_size(encoder: Encoder, *, largest: int = LARGEST, budget_s: float
         largest: not beyond this.
         budget_s: seconds after which the best so far is taken.
     """
-    blank = encoder.prepare(np.full((8, 8, 3), 127, dtype=np.uint8))
+    blank = encoder.images.prepare(np.full((8, 8, 3), 127, dtype=np.uint8))
     best, best_rate, size = 1, 0.0, 1
     memory: Memory | None = None
     why = f"{largest} is the most that is tried"
@@ -49,7 +49,7 @@ def find_batch_size(encoder: Encoder, *, largest: int = LARGEST, budget_s: float
     while size <= largest:
         batch = np.stack([blank] * size)
         try:
-            found = encoder.memory_of(partial(encoder.encode_images, batch))
+            found = encoder.images.memory_of(partial(encoder.images.encode, batch))
             took = _fastest_s(encoder, batch, budget_s)
         except OutOfMemory:
             why = f"{size} do not fit into memory"
@@ -83,7 +83,7 @@ def _fastest_s(encoder: Encoder, batch: Pixels, budget_s: float) -> float:
     fastest = float("inf")
     for _ in range(3):
         begun = time.perf_counter()
-        encoder.encode_images(batch)
+        encoder.images.encode(batch)
         fastest = min(fastest, time.perf_counter() - begun)
         if fastest > _QUICK * budget_s:
             break

@@ -1,13 +1,15 @@
-"""The scorer protocol: `prepare` on CPU threads, `start_images` and `encode_*` on the device, logits from both.
+"""A dual encoder: a card, an image tower and a text tower. Images and texts go into one space.
 
-`siglip.py` implements it with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
+`siglip.py` makes one with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ...schemas.models import ModelCard
 from ..arrays import Pixels, Vectors
 
 
@@ -23,64 +25,81 @@ class Memory(NamedTuple):
     free: int
 
 
-class Encoder(Protocol):
-    """A dual encoder: images and texts into one space.
-
-    Attributes:
-        model_id: `<model>@<revision8>`.
-        device: "cpu", "cuda:0", …, for people.
-        dtype: the compute type, for people.
-        preprocessing: names what `prepare` and the decoder before it do to pixels; another name, another vector.
-        tokenisation: names what happens to a text before the model; another name, another vector.
-        dim: length of an embedding.
-        logit_scale: exp(t) in `logit = logit_scale * cos(image, text) + logit_bias`.
-        logit_bias: b in the same formula (SigLIP, https://arxiv.org/abs/2303.15343, section 3.2).
-    """
-
-    model_id: str
-    device: str
-    dtype: str
-    preprocessing: str
-    tokenisation: str
-    dim: int
-    logit_scale: float
-    logit_bias: float
+class ImageTower(Protocol):
+    """The image half: `prepare` on CPU threads, all else on the device."""
 
     def prepare(self, image: Pixels) -> Pixels:
-        """Resize an upright `(h, w, 3)` RGB image as the checkpoint's own processor does. Called from many threads."""
-        ...
+        """Resize an image as the checkpoint's own processor does. Called from many threads.
 
-    def encode_images(self, batch: Pixels) -> Vectors:
-        """Embed `(n, height, width, 3)` prepared images.
+        Args:
+            image: `(h, w, 3)` uint8, upright, RGB.
 
-        Raises:
-            OutOfMemory: the batch does not fit; a smaller one may.
+        Returns:
+            `(height, width, 3)` uint8 of the card's `input_size`. Rescaling and normalising are the device's.
         """
         ...
 
-    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
-        """Begin to embed prepared images; what is returned waits for the vectors, `(n, dim)`.
+    def encode(self, batch: Pixels) -> Vectors:
+        """Embed prepared images: `(n, height, width, 3)` uint8 -> `(n, dim)` float32, not normalised.
+
+        An image's vector does not depend on what else is in the batch.
+
+        Raises:
+            OutOfMemory: the batch does not fit; a smaller one may.
+            ScorerError: the forward pass failed.
+        """
+        ...
+
+    def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        """Begin to embed prepared images; what is returned waits for the vectors, as those of `encode`.
 
         A device that works by itself has its next batch before the last one's vectors are back; a CPU is done when
         this returns. Called from one thread; the wait may happen in another.
 
         Raises:
-            OutOfMemory: as for `encode_images`.
+            OutOfMemory: as for `encode`.
+            ScorerError: as for `encode`; it may come from the wait as well.
         """
         ...
 
     def memory_of(self, work: Callable[[], object]) -> Memory | None:
-        """Do some work and tell what memory it took; None where that cannot be told."""
+        """Do some work and tell what memory of the device it took; None where that cannot be told."""
         ...
 
     def tune(self, batch_size: int) -> None:
         """Make batches of this size faster if that can be done. Called once, before the first image."""
         ...
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts, canonicalised, padded and truncated as the checkpoint expects."""
+
+class TextTower(Protocol):
+    """The text half."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts by the card's text rules: `n` texts -> `(n, dim)` float32, not normalised.
+
+        Raises:
+            OutOfMemory: they do not fit; fewer may.
+            ScorerError: the forward pass failed.
+        """
         ...
 
-    def device_memory(self) -> dict[str, int]:
-        """Bytes of the device's memory by kind; empty where it has none of its own. Called from any thread."""
-        ...
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded model.
+
+    Attributes:
+        card: its facts.
+        images: its image tower.
+        texts: its text tower.
+        device: where it runs: "cpu", "cuda:0", …, for people.
+        dtype: what it computes in; part of the keys of stored vectors, as two of the card's names are.
+        device_memory: bytes of the device's memory by kind; empty where it has none of its own. Called from any thread.
+    """
+
+    card: ModelCard
+    images: ImageTower
+    texts: TextTower
+    device: str
+    dtype: str
+    device_memory: Callable[[], dict[str, int]] = dict

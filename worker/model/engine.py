@@ -182,7 +182,7 @@ class Engine:
         try:
             if self._broken:
                 raise self._broken
-            finish = self.encoder.start_images(images)
+            finish = self.encoder.images.start(images)
             metrics.batch_images.observe(len(batch))
         except OutOfMemory as error:
             self._on_device.pop(id(batch), None)

@@ -32,14 +32,14 @@ def average_prompts(vectors: Floats, counts: list[int]) -> Floats:
     return normalise(sums)  # the length of a mean or a sum makes no difference
 
 
-def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: float) -> Floats:
+def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: float | None) -> Floats:
     """`logit_scale * <image, text> + logit_bias` on normalised vectors.
 
     Args:
         images: `(n_images, dim)`, un-normalised.
         texts: `(n_labels, dim)`, rows of length 1.
         logit_scale: exp of the checkpoint's parameter.
-        logit_bias: the checkpoint's parameter.
+        logit_bias: the checkpoint's parameter; None where it has none.
 
     Returns:
         `(n_images, n_labels)` float32.
@@ -50,7 +50,8 @@ def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: f
     logits: Floats = images @ texts.T
     # Not the images but their products are brought to length: of these there are fewer.
     logits *= (np.float32(logit_scale) / np.sqrt(squares))[:, np.newaxis]
-    logits += np.float32(logit_bias)
+    if logit_bias is not None:
+        logits += np.float32(logit_bias)
     return logits
 
 

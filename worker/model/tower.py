@@ -1,24 +1,22 @@
-"""SigLIP's image tower on its device: uint8 batches in, vectors out, copies and compilation included.
+"""An image tower on torch's device: uint8 batches in, vectors out, copies and compilation included.
 
 On CUDA a batch goes over from pinned memory while the one before it is computed, and its vectors come back the same
-way; on a CPU everything is done at once. With `siglip.py` the only module that imports torch.
+way; on a CPU everything is done at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ...schemas.errors import OutOfMemory, ScorerError
+from ...schemas.errors import OutOfMemory
 from ..arrays import Pixels, Vectors
-from ..machine import host
+from .devices import device_errors, memory_of, use_threads
 from .encoder import Memory
 
 log = logging.getLogger(__name__)
@@ -57,18 +55,28 @@ class Normalisation:
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) * self._rescale - self._mean) / self._std
 
 
-class ImageTower:
-    """The image half of a loaded model.
+class TorchImages:
+    """The image half of a loaded transformers model.
 
     Args:
-        model: a `SiglipModel` or one like it, in eval mode, on its device.
+        model: a model with `get_image_features`, in eval mode, on its device.
+        resize: an image to the input size, as the checkpoint's own processor does; called from many threads.
         normalise: bytes to the tower's input.
         compile_: whether `torch.compile` is tried by `tune`: "auto" does on CUDA and keeps it where it is faster.
         threads: CPU threads of a forward pass.
     """
 
-    def __init__(self, model: Any, normalise: Normalisation, *, compile_: Compile, threads: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        resize: Callable[[Pixels], Pixels],
+        normalise: Normalisation,
+        *,
+        compile_: Compile,
+        threads: int,
+    ) -> None:
         self._model = model
+        self._resize = resize
         self._normalise = normalise
         self._device: torch.device = model.device
         self._dtype: torch.dtype = model.dtype
@@ -78,8 +86,12 @@ class ImageTower:
         self._copies: Any = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._compiled: tuple[int, Callable[[torch.Tensor], torch.Tensor]] | None = None
 
-    def embed(self, batch: Pixels) -> Vectors:
-        """`(n, height, width, 3)` uint8 -> `(n, dim)` float32, un-normalised.
+    def prepare(self, image: Pixels) -> Pixels:
+        """See `encoder.ImageTower.prepare`."""
+        return self._resize(image)
+
+    def encode(self, batch: Pixels) -> Vectors:
+        """`(n, height, width, 3)` uint8 -> `(n, dim)` float32, not normalised.
 
         Raises:
             OutOfMemory: the batch does not fit on the device.
@@ -88,10 +100,10 @@ class ImageTower:
         return self._launch(torch.from_numpy(batch))()
 
     def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
-        """Begin to embed; see `Encoder.start_images`.
+        """Begin to embed; see `encoder.ImageTower.start`.
 
         Raises:
-            OutOfMemory, ScorerError: as for `embed`; the second may come from the wait as well.
+            OutOfMemory, ScorerError: as for `encode`; the second may come from the wait as well.
         """
         with device_errors(len(images)):
             shape = (len(images), *images[0].shape)
@@ -149,16 +161,16 @@ class ImageTower:
         tensor: torch.Tensor = getattr(features, "pooler_output", features)
         return tensor.to(torch.float32)
 
-    def tune(self, blank: Pixels, batch_size: int, **options: Any) -> None:
+    def tune(self, batch_size: int, **options: Any) -> None:
         """Compile for one batch size, where that is asked for, works, gives the same vectors and is faster.
 
         Args:
-            blank: a prepared image.
             batch_size: images of a batch.
             options: passed on to `torch.compile`.
         """
         if self._compile == "off" or (self._compile == "auto" and self._device.type != "cuda"):
             return
+        blank = self.prepare(np.full((8, 8, 3), 127, dtype=np.uint8))
         noise = np.random.default_rng(0).integers(0, 256, (batch_size, *blank.shape), dtype=np.uint8)
         try:
             eager, eager_s = self._timed(noise)
@@ -186,58 +198,17 @@ class ImageTower:
 
     def _timed(self, batch: Pixels) -> tuple[Vectors, float]:
         """The vectors, and the seconds of the fastest of a few passes after the first."""
-        vectors = self.embed(batch)
+        vectors = self.encode(batch)
         seconds = []
         for _ in range(_TIMED):
             begun = time.perf_counter()
-            self.embed(batch)
+            self.encode(batch)
             seconds.append(time.perf_counter() - begun)
         return vectors, min(seconds)
 
     def memory_of(self, work: Callable[[], object]) -> Memory | None:
-        """Do some work and tell what memory of the device it took; None where that cannot be told."""
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            before = torch.cuda.memory_allocated(self._device)
-            work()
-            needed = torch.cuda.max_memory_allocated(self._device) - before
-            free, _ = torch.cuda.mem_get_info(self._device)
-            kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-            return Memory(needed, free + kept)
-        if self._device.type == "cpu" and host.forget_peak():
-            resident = host.resident_memory()
-            work()
-            peak, free_now = host.peak_memory(), host.free_memory()
-            if resident is not None and peak is not None and free_now is not None:
-                return Memory(max(0, peak - resident), free_now)
-            return None
-        work()
-        return None
-
-
-_local = threading.local()
-
-
-def use_threads(count: int) -> None:
-    """Let the calling thread's torch kernels use so many CPU threads; torch counts them for each thread."""
-    if getattr(_local, "threads", None) != count:
-        torch.set_num_threads(count)
-        _local.threads = count
-
-
-@contextlib.contextmanager
-def device_errors(count: int) -> Iterator[None]:
-    """What torch raises inside, as `OutOfMemory` (of `count` things) or `ScorerError`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory(f"no memory for a batch of {count}") from error
-    except RuntimeError as error:
-        # The CPU allocator raises a plain RuntimeError.
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise OutOfMemory(f"no memory for a batch of {count}") from error
-        raise ScorerError(f"forward pass failed: {str(error).splitlines()[0]}") from error
+        """See `encoder.ImageTower.memory_of`."""
+        return memory_of(self._device, work)
 
 
 def _least_cosine(some: Vectors, others: Vectors) -> float:

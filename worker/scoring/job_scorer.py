@@ -71,9 +71,9 @@ class JobScorer:
     """
 
     def __init__(self, spec: JobSpec, encoder: Encoder, texts: TextVectors, kept: KeptRules | None = None) -> None:
-        self.version = model_version(encoder.model_id, spec.controls)
+        self.version = model_version(encoder.card.id, spec.controls)
         self._spec = spec
-        self._encoder = encoder
+        self._scale, self._bias = encoder.card.logit_scale, encoder.card.logit_bias
         self._texts = texts
         self._fixed = {control.name: self._rules(control) for control in spec.controls if not control.taxonomy.is_open}
         self._kept = kept or KeptRules()
@@ -147,7 +147,7 @@ class JobScorer:
     def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:
         """`(n_rows, n_leaves)` float32: a row's image's, or for several the mean or the highest of theirs."""
         vectors = np.stack([image.vector.result() for row in rows for image in row.images])
-        logits = pair_logits(vectors, rules.texts, self._encoder.logit_scale, self._encoder.logit_bias)
+        logits = pair_logits(vectors, rules.texts, self._scale, self._bias)
         if control.over != "all":
             return logits
         counts = np.asarray([len(row.images) for row in rows])
@@ -217,7 +217,7 @@ class JobScorers:
             if known:
                 self._made.move_to_end(job_id)
                 return known
-        model = self._encoder.model_id
+        model = self._encoder.card.id
         if spec.model is not None and spec.model != model:
             raise ConfigError(
                 f"the job asks for {spec.model}, this worker serves {model}: "

@@ -40,17 +40,24 @@ def _worker() -> None:
     from prelabel.integrations.ledger.leases import Ledger
     from prelabel.schemas.errors import ItemError, TransientError
     from prelabel.worker.fetching.fetcher import Fetcher
-    from prelabel.worker.model.siglip import SiglipEncoder
+    from prelabel.worker.model.tower import TorchImages
 
-    encode, fetch, push = SiglipEncoder.encode_images, Fetcher.fetch_unless, Pusher.push
+    encode, start, fetch, push = TorchImages.encode, TorchImages.start, Fetcher.fetch_unless, Pusher.push
     init, renew, reap, overdue = Ledger.__init__, Ledger.renew, Ledger.reap, Ledger.overdue
 
-    def encode_images(self: Any, batch: Any) -> Any:
+    def as_switched(images: Any) -> None:
         if _on("encoder-breaks"):
             (Path(_FOLDER) / "encoder-breaks").unlink()
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        time.sleep(len(batch) * _pace_s())
+        time.sleep(len(images) * _pace_s())
+
+    def encode_images(self: Any, batch: Any) -> Any:
+        as_switched(batch)
         return encode(self, batch)
+
+    def start_images(self: Any, images: Any) -> Any:
+        as_switched(images)
+        return start(self, images)
 
     def fetch_image(self: Any, ref: Any, known: Any) -> Any:
         if "poison" in ref.uri and _on("poison"):
@@ -80,7 +87,7 @@ def _worker() -> None:
         refusing, yielding = self._claim, client.register_script(claim)
         self._claim = lambda **call: (yielding if _on("no-refusal") else refusing)(**call)
 
-    SiglipEncoder.encode_images = encode_images  # type: ignore[method-assign]
+    TorchImages.encode, TorchImages.start = encode_images, start_images  # type: ignore[method-assign]
     Fetcher.fetch_unless = fetch_image  # type: ignore[method-assign]
     Pusher.push = push_once  # type: ignore[method-assign]
     Ledger.__init__ = make  # type: ignore[assignment,method-assign]

@@ -31,10 +31,10 @@ def check_model(settings: Settings, load: bool, devices: Path = Path("/dev")) ->
         yield Check("device", "warn", f"there is an NVIDIA GPU, and torch {version('torch')} cannot use it", _NO_CUDA)
     if load:
         from ....integrations.client.checkpoint import settings_model_id
-        from ...model.siglip import SiglipEncoder
+        from ...model.registry import load_encoder
 
-        encoder = SiglipEncoder.from_settings(settings, settings_model_id(settings))
-        yield Check("model", "ok", f"{encoder.model_id} loads on {encoder.device} ({encoder.dtype})")
+        encoder = load_encoder(settings, settings_model_id(settings))
+        yield Check("model", "ok", f"{encoder.card.id} loads on {encoder.device} ({encoder.dtype})")
         if gpu and encoder.device == "cpu" and settings.device == "auto" and "+cpu" not in version("torch"):
             yield Check("device", "warn", "torch does not see the NVIDIA GPU", "nvidia-smi; " + _NO_CUDA)
         return

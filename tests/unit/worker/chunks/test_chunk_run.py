@@ -23,7 +23,7 @@ from prelabel.worker.chunks.pipeline import Pipeline
 from prelabel.worker.embedding.images import bulk_threads, urgent_threads
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
-from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.colour import ColourEncoder, ColourImages, ColourTexts
 from prelabel.worker.model.engine import Engine
 from prelabel.worker.scoring.job_scorer import JobScorers
 from prelabel.worker.vectors.disk.store import DiskStore
@@ -31,41 +31,51 @@ from prelabel.worker.vectors.disk.store import DiskStore
 COLOURS = Taxonomy.flat(["red", "green", "blue"])
 
 
-class Short(ColourEncoder):
-    """A device in trouble: no memory for texts that hold a word; no memory, or no number, for images of a colour."""
+class Trouble:
+    """A device's: no memory for texts that hold a word; no memory, or no number, for images of a colour."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.no_memory_for: set[str] = set()
         self.too_large: set[str] = set()
         self.no_number_for: set[str] = set()
         self.broken = False
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        if any(word in text for word in self.no_memory_for for text in texts):
-            raise OutOfMemory("the device is full")
-        return super().encode_texts(texts)
 
-    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
-        if self.broken:
-            raise RuntimeError("an illegal memory access was encountered")
-        if any(self._shows(image, self.too_large) for image in images):
+class Texts(ColourTexts):
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        if any(word in text for word in self._trouble.no_memory_for for text in texts):
             raise OutOfMemory("the device is full")
-        vectors = super().start_images(images)()
-        vectors[[self._shows(image, self.no_number_for) for image in images]] = np.nan
+        return super().encode(texts)
+
+
+class Images(ColourImages):
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__()
+        self._trouble = trouble
+
+    def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+        if self._trouble.broken:
+            raise RuntimeError("an illegal memory access was encountered")
+        if any(self._shows(image, self._trouble.too_large) for image in images):
+            raise OutOfMemory("the device is full")
+        vectors = super().start(images)()
+        vectors[[self._shows(image, self._trouble.no_number_for) for image in images]] = np.nan
         return lambda: vectors
 
     def _shows(self, image: Pixels, colours: set[str]) -> bool:
-        return any(tuple(image[0, 0]) == self.NAMED[colour] for colour in colours & self.NAMED.keys())
+        return any(tuple(image[0, 0]) == ColourTexts.NAMED[colour] for colour in colours & ColourTexts.NAMED.keys())
 
 
 @dataclass
 class Workplace:
-    """A pipeline, its encoder, and a client of the same Redis."""
+    """A pipeline, what its device suffers from, and a client of the same Redis."""
 
     client: Client
     pipeline: Pipeline
-    encoder: Short
+    trouble: Trouble
     store: DiskStore
     stopped: list[Exception] = field(default_factory=list)
 
@@ -93,7 +103,8 @@ class Workplace:
 
 @pytest.fixture
 def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[Workplace]:
-    encoder = Short()
+    trouble = Trouble()
+    encoder = ColourEncoder(images=Images(trouble), texts=Texts(trouble))
     stopped: list[Exception] = []
     here = settings.model_copy(
         update={"image_roots": (tmp_path,), "fetch_attempts": 1, "allow_hosts": ("127.0.0.1",), "fetch_threads": 2}
@@ -101,7 +112,7 @@ def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[W
     redis, store = connect_redis(settings), disk()
     engine, fetcher = Engine(encoder, 8, on_broken=stopped.append), Fetcher(here)
     ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
-    info = WorkerInfo(name="a", model=encoder.model_id, device="cpu", dtype="float32")
+    info = WorkerInfo(name="a", model=encoder.card.id, device="cpu", dtype="float32")
     threads = [make(engine, fetcher.fetch_unless, store, here) for make in (bulk_threads, urgent_threads)]
     pipeline = Pipeline(
         engine=engine,
@@ -116,7 +127,7 @@ def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[W
         stopping=threading.Event(),
         item_retries=2,
     )
-    yield Workplace(client, pipeline, encoder, store, stopped)
+    yield Workplace(client, pipeline, trouble, store, stopped)
     for one in threads:
         one.close()
     engine.close()
@@ -208,7 +219,7 @@ class TestMemory:
     def test_labels_that_do_not_fit_postpone_the_items_that_bring_them_and_fail_them_in_the_end(
         self, work, tmp_path
     ) -> None:
-        work.encoder.no_memory_for = {"novel"}
+        work.trouble.no_memory_for = {"novel"}
         red = picture(tmp_path, "red")
         job = work.client.submit([self.item(red, "red", "blue"), self.item(red, "red", "novel")], self.OPEN)
         work.run(job)
@@ -219,25 +230,25 @@ class TestMemory:
         assert not work.stopped
 
     def test_labels_of_the_job_that_do_not_fit_postpone_its_chunks(self, work, tmp_path) -> None:
-        work.encoder.no_memory_for = {"green"}
+        work.trouble.no_memory_for = {"green"}
         job = work.client.submit([picture(tmp_path, "red")], COLOURS)
         work.run(job)
         assert list(job.results_so_far()) == []
-        work.encoder.no_memory_for = set()
+        work.trouble.no_memory_for = set()
         assert work.run_until_done(job) == 1
         assert [one.label for one in job.results_so_far()] == ["red"]
 
     def test_labels_of_the_job_that_never_fit_fail_its_items_in_the_end(self, work, tmp_path) -> None:
-        work.encoder.no_memory_for = {"green"}
+        work.trouble.no_memory_for = {"green"}
         job = work.client.submit([picture(tmp_path, "red")], COLOURS)
         assert work.run_until_done(job) == work.pipeline.item_retries + 1
         assert [one.error.kind for one in job.failures()] == ["OutOfMemory"]
 
     def test_an_image_that_does_not_fit_alone_is_postponed_alone(self, work, tmp_path) -> None:
-        work.encoder.too_large = {"blue"}
+        work.trouble.too_large = {"blue"}
         job = work.client.submit([picture(tmp_path, colour) for colour in ("red", "blue")], COLOURS)
         work.run(job)
-        work.encoder.too_large = set()
+        work.trouble.too_large = set()
         assert work.run_until_done(job) == 1
         assert sorted((one.ordinal, one.label) for one in job.results_so_far()) == [(0, "red"), (1, "blue")]
 
@@ -247,12 +258,12 @@ class TestMemory:
         first = work.client.submit([fits, too_large], self.OPEN)
         work.run_until_done(first)
         work.store.flush()
-        work.encoder.no_memory_for = {"novel"}
+        work.trouble.no_memory_for = {"novel"}
         other_prompts = Taxonomy(labels=(), is_open=True, template="a drawing of {label}")
         job = work.client.rescore(first, [Control(name="c", taxonomy=other_prompts)])
         work.run(job)
         assert [(one.item.id, one.label) for one in job.results_so_far()] == [(fits.id, "red")]
-        work.encoder.no_memory_for = set()
+        work.trouble.no_memory_for = set()
         assert work.run_until_done(job) == 1
         assert job.progress().done == 2
 
@@ -278,13 +289,13 @@ class TestImagesAnItemCanDoWithout:
         assert self.answers(job) == {0: ("red",)}
 
     def test_one_that_fails_on_the_device(self, work, tmp_path) -> None:
-        work.encoder.no_number_for = {"blue"}
+        work.trouble.no_number_for = {"blue"}
         job = self.submit(work, picture(tmp_path, "blue"), picture(tmp_path, "red"))
         work.run(job)
         assert self.answers(job) == {1: ("red",)}
 
     def test_one_the_device_has_no_memory_for_is_waited_for_first(self, work, tmp_path) -> None:
-        work.encoder.too_large = {"blue"}
+        work.trouble.too_large = {"blue"}
         job = self.submit(work, picture(tmp_path, "red"), picture(tmp_path, "blue"))
         assert work.run_until_done(job) == work.pipeline.item_retries + 1
         assert self.answers(job) == {0: ("red",)}
@@ -299,13 +310,13 @@ class TestImagesAnItemCanDoWithout:
 
     def test_when_none_is_left_the_item_fails(self, work, tmp_path) -> None:
         (tmp_path / "text.png").write_text("no image")
-        work.encoder.no_number_for = {"blue"}
+        work.trouble.no_number_for = {"blue"}
         job = self.submit(work, picture(tmp_path, "blue"), str(tmp_path / "text.png"))
         work.run(job)
         assert [failure.error.kind for failure in job.failures()] == ["ItemError"]
 
     def test_one_that_the_item_needs_fails_it(self, work, tmp_path) -> None:
-        work.encoder.no_number_for = {"blue"}
+        work.trouble.no_number_for = {"blue"}
         images = tuple(ImageRef(uri=picture(tmp_path, colour), name="list") for colour in ("red", "blue"))
         together = Control(name="c", taxonomy=COLOURS, image="list", over="all")
         job = work.client.submit([Item(id="1", images=images)], [together])
@@ -313,7 +324,7 @@ class TestImagesAnItemCanDoWithout:
         assert ["no number" in failure.error.message for failure in job.failures()] == [True]
 
     def test_a_broken_device_is_no_fault_of_the_image(self, work, tmp_path) -> None:
-        work.encoder.broken = True
+        work.trouble.broken = True
         job = self.submit(work, picture(tmp_path, "red"), picture(tmp_path, "blue"))
         with pytest.raises(ScorerError, match="illegal memory access"):
             work.run(job)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from prelabel.schemas import OutOfMemory, ScorerError
-from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.colour import ColourEncoder, ColourImages
 from prelabel.worker.model.engine import Engine
 
 
-class Recording(ColourEncoder):
+class Recording(ColourImages):
     """Remembers batches; waits for `gate` before the first; may run out of memory or break."""
 
     def __init__(self, fits: int = 10_000, breaks: bool = False) -> None:
@@ -24,7 +24,7 @@ class Recording(ColourEncoder):
         self._fits = fits
         self._breaks = breaks
 
-    def encode_images(self, batch):
+    def encode(self, batch):
         self.started.set()
         assert self.gate.wait(10)
         if self._breaks:
@@ -32,7 +32,7 @@ class Recording(ColourEncoder):
         if len(batch) > self._fits:
             raise OutOfMemory(f"{len(batch)} do not fit")
         self.batches.append(batch)
-        return super().encode_images(batch)
+        return super().encode(batch)
 
 
 def image(value: int) -> np.ndarray:
@@ -44,23 +44,23 @@ def first_values(batch: np.ndarray) -> list[int]:
 
 
 def test_what_waits_while_the_device_is_busy_goes_together_and_urgent_goes_first() -> None:
-    encoder = Recording()
-    engine = Engine(encoder, batch_size=4)
+    device = Recording()
+    engine = Engine(ColourEncoder(images=device), batch_size=4)
     engine.submit(image(0))
-    encoder.started.wait(10)  # the first batch is on the device
+    device.started.wait(10)  # the first batch is on the device
     waiting = [engine.submit(image(value)) for value in (1, 2, 3, 4, 5)]
     urgent = engine.submit(image(9), urgent=True)
-    encoder.gate.set()
+    device.gate.set()
     for future in (*waiting, urgent):
         future.result(10)
     engine.close()
-    assert [first_values(batch) for batch in encoder.batches] == [[0], [9, 1, 2, 3], [4, 5]]
+    assert [first_values(batch) for batch in device.batches] == [[0], [9, 1, 2, 3], [4, 5]]
 
 
 def test_everyone_gets_the_embedding_of_their_own_image() -> None:
-    encoder = Recording()
-    encoder.gate.set()
-    engine = Engine(encoder, batch_size=8)
+    device = Recording()
+    device.gate.set()
+    engine = Engine(ColourEncoder(images=device), batch_size=8)
     futures = {value: engine.submit(image(value)) for value in range(0, 250, 5)}
     for value, future in futures.items():
         assert future.result(10)[0] == pytest.approx(value / 127.5 - 1, abs=1e-5)
@@ -68,20 +68,20 @@ def test_everyone_gets_the_embedding_of_their_own_image() -> None:
 
 
 def test_out_of_memory_halves_the_batch_for_good_and_loses_nobody() -> None:
-    encoder = Recording(fits=2)
-    engine = Engine(encoder, batch_size=8)
+    device = Recording(fits=2)
+    engine = Engine(ColourEncoder(images=device), batch_size=8)
     futures = [engine.submit(image(value)) for value in range(9)]
-    encoder.gate.set()
+    device.gate.set()
     assert [round((future.result(10)[0] + 1) * 127.5) for future in futures] == list(range(9))
     engine.close()
     assert engine.batch_size == 2
-    assert all(len(batch) <= 2 for batch in encoder.batches)
+    assert all(len(batch) <= 2 for batch in device.batches)
 
 
 def test_one_image_that_does_not_fit_alone_fails_alone() -> None:
-    encoder = Recording(fits=0)
-    encoder.gate.set()
-    engine = Engine(encoder, batch_size=2)
+    device = Recording(fits=0)
+    device.gate.set()
+    engine = Engine(ColourEncoder(images=device), batch_size=2)
     with pytest.raises(OutOfMemory, match="one image alone does not fit"):
         engine.submit(image(1)).result(10)
     assert not engine.broken
@@ -90,10 +90,10 @@ def test_one_image_that_does_not_fit_alone_fails_alone() -> None:
 
 def test_a_broken_encoder_fails_all_waiting_images_and_says_so_once() -> None:
     told: list[ScorerError] = []
-    encoder = Recording(breaks=True)
-    engine = Engine(encoder, batch_size=1, on_broken=told.append)
+    device = Recording(breaks=True)
+    engine = Engine(ColourEncoder(images=device), batch_size=1, on_broken=told.append)
     futures = [engine.submit(image(value)) for value in range(3)]
-    encoder.gate.set()
+    device.gate.set()
     for future in futures:
         with pytest.raises(ScorerError, match="device-side assert"):
             future.result(10)
@@ -105,22 +105,22 @@ def test_a_broken_encoder_fails_all_waiting_images_and_says_so_once() -> None:
 
 
 def test_a_cancelled_image_costs_no_forward_pass() -> None:
-    encoder = Recording()
-    engine = Engine(encoder, batch_size=1)
+    device = Recording()
+    engine = Engine(ColourEncoder(images=device), batch_size=1)
     engine.submit(image(0))
-    encoder.started.wait(10)
+    device.started.wait(10)
     dropped = engine.submit(image(1))
     kept = engine.submit(image(2))
     assert dropped.cancel()
-    encoder.gate.set()
+    device.gate.set()
     kept.result(10)
     engine.close()
-    assert [first_values(batch) for batch in encoder.batches] == [[0], [2]]
+    assert [first_values(batch) for batch in device.batches] == [[0], [2]]
 
 
 def test_a_caller_is_held_back_while_too_many_images_wait() -> None:
-    encoder = Recording()
-    engine = Engine(encoder, batch_size=1)
+    device = Recording()
+    engine = Engine(ColourEncoder(images=device), batch_size=1)
     done = threading.Event()
 
     def flood() -> None:
@@ -131,13 +131,13 @@ def test_a_caller_is_held_back_while_too_many_images_wait() -> None:
     thread = threading.Thread(target=flood, daemon=True)
     thread.start()
     assert not done.wait(0.3)  # 64 wait, the rest must not pile up in memory
-    encoder.gate.set()
+    device.gate.set()
     assert done.wait(10)
     thread.join()
     engine.close()
 
 
-class Accelerator(ColourEncoder):
+class Accelerator(ColourImages):
     """A device that works by itself: a batch is started at once, its vectors come when `done` is set."""
 
     def __init__(self, breaks: bool = False) -> None:
@@ -148,13 +148,13 @@ class Accelerator(ColourEncoder):
         self.done = threading.Event()
         self._breaks = breaks
 
-    def start_images(self, images):
+    def start(self, images):
         self.started.append(len(images))
         if len(self.started) == 2:
             self.second.set()
         if len(self.started) == 3:
             self.third.set()
-        vectors = self.encode_images(np.stack(images))
+        vectors = self.encode(np.stack(images))
 
         def wait():
             assert self.done.wait(10)
@@ -166,22 +166,22 @@ class Accelerator(ColourEncoder):
 
 
 def test_a_device_gets_its_next_batch_before_the_last_ones_vectors_are_back_and_no_third() -> None:
-    encoder = Accelerator()
-    engine = Engine(encoder, batch_size=1)
+    device = Accelerator()
+    engine = Engine(ColourEncoder(images=device), batch_size=1)
     futures = [engine.submit(image(value)) for value in (10, 20, 30, 40)]
-    assert encoder.second.wait(10)
-    assert not encoder.third.wait(0.2)  # what is urgent must not wait behind a heap
-    encoder.done.set()
+    assert device.second.wait(10)
+    assert not device.third.wait(0.2)  # what is urgent must not wait behind a heap
+    device.done.set()
     assert [round((future.result(10)[0] + 1) * 127.5) for future in futures] == [10, 20, 30, 40]
     engine.close()
 
 
 def test_a_device_that_breaks_while_it_works_is_told_once_and_fails_everyone() -> None:
     told: list[ScorerError] = []
-    encoder = Accelerator(breaks=True)
-    engine = Engine(encoder, batch_size=1, on_broken=told.append)
+    device = Accelerator(breaks=True)
+    engine = Engine(ColourEncoder(images=device), batch_size=1, on_broken=told.append)
     futures = [engine.submit(image(value)) for value in range(4)]
-    encoder.done.set()
+    device.done.set()
     for future in futures:
         with pytest.raises(ScorerError, match="illegal memory access"):
             future.result(10)
@@ -191,19 +191,19 @@ def test_a_device_that_breaks_while_it_works_is_told_once_and_fails_everyone() -
 
 
 def test_what_is_urgent_goes_into_the_next_batch_though_a_device_is_full() -> None:
-    encoder = Accelerator()
-    engine = Engine(encoder, batch_size=2)
+    device = Accelerator()
+    engine = Engine(ColourEncoder(images=device), batch_size=2)
     bulk = [engine.submit(image(1))]
-    while not encoder.started:
+    while not device.started:
         time.sleep(0.001)
     bulk += [engine.submit(image(2)), engine.submit(image(3)), engine.submit(image(4))]
-    assert encoder.second.wait(10)
+    assert device.second.wait(10)
     order: list[str] = []
     for future in bulk:
         future.add_done_callback(lambda _: order.append("bulk"))
     urgent = engine.submit(image(9), urgent=True)
     urgent.add_done_callback(lambda _: order.append("urgent"))
-    encoder.done.set()
+    device.done.set()
     for future in (*bulk, urgent):
         future.result(10)
     engine.close()
@@ -211,13 +211,13 @@ def test_what_is_urgent_goes_into_the_next_batch_though_a_device_is_full() -> No
 
 
 def test_a_vector_that_is_no_number_is_an_error_of_its_image_alone() -> None:
-    class Overflows(ColourEncoder):
-        def encode_images(self, batch):
-            vectors = super().encode_images(batch)
+    class Overflows(ColourImages):
+        def encode(self, batch):
+            vectors = super().encode(batch)
             vectors[batch[:, 0, 0, 0] == 7] = np.nan
             return vectors
 
-    engine = Engine(Overflows(size=2), batch_size=4)
+    engine = Engine(ColourEncoder(images=Overflows(size=2)), batch_size=4)
     good, bad = engine.submit(image(1)), engine.submit(image(7))
     assert np.isfinite(good.result(10)).all()
     with pytest.raises(ScorerError, match="made no number"):
@@ -228,7 +228,7 @@ def test_a_vector_that_is_no_number_is_an_error_of_its_image_alone() -> None:
 
 def test_an_encoder_that_fails_elsewhere_is_broken_here_too_and_said_so_once() -> None:
     said: list[ScorerError] = []
-    engine = Engine(ColourEncoder(size=2), batch_size=4, on_broken=said.append)
+    engine = Engine(ColourEncoder(), batch_size=4, on_broken=said.append)
     for _ in range(2):
         engine.fail(ScorerError("device lost"))
     assert engine.broken
@@ -239,15 +239,15 @@ def test_an_encoder_that_fails_elsewhere_is_broken_here_too_and_said_so_once() -
 
 
 def test_how_long_the_device_has_been_at_a_batch_is_known() -> None:
-    encoder = Recording()
-    engine = Engine(encoder, batch_size=4)
+    device = Recording()
+    engine = Engine(ColourEncoder(images=device), batch_size=4)
     assert engine.busy_s() == 0.0
     future = engine.submit(image(1))
-    encoder.started.wait(10)
+    device.started.wait(10)
     before = engine.busy_s()
     time.sleep(0.05)
     assert engine.busy_s() >= before + 0.05
-    encoder.gate.set()
+    device.gate.set()
     future.result(10)
     engine.close()
     assert engine.busy_s() == 0.0

@@ -14,11 +14,13 @@ from PIL import Image
 
 from benchmarks.checkpoint import make_base_checkpoint
 from prelabel.schemas import ModelLoadError, Taxonomy
+from prelabel.schemas.settings import load_settings
 from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.embedding.texts import TextVectors
-from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.model.encoder import Encoder
+from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.similarity import pair_logits
 from prelabel.worker.scoring.answers import Answerer
 
@@ -26,6 +28,10 @@ LABELS = ["circle", "red star", "a very small, crooked square!", "ring"]
 TOLERANCE = 1e-4  # fp32
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def load(checkpoint: Path | str = CHECKPOINT, **settings) -> Encoder:
+    return load_encoder(load_settings(**{"model": str(checkpoint), "device": "cpu", **settings}), "m@1")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +63,10 @@ def reference_logits(checkpoint: Path, images: list[Image.Image], texts: list[st
 
 
 def our_logits(checkpoint: Path, images: list[Image.Image], taxonomy: Taxonomy) -> np.ndarray:
-    encoder = SiglipEncoder(str(checkpoint), model_id="m@1", device="cpu", dtype="float32", exact=True)
-    vectors = encoder.encode_images(np.stack([encoder.prepare(np.array(image)) for image in images]))
+    encoder = load(checkpoint, preprocessing="exact")
+    vectors = encoder.images.encode(np.stack([encoder.images.prepare(np.array(image)) for image in images]))
     texts = TextVectors(encoder, 100).matrix(taxonomy)
-    return pair_logits(vectors, texts, encoder.logit_scale, encoder.logit_bias)
+    return pair_logits(vectors, texts, encoder.card.logit_scale, encoder.card.logit_bias)
 
 
 @pytest.mark.parametrize("which", ["demo", pytest.param("random base-patch16-512", marks=pytest.mark.slow)])
@@ -99,18 +105,15 @@ def test_sigmoids_equal_transformers_zero_shot_pipeline(pictures, capsys) -> Non
 @pytest.mark.parametrize("which", ["demo", pytest.param("random base-patch16-512", marks=pytest.mark.slow)])
 def test_fast_preprocessing_is_within_2_of_255_and_moves_no_embedding(which, pictures, request, capsys) -> None:
     checkpoint = CHECKPOINT if which == "demo" else request.getfixturevalue("full_size_checkpoint")
-    exact, fast = (
-        SiglipEncoder(str(checkpoint), model_id="m@1", device="cpu", dtype="float32", exact=exact)
-        for exact in (True, False)
-    )
+    exact, fast = (load(checkpoint, preprocessing=preprocessing) for preprocessing in ("exact", "fast"))
     pixels, cosines = 0, []
     for picture in pictures if which == "demo" else pictures[:1]:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=90)
-        one = exact.prepare(decode_pixels(buffer.getvalue(), max_pixels=10**7, exact=True))
-        other = fast.prepare(decode_pixels(buffer.getvalue(), max_pixels=10**7))
+        one = exact.images.prepare(decode_pixels(buffer.getvalue(), max_pixels=10**7, exact=True))
+        other = fast.images.prepare(decode_pixels(buffer.getvalue(), max_pixels=10**7))
         pixels = max(pixels, int(np.abs(one.astype(int) - other).max()))
-        (a,), (b,) = exact.encode_images(one[None]), fast.encode_images(other[None])
+        (a,), (b,) = exact.images.encode(one[None]), fast.images.encode(other[None])
         cosines.append(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
     with capsys.disabled():
         print(f"\nfast preprocessing, {which}: {pixels} of 255, cosine {min(cosines):.6f}")
@@ -119,31 +122,31 @@ def test_fast_preprocessing_is_within_2_of_255_and_moves_no_embedding(which, pic
 
 
 def test_an_image_scores_the_same_alone_and_in_any_batch(pictures) -> None:
-    encoder = SiglipEncoder(str(CHECKPOINT), model_id="m@1", device="cpu")
-    prepared = np.stack([encoder.prepare(np.array(image)) for image in pictures])
-    together = encoder.encode_images(prepared)
-    alone = np.concatenate([encoder.encode_images(one[None]) for one in prepared])
+    encoder = load()
+    prepared = np.stack([encoder.images.prepare(np.array(image)) for image in pictures])
+    together = encoder.images.encode(prepared)
+    alone = np.concatenate([encoder.images.encode(one[None]) for one in prepared])
     assert np.abs(together - alone).max() < 1e-4
 
 
 def test_a_text_scores_the_same_alone_and_in_any_batch() -> None:
-    encoder = SiglipEncoder(str(CHECKPOINT), model_id="m@1", device="cpu")
+    encoder = load()
     texts = ["ring", "this is a rather longer prompt about a red star", "a"]
-    together = encoder.encode_texts(texts)
-    alone = np.concatenate([encoder.encode_texts([text]) for text in texts])
+    together = encoder.texts.encode(texts)
+    alone = np.concatenate([encoder.texts.encode([text]) for text in texts])
     assert np.abs(together - alone).max() < 1e-4
 
 
 def test_case_and_punctuation_of_a_prompt_do_not_matter() -> None:
-    encoder = SiglipEncoder(str(CHECKPOINT), model_id="m@1", device="cpu")
-    one, other = encoder.encode_texts(["This is a photo of a Red Star.", "this is a photo of a red star"])
+    encoder = load()
+    one, other = encoder.texts.encode(["This is a photo of a Red Star.", "this is a photo of a red star"])
     assert np.array_equal(one, other)
 
 
 def test_a_prompt_longer_than_64_tokens_is_cut_with_a_warning_that_names_it(caplog) -> None:
-    encoder = SiglipEncoder(str(CHECKPOINT), model_id="m@1", device="cpu")
+    encoder = load()
     with caplog.at_level(logging.WARNING):
-        vectors = encoder.encode_texts(["ring " * 200, "ring"])
+        vectors = encoder.texts.encode(["ring " * 200, "ring"])
     assert np.isfinite(vectors).all()
     assert [record.message for record in caplog.records] == [
         f"prompt of {201} tokens cut to 64, its end is not scored: {('ring ' * 200)[:80]}…"
@@ -152,23 +155,23 @@ def test_a_prompt_longer_than_64_tokens_is_cut_with_a_warning_that_names_it(capl
 
 def test_a_missing_directory_is_one_clear_line() -> None:
     with pytest.raises(ModelLoadError, match=r"PRELABEL_MODEL=/no/such: no such directory"):
-        SiglipEncoder("/no/such", model_id="m@1")
+        load("/no/such")
 
 
 def test_a_hub_checkpoint_that_is_not_cached_says_what_to_do_offline(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelLoadError, match=r"HF_HUB_OFFLINE is set.*PRELABEL_MODEL to a local directory"):
-        SiglipEncoder("google/siglip-not-there", model_id="m@1")
+        load("google/siglip-not-there")
 
 
 def test_a_directory_without_a_checkpoint_is_one_clear_line(tmp_path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelLoadError, match="cannot load the checkpoint in") as refused:
-        SiglipEncoder(str(tmp_path), model_id="m@1")
+        load(tmp_path)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_device_that_is_not_there_is_named_with_the_fix() -> None:
     with pytest.raises(ModelLoadError, match=r"PRELABEL_DEVICE=cuda.*sees no such device"):
-        SiglipEncoder(str(CHECKPOINT), model_id="m@1", device="cuda")
+        load(device="cuda")

@@ -11,26 +11,25 @@ from hypothesis.extra import numpy as hnp
 from prelabel.schemas import Control, ImageRef, Item, ItemError, JobSpec, Label, Options, Region, Taxonomy
 from prelabel.worker.embedding.embedded import Embedded
 from prelabel.worker.embedding.texts import TextVectors
-from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.colour import ColourEncoder, ColourTexts
 from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
 
 COLOURS = ("red", "green", "blue")
 PURE = {"red": (1, -1, -1), "green": (-1, 0.004, -1), "blue": (-1, -1, 1)}
 
 
-class CountingEncoder(ColourEncoder):
+class CountingTexts(ColourTexts):
     def __init__(self):
-        super().__init__()
         self.encoded = []
 
-    def encode_texts(self, texts):
+    def encode(self, texts):
         self.encoded += texts
-        return super().encode_texts(texts)
+        return super().encode(texts)
 
 
 @pytest.fixture
 def encoder():
-    return CountingEncoder()
+    return ColourEncoder(texts=CountingTexts())
 
 
 def scorer_of(encoder, *controls, job="job"):
@@ -122,7 +121,7 @@ def test_items_are_answered_with_the_labels_they_bring_and_each_label_is_encoded
     outcomes = scorer.score([ready(one, a="blue") for one in item])
     assert [outcome.answers[0].paths[0][0] for outcome in outcomes] == ["green", "blue", "green"]
     assert [len(outcome.answers[0].scores) for outcome in outcomes] == [2, 3, 2]
-    assert len(encoder.encoded) == len(set(encoder.encoded)) == 3
+    assert len(encoder.texts.encoded) == len(set(encoder.texts.encoded)) == 3
 
 
 def test_labels_that_make_no_taxonomy_fail_their_item_alone(encoder):

@@ -17,8 +17,8 @@ from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.fetching.fetcher import Fetcher
-from prelabel.worker.model.colour import ColourEncoder
-from prelabel.worker.model.siglip import SiglipEncoder
+from prelabel.worker.model.colour import ColourEncoder, ColourImages
+from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.scoring.local import score_items
 from tests.oracle import right_answer
 
@@ -56,7 +56,7 @@ def picture(directory: Path, colour: str) -> str:
 
 
 def test_answers_are_those_of_one_image_at_a_time(tmp_path, settings) -> None:
-    encoder = SiglipEncoder.from_settings(load_settings(model=str(CHECKPOINT)), "demo@00000000")
+    encoder = load_encoder(load_settings(model=str(CHECKPOINT)), "demo@00000000")
     shapes = Taxonomy.flat(["circle", "ring", "cross", "square"])
     rng = np.random.default_rng(3)
     paths = [tmp_path / f"{number}.jpg" for number in range(12)]
@@ -128,7 +128,7 @@ def test_items_are_taken_as_their_turn_comes(tmp_path, score) -> None:
         assert taken <= 17
 
 
-class Gathering(ColourEncoder):
+class Gathering(ColourImages):
     """Holds its first pass back until several images are prepared; remembers how many there were in each pass."""
 
     def __init__(self) -> None:
@@ -140,29 +140,29 @@ class Gathering(ColourEncoder):
         self._prepared.release()
         return super().prepare(image)
 
-    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+    def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
         if not self.passes:
             for _ in range(6):
                 assert self._prepared.acquire(timeout=20)
         self.passes.append(len(images))
-        return super().start_images(images)
+        return super().start(images)
 
 
 def test_images_share_forward_passes(tmp_path, score) -> None:
-    encoder = Gathering()
-    found = list(score([Item.of(picture(tmp_path, "red"))] * 12, encoder=encoder))
-    assert len(found) == sum(encoder.passes) == 12
-    assert 1 < max(encoder.passes) <= 4
+    images = Gathering()
+    found = list(score([Item.of(picture(tmp_path, "red"))] * 12, encoder=ColourEncoder(images=images)))
+    assert len(found) == sum(images.passes) == 12
+    assert 1 < max(images.passes) <= 4
 
 
-class Breaking(ColourEncoder):
-    def start_images(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
+class Breaking(ColourImages):
+    def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
         raise RuntimeError("an illegal memory access was encountered")
 
 
 def test_a_broken_device_ends_it_with_one_error(tmp_path, score) -> None:
     with pytest.raises(ScorerError, match="illegal memory access"):
-        list(score([Item.of(picture(tmp_path, "red"))] * 3, encoder=Breaking()))
+        list(score([Item.of(picture(tmp_path, "red"))] * 3, encoder=ColourEncoder(images=Breaking())))
     assert our_threads() == []
 
 

@@ -1,0 +1,169 @@
+"""A checkpoint's family is told by its config.json; what no family can load is refused in one line with the fix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prelabel.schemas import ModelLoadError
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.story import CHECKPOINT
+from prelabel.worker.model.registry import load_encoder
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """A copy of the demo's checkpoint to spoil; whoever reads its weights finds that they are none."""
+    folder = tmp_path / "copied"
+    shutil.copytree(CHECKPOINT, folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    return folder
+
+
+def load(checkpoint: Path):
+    return load_encoder(load_settings(model=str(checkpoint), device="cpu"), "m@1")
+
+
+def as_type(checkpoint: Path, model_type: object) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+
+
+def test_the_demos_checkpoint_is_a_siglip_and_its_card_says_all_of_it() -> None:
+    card = load(CHECKPOINT).card
+    assert card.model_dump(exclude={"logit_scale", "logit_bias", "wire_version"}) == {
+        "id": "m@1",
+        "family": "siglip",
+        "dim": 96,
+        "head": "sigmoid",
+        "input_size": (64, 64),
+        "resize": "squash",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "text_length": 64,
+        "lower_case": False,
+        "padded": True,
+        # Part of the keys of stored vectors: with other names every vector anybody stored would be lost.
+        "tokenisation": "SiglipTokenizer 64 own",
+        "preprocessing": "64x64 BICUBIC fast",
+        "template": "This is a photo of {label}.",
+        "threshold": 0.1,
+        "licence": None,
+    }
+    assert card.logit_scale > 1
+    assert card.logit_bias < 0
+
+
+def without(*names: str):
+    def spoil(checkpoint: Path) -> None:
+        for name in names:
+            (checkpoint / name).unlink()
+
+    return spoil
+
+
+def an_adapter_alone(checkpoint: Path) -> None:
+    without("config.json", "model.safetensors")(checkpoint)
+    (checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (checkpoint / "adapter_model.safetensors").write_bytes(b"")
+
+
+REFUSED = {
+    "another kind": (
+        lambda c: as_type(c, "clip"),
+        r"config\.json says model_type 'clip', .* siglip, siglip2 alone: set",
+    ),
+    "no kind": (lambda c: as_type(c, None), r"config\.json names no model_type: set PRELABEL_MODEL"),
+    "no object": (lambda c: (c / "config.json").write_text("[]"), r"config\.json names no model_type"),
+    "no JSON": (
+        lambda c: (c / "config.json").write_text("{"),
+        r"config\.json cannot be read, copy .* again: Expecting",
+    ),
+    "no text": (lambda c: (c / "config.json").write_bytes(b"\xff"), r"config\.json cannot be read, copy .* again: "),
+    "no config": (without("config.json"), r"holds no config\.json: set PRELABEL_MODEL to a checkpoint's folder"),
+    "no tokenizer": (without("spiece.model"), r"holds no tokenizer file .* processor\.save_pretrained"),
+    "no weights": (without("model.safetensors"), r"holds no \*\.safetensors, .* model\.save_pretrained"),
+    "an adapter": (an_adapter_alone, r"adapter_config\.json says that it is an adapter \(LoRA\) .*merge_and_unload"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_loaded_is_refused_before_its_weights_are_read(case, checkpoint) -> None:
+    spoil, message = REFUSED[case]
+    spoil(checkpoint)
+    with pytest.raises(ModelLoadError, match=message) as refused:
+        load(checkpoint)
+    assert str(refused.value).startswith(f"cannot load the checkpoint in {checkpoint}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_with_an_adapters_config_beside_them_are_a_checkpoint(tmp_path) -> None:
+    shutil.copytree(CHECKPOINT, tmp_path / "both")
+    (tmp_path / "both" / "adapter_config.json").write_text("{}")
+    assert load(tmp_path / "both").card.family == "siglip"
+
+
+def test_a_flexible_resolution_is_refused_before_the_weights_are_read(checkpoint) -> None:
+    processor = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    (checkpoint / "preprocessor_config.json").write_text(json.dumps({**processor, "do_resize": False}))
+    with pytest.raises(ModelLoadError, match="is no fixed-resolution SigLIP"):
+        load(checkpoint)
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # The hub's client reads the environment when it is imported.
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+LOAD = (
+    "import sys; from prelabel.schemas import PrelabelError; from prelabel.schemas.settings import load_settings\n"
+    "from prelabel.worker.model.registry import load_encoder\n"
+    "try: print(load_encoder(load_settings(model=MODEL), 'm@1').card.family)\n"
+    "except PrelabelError as error: print(type(error).__name__, error)\n"
+    "print('torch' in sys.modules)"
+)
+
+
+def in_cache(home: Path, name: str, source: Path) -> None:
+    """As the hub's client keeps what it has downloaded of a repository's main branch."""
+    kept, commit = home / "hub" / f"models--{name.replace('/', '--')}", "0123456789" * 4
+    shutil.copytree(source, kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+
+
+def load_from_cache(home: Path, model: str) -> list[str]:
+    ran = run(f"MODEL = {model!r}\n{LOAD}", HF_HOME=str(home), HF_HUB_OFFLINE="1")
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_a_checkpoint_of_the_hub_is_read_from_its_cache(tmp_path) -> None:
+    in_cache(tmp_path, "me/shapes", CHECKPOINT)
+    assert load_from_cache(tmp_path, "me/shapes") == ["siglip", "True"]
+
+
+def test_another_kind_on_the_hub_is_refused_without_torch(tmp_path, checkpoint) -> None:
+    as_type(checkpoint, "clip")
+    in_cache(tmp_path, "me/clip", checkpoint)
+    refused, torch_is_there = load_from_cache(tmp_path, "me/clip")
+    assert refused.startswith("ModelLoadError cannot load me/clip: config.json says model_type 'clip'")
+    assert torch_is_there == "False"
+
+
+def test_an_adapter_on_the_hub_is_told_apart_from_a_checkpoint_that_is_not_there(tmp_path, checkpoint) -> None:
+    an_adapter_alone(checkpoint)
+    in_cache(tmp_path, "me/lora", checkpoint)
+    adapter, _ = load_from_cache(tmp_path, "me/lora")
+    assert adapter.startswith("ModelLoadError cannot load me/lora: adapter_config.json says")
+    nothing, _ = load_from_cache(tmp_path, "me/nothing")
+    assert "HF_HUB_OFFLINE is set and it is not in the cache" in nothing

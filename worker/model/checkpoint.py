@@ -1,0 +1,185 @@
+"""A checkpoint before it is loaded: where it lies and what its config.json says. Nothing here reads a weight."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ...schemas.errors import ModelLoadError
+
+CONFIG: Final = "config.json"
+_ADAPTER: Final = "adapter_config.json"
+_ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+_VOCABULARIES: Final = ("tokenizer.json", "*.model", "vocab*", "*.spm", "*.tiktoken")
+"""Where the tokenizers of transformers keep their vocabularies."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in transformers' format.
+
+    Attributes:
+        model: its name as it was given: hub id or local directory.
+        revision: hub commit; None is the repository's main branch.
+        folder: the local directory; None for one on the hub.
+        config: what its config.json holds.
+    """
+
+    model: str
+    revision: str | None
+    folder: Path | None
+    config: Mapping[str, Any]
+
+    @property
+    def source(self) -> str:
+        """What transformers' `from_pretrained` takes."""
+        return str(self.folder or self.model)
+
+    @property
+    def model_type(self) -> str:
+        """What the config calls the kind of model."""
+        return str(self.config["model_type"])
+
+    def refused(self, reason: str) -> ModelLoadError:
+        """The error that says in one line why it cannot be loaded; the reason names the file and the fix."""
+        return _refused(self.model, self.folder, reason)
+
+    def require_files(self) -> None:
+        """What transformers needs of a local directory: a tokenizer, and weights that are no pickle.
+
+        Of a checkpoint on the hub it says so itself.
+
+        Raises:
+            ModelLoadError: a file is missing.
+        """
+        if not self.folder:
+            return
+        if not any(True for pattern in _VOCABULARIES for _ in self.folder.glob(pattern)):
+            raise self.refused(
+                "it holds no tokenizer file (tokenizer.json, spiece.model, …): "
+                "save the checkpoint's processor there too, processor.save_pretrained(folder)"
+            )
+        if not _has_weights(self.folder):
+            raise self.refused(
+                "it holds no *.safetensors, and pickled weights are never opened: "
+                "save the model there, model.save_pretrained(folder)"
+            )
+
+    def load_error(self, error: Exception) -> ModelLoadError:
+        """What a loader raised, in one line; where the hub may be to blame, with what helps there."""
+        reason = _first_line(error)
+        return self.refused(reason) if self.folder else _unreachable(self.model, reason)
+
+
+def read_checkpoint(model: str, revision: str | None) -> Checkpoint:
+    """Look at a checkpoint; one on the hub comes from transformers' cache, or is asked for its config.json.
+
+    Args:
+        model: hub id or local directory.
+        revision: hub commit; None is the repository's main branch.
+
+    Raises:
+        ModelLoadError: there is no such checkpoint, or its config.json does not say what kind of model it is.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return Checkpoint(model, revision, folder, _local_config(model, folder))
+    if model.startswith((".", "/", "~")):
+        raise ModelLoadError(f"PRELABEL_MODEL={model}: no such directory")
+    return Checkpoint(model, revision, None, _read_config(model, None, _hub_config(model, revision)))
+
+
+def _local_config(model: str, folder: Path) -> Mapping[str, Any]:
+    if (folder / _ADAPTER).is_file() and not _has_weights(folder):
+        raise _refused(model, folder, _ONLY_AN_ADAPTER)
+    if not (folder / CONFIG).is_file():
+        raise _refused(model, folder, "it holds no config.json: set PRELABEL_MODEL to a checkpoint's folder")
+    return _read_config(model, folder, folder / CONFIG)
+
+
+_ONLY_AN_ADAPTER = (
+    "adapter_config.json says that it is an adapter (LoRA) without its base model: merge the two with peft's "
+    "merge_and_unload(), save the result with its processor, and set PRELABEL_MODEL to it"
+)
+
+
+def _hub_config(model: str, revision: str | None) -> Path:
+    from transformers.utils import cached_file
+
+    with quiet_transformers():
+        try:
+            return Path(str(cached_file(model, CONFIG, revision=revision)))
+        except Exception as error:  # the hub's client raises a dozen unrelated types
+            adapter = None
+            with contextlib.suppress(Exception):
+                # Where the hub did not answer it is not asked again: that would take as long.
+                adapter = cached_file(model, _ADAPTER, revision=revision, local_files_only=not _answered(error))
+            if adapter:
+                raise _refused(model, None, _ONLY_AN_ADAPTER) from error
+            raise _unreachable(model, _first_line(error)) from error
+
+
+def _answered(error: Exception) -> bool:
+    """Whether it was the hub that said there is no such file."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    cause = error.__cause__
+    return isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError)
+
+
+def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _refused(
+            model, folder, f"config.json cannot be read, copy the checkpoint again: {_first_line(error)}"
+        ) from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise _refused(
+            model, folder, "config.json names no model_type: set PRELABEL_MODEL to a checkpoint in transformers' format"
+        )
+    return config
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.name != _ADAPTER_WEIGHTS for path in folder.glob("*.safetensors"))
+
+
+def _refused(model: str, folder: Path | None, reason: str) -> ModelLoadError:
+    return ModelLoadError(f"cannot load {'the checkpoint in ' if folder else ''}{model}: {reason}")
+
+
+def _unreachable(model: str, reason: str) -> ModelLoadError:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    fix = (
+        "HF_HUB_OFFLINE is set and it is not in the cache (HF_HOME): copy it there"
+        if offline
+        else "is the hub reachable from here? Otherwise download it elsewhere"
+    )
+    return _refused(model, None, f"{reason} ({fix}, or set PRELABEL_MODEL to a local directory)")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Warnings and bars of its loaders do not reach the terminal."""
+    from transformers.utils import logging as theirs
+
+    verbosity = theirs.get_verbosity()
+    bars = theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(verbosity)
+        if bars:
+            theirs.enable_progress_bar()
