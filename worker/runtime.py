@@ -194,7 +194,7 @@ def load_runtime(settings: Settings) -> Runtime:
 
     Raises:
         ModelLoadError: the checkpoint cannot be loaded.
-        ConfigError: a setting cannot be used.
+        ConfigError: a setting, or the package that brings the model's family, cannot be used.
     """
     encoder = load_encoder(settings, settings_model_id(settings))
     single_threaded_blas()
