@@ -73,9 +73,9 @@ def settings(broker_url: str) -> Settings:
 def client(settings: Settings) -> Iterator[Client]:
     """A client of a broker that holds nothing."""
     with Client(settings) as made:
-        made.store._redis.flushall()
+        made.connection.redis.flushall()
         yield made
-        made.store._redis.flushall()
+        made.connection.redis.flushall()
 
 
 @pytest.fixture(scope="session")

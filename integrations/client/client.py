@@ -19,12 +19,9 @@ from ...schemas.progress import Progress, QueueState, Recent, WorkerInfo
 from ...schemas.settings import Settings, get_settings
 from ...schemas.taxonomy import Taxonomy
 from ...schemas.wire import first_problem
-from ..broker.celery import Sender
-from ..broker.connection import connect_redis
-from ..broker.patience import Patience
-from ..ledger.jobs import JobStore
 from ..ledger.queues import queue_lengths, queue_states
 from ..ledger.recent import newest
+from .connection import Connection
 from .cutting import absolute_item, make_chunks
 from .job import Job
 from .rescore import stored_items
@@ -39,6 +36,9 @@ class Client:
     Args:
         settings: where Redis is; from the environment (`PRELABEL_REDIS_URL`) when left out.
 
+    Attributes:
+        connection: what it shares with its jobs.
+
     Every method, and every one of a `Job`, waits `PRELABEL_BROKER_WAIT_S` (default 0) for a Redis that is away,
     starting up, read-only or at its memory limit, and raises `BrokerUnavailable` then. It raises `ConfigError` at
     once when Redis refuses the credentials or the certificate.
@@ -46,10 +46,8 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or get_settings()
-        self._redis = connect_redis(self.settings, stubborn=False)
-        self.store = JobStore(self._redis, self.settings.job_ttl_s)
-        self.sender = Sender(self.settings)
-        self.patiently = Patience(self.settings)
+        self.connection = Connection(self.settings)
+        self._patiently = self.connection.patiently
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +57,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections, its jobs' too; whatever is used afterwards makes new ones."""
-        self.sender.close()
-        self._redis.close()
+        self.connection.close()
 
     def submit(
         self,
@@ -158,24 +155,24 @@ class Client:
         Args:
             project: the project's number.
         """
-        job_ids, place = self.patiently(self.store.page)
+        job_ids, place = self._patiently(self.connection.store.page)
         while job_ids:
-            for job_id, spec in self.patiently(partial(self.store.specs, job_ids)).items():
+            for job_id, spec in self._patiently(partial(self.connection.store.specs, job_ids)).items():
                 if spec.push is not None and spec.push.project == project:
-                    yield Job(self, job_id)
-            job_ids, place = self.patiently(partial(self.store.page, place))
+                    yield Job(self.connection, job_id)
+            job_ids, place = self._patiently(partial(self.connection.store.page, place))
 
     def _submit(
         self, items: Iterable[str | ImageRef | Item], spec: JobSpec, on_submitted: Callable[[int], None] | None
     ) -> Job:
-        job = Job(self, uuid.uuid4().hex[:12])
+        job = Job(self.connection, uuid.uuid4().hex[:12])
         try:
-            self.patiently(lambda: self.store.create(job.id, spec))
+            self._patiently(lambda: self.connection.store.create(job.id, spec))
             self._send_items(job.id, items, spec.priority.value, on_submitted)
-            self.patiently(lambda: self.store.seal(job.id))
+            self._patiently(lambda: self.connection.store.seal(job.id))
         except (Exception, KeyboardInterrupt):
             with contextlib.suppress(PrelabelError):  # what went wrong is the news, not that this does too
-                self.patiently(lambda: self.store.cancel(job.id, "its submission failed"), wait_s=0)
+                self._patiently(lambda: self.connection.store.cancel(job.id, "its submission failed"), wait_s=0)
             raise
         return job
 
@@ -189,10 +186,10 @@ class Client:
         chunks = make_chunks(absolute_item(Item.of(item)) for item in items)
         sent_chunks = sent_items = 0
         while batch := list(islice(chunks, _CHUNKS_PER_TRIP)):
-            if not self.patiently(partial(self.store.add_chunks, job_id, sent_chunks, batch)):
+            if not self._patiently(partial(self.connection.store.add_chunks, job_id, sent_chunks, batch)):
                 return  # cancelled from elsewhere
             indices = range(sent_chunks, sent_chunks + len(batch))
-            self.patiently(partial(self.sender.score_chunks, job_id, indices, queue))
+            self._patiently(partial(self.connection.sender.score_chunks, job_id, indices, queue))
             sent_chunks += len(batch)
             sent_items += sum(len(chunk.items) for chunk in batch)
             if on_submitted:
@@ -204,28 +201,28 @@ class Client:
         Raises:
             ConfigError: no such job.
         """
-        self.patiently(lambda: self.store.spec(job_id))
-        return Job(self, job_id)
+        self._patiently(lambda: self.connection.store.spec(job_id))
+        return Job(self.connection, job_id)
 
     def jobs(self, limit: int = 50) -> list[Progress]:
         """The newest jobs' progress, newest first."""
-        return self.patiently(lambda: self.store.jobs(limit))
+        return self._patiently(lambda: self.connection.store.jobs(limit))
 
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""
-        return self.patiently(lambda: queue_lengths(self._redis))
+        return self._patiently(lambda: queue_lengths(self.connection.redis))
 
     def queue_states(self) -> dict[str, QueueState]:
         """Length of each queue, and how long its oldest work has waited."""
-        return self.patiently(lambda: queue_states(self._redis))
+        return self._patiently(lambda: queue_states(self.connection.redis))
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""
-        return self.patiently(lambda: self.store.workers())
+        return self._patiently(lambda: self.connection.store.workers())
 
     def recent(self, limit: int = 24) -> list[Recent]:
         """A sample of the last predictions of all jobs, newest first, with thumbnails."""
-        return self.patiently(lambda: newest(self.store.redis, limit))
+        return self._patiently(lambda: newest(self.connection.redis, limit))
 
     def ping(self) -> None:
         """Check that Redis answers.
@@ -233,7 +230,7 @@ class Client:
         Raises:
             BrokerUnavailable: it does not.
         """
-        self.patiently(lambda: queue_lengths(self._redis))
+        self._patiently(lambda: queue_lengths(self.connection.redis))
 
 
 def _spec(taxonomy: Taxonomy | Sequence[Control], **asked: Any) -> JobSpec:

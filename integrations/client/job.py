@@ -5,29 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ...schemas.errors import ConfigError
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress
-from ..ledger.push_hints import PushHints
+from .connection import Connection
 from .cutting import retry_batches
-
-if TYPE_CHECKING:
-    from .client import Client
 
 _BLOCK_MS = 500
 
 
 class Job:
-    """A handle on one job; holds nothing but its id."""
+    """A handle on one job; holds nothing but its id.
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    Args:
+        connection: where the job is.
+        job_id: which one. Nothing is asked yet: `Client.job` says whether it is there.
+    """
+
+    def __init__(self, connection: Connection, job_id: str) -> None:
         self.id = job_id
-        self._client = client
-        self._store = client.store
-        self._patiently = client.patiently
+        self._connection = connection
+        self._store = connection.store
+        self._patiently = connection.patiently
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
@@ -137,17 +138,16 @@ class Job:
             reopened = self._patiently(partial(self._store.reopen, self.id, batch))
             if reopened is not None:
                 chunk, count = reopened
-                self._patiently(partial(self._client.sender.score_chunk, self.id, chunk, progress.priority.value))
+                self._patiently(partial(self._connection.sender.score_chunk, self.id, chunk, progress.priority.value))
                 retried += count
         return retried
 
     def release_push(self, delivered: Iterable[int]) -> None:
         """Let a job submitted with `PushTarget(hold=True)` push, except the ordinals delivered already."""
         ordinals = list(delivered)
-        if self._patiently(lambda: self._store.release_push(self.id, ordinals)):
-            hints = PushHints(self._store.redis)
-            if self._patiently(lambda: hints.due(self.id)):
-                self._patiently(lambda: self._client.sender.push(self.id))
+        released = self._patiently(lambda: self._store.release_push(self.id, ordinals))
+        if released and self._patiently(lambda: self._connection.push_hints.due(self.id)):
+            self._patiently(lambda: self._connection.sender.push(self.id))
 
 
 class Seen:

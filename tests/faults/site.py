@@ -231,8 +231,8 @@ class Site:
         """Stop the workers and drop the connections."""
         for worker in self.workers:
             worker.stop()
-        self.client.sender.close()
-        self.client.store._redis.close()
+        self.client.connection.sender.close()
+        self.client.connection.redis.close()
         self.redis.close()
 
 

@@ -88,7 +88,7 @@ def deliver_twice(site: Site, report: Report, count: int) -> None:
     site.settle(job)
     site.redis.lpush(QUEUE_BULK, *messages)
     for chunk in range(int(site.redis.hget(f"prelabel:{{{job.id}}}:meta", "next_chunk"))):
-        site.client.sender.score_chunk(job.id, chunk, QUEUE_BULK)
+        site.client.connection.sender.score_chunk(job.id, chunk, QUEUE_BULK)
         report.faults += 1
     report.faults += len(messages)
     wait_until_idle(site, job)

@@ -139,8 +139,8 @@ def test_a_platform_gets_every_answer_of_a_job(live: Client, stack, photo: Path)
     push = PushTarget(project=1, label_config="<View/>", hold=True)  # held: the worker has no such platform
     job = live.submit([str(photo)], Taxonomy.flat(["circle", "ring"]), push=push)
     (prediction,) = job.results(timeout=60)
-    live.store._redis.hset(f"prelabel:{{{job.id}}}:meta", "push_ready", 1)
-    pusher = JobPusher(live.store, connect_redis(stack.settings), stack.settings, TablePlatform(table))
+    live.connection.redis.hset(f"prelabel:{{{job.id}}}:meta", "push_ready", 1)
+    pusher = JobPusher(live.connection.store, connect_redis(stack.settings), stack.settings, TablePlatform(table))
     pusher.push(job.id)
     pusher.push(job.id)
     assert table == {(str(photo), prediction.model_version): prediction.label}

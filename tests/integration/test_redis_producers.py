@@ -151,7 +151,7 @@ def test_a_submission_whose_patience_ends_is_cancelled_once_its_silence_is_notic
     (left,) = client.jobs()
     assert left.state is JobState.SUBMITTING
     time.sleep(0.1)
-    assert left.job_id in str(client.store.expired(0.01))  # what a worker looks for, with an hour
+    assert left.job_id in str(client.connection.store.expired(0.01))  # what a worker looks for, with an hour
 
 
 @pytest.mark.parametrize("read", ["results", "failures"])

@@ -61,11 +61,11 @@ def test_pushing_again_doubles_nothing_and_leaves_other_models_alone(
     assert sorted(report.skipped) == sorted(one.ordinal for one in predictions)
 
     (job,) = jobs_of(client, project)
-    client.store._redis.delete(JobKeys(job.id).pushed)  # as if the worker had died before it could mark them
-    client.store._redis.hdel(JobKeys(job.id).meta, "push_cursor")
-    client.store._redis.sadd("prelabel:push_pending", job.id)
+    client.connection.redis.delete(JobKeys(job.id).pushed)  # as if the worker had died before it could mark them
+    client.connection.redis.hdel(JobKeys(job.id).meta, "push_cursor")
+    client.connection.redis.sadd("prelabel:push_pending", job.id)
     for _ in range(3):
-        client.sender.push(job.id)
+        client.connection.sender.push(job.id)
     until(lambda: job.progress().pushed == len(tasks), 30, "the push has been repeated")
     stored = label_studio.predictions(project=project)
     by_version = Counter((one["task"], one["model_version"] == OTHER) for one in stored)
@@ -133,7 +133,7 @@ def test_what_label_studio_drops_or_has_deleted_is_recorded_and_not_tried_again(
         "dropped": submit(lacking, [(dropped, circle)]),
         "project": submit(deleted, [(lost, pictures[0])]),
     }
-    redis = client.store._redis
+    redis = client.connection.redis
 
     def settled() -> bool:
         return not any(redis.sismember("prelabel:push_pending", job.id) for job in jobs.values())

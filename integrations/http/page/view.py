@@ -103,7 +103,8 @@ def read_page(client: Client, connected: Projects) -> PageView:
     now = time.time()
     try:
         listed = client.jobs(JOBS)
-        specs = client.patiently(lambda: client.store.specs([progress.job_id for progress in listed]))
+        store, patiently = client.connection.store, client.connection.patiently
+        specs = patiently(lambda: store.specs([progress.job_id for progress in listed]))
         # One that has expired since it was listed is not shown.
         jobs = [_job(client, progress, specs[progress.job_id]) for progress in listed if progress.job_id in specs]
         return PageView(
@@ -125,7 +126,7 @@ def _job(client: Client, progress: Progress, spec: JobSpec) -> JobView:
         try:
             failures = [
                 Failure(prediction.item.images[0].display, prediction.error.kind, prediction.error.message)
-                for prediction in islice(Job(client, progress.job_id).failures(), FAILURES)
+                for prediction in islice(Job(client.connection, progress.job_id).failures(), FAILURES)
                 if prediction.error
             ]
         except ConfigError as error:  # another release wrote them, or they expire just now

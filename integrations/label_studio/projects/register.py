@@ -108,13 +108,14 @@ class Projects:
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
         self._settings: Settings = client.settings
-        raw = client.store.redis
+        self._store = client.connection.store
+        self._patiently = client.connection.patiently
+        raw = client.connection.redis
         self._redis: Any = raw
         self._take_turn: Any = raw.register_script(_TAKE_TURN)
         self._end_turn: Any = raw.register_script(_END_TURN)
-        self.claims = Claims(raw, client.patiently)
+        self.claims = Claims(raw, self._patiently)
 
     def secret(self) -> str:
         """What our webhooks carry: PRELABEL_WEBHOOK_SECRET, else one made once and kept in Redis."""
@@ -126,20 +127,20 @@ class Projects:
             self._redis.set(WEBHOOK_SECRET, secrets.token_urlsafe(24), nx=True)
             return str(self._redis.get(WEBHOOK_SECRET).decode())
 
-        return self._client.patiently(kept)
+        return self._patiently(kept)
 
     def numbers(self) -> list[int]:
         """The projects that are served, ascending."""
-        return sorted(_numbers(self._client.patiently(lambda: self._redis.smembers(PROJECTS))))
+        return sorted(_numbers(self._patiently(lambda: self._redis.smembers(PROJECTS))))
 
     def serves(self, project: int) -> bool:
         """Whether the project is served."""
-        return bool(self._client.patiently(lambda: self._redis.sismember(PROJECTS, project)))
+        return bool(self._patiently(lambda: self._redis.sismember(PROJECTS, project)))
 
     def add(self, project: int, **fields: Any) -> None:
         """Serve a project from now on; `fields` are those of `ProjectState`."""
         self.update(project, **fields)
-        self._client.patiently(lambda: self._redis.sadd(PROJECTS, project))
+        self._patiently(lambda: self._redis.sadd(PROJECTS, project))
 
     def remove(self, project: int) -> None:
         """Serve it no more and forget what was submitted."""
@@ -152,7 +153,7 @@ class Projects:
             for key in self._redis.scan_iter(match=keys.all_submitted, count=1000):
                 self._redis.unlink(key)
 
-        self._client.patiently(forget)
+        self._patiently(forget)
 
     def state(self, project: int) -> ProjectState:
         """What is known of a project.
@@ -160,7 +161,7 @@ class Projects:
         Raises:
             ConfigError: it cannot be read; nothing is taken for its place, lest tasks are labelled nobody asked for.
         """
-        raw = self._client.patiently(lambda: self._redis.hgetall(ProjectKeys(project).state))
+        raw = self._patiently(lambda: self._redis.hgetall(ProjectKeys(project).state))
         found = {key.decode(): value.decode() for key, value in raw.items()}
         try:
             return ProjectState(
@@ -181,12 +182,12 @@ class Projects:
         """Change fields of `ProjectState`."""
         values = {name: int(value) if isinstance(value, bool) else value for name, value in fields.items()}
         if values:
-            self._client.patiently(lambda: self._redis.hset(ProjectKeys(project).state, mapping=values))
+            self._patiently(lambda: self._redis.hset(ProjectKeys(project).state, mapping=values))
 
     def hint(self, project: int, after_s: float = 0.0) -> None:
         """Have the project looked at soon, whether it is served yet or not."""
         at = time.time() + after_s
-        self._client.patiently(lambda: self._redis.zadd(PROJECT_HINTS, {str(project): at}, lt=True))
+        self._patiently(lambda: self._redis.zadd(PROJECT_HINTS, {str(project): at}, lt=True))
 
     def take_turn(self, due_at: float) -> Turn | None:
         """One project that wants to be looked at; None when none does.
@@ -196,13 +197,13 @@ class Projects:
         Args:
             due_at: Unix second; what wants to be looked at after it is left.
         """
-        taken = self._client.patiently(
+        taken = self._patiently(
             lambda: self._take_turn(keys=[PROJECT_HINTS], args=[due_at, max(due_at, time.time()) + TAKEN_S])
         )
         if taken is None:
             return None
         if not _numbers(taken[:1]):  # nobody's entry
-            self._client.patiently(lambda: self._redis.zrem(PROJECT_HINTS, taken[0]))
+            self._patiently(lambda: self._redis.zrem(PROJECT_HINTS, taken[0]))
             return self.take_turn(due_at)
         return Turn(int(taken[0]), taken[1].decode())
 
@@ -214,26 +215,26 @@ class Projects:
             next_at: Unix second of its next turn; None when it needs a hint first.
         """
         args = [turn.project, turn.until, "" if next_at is None else next_at]
-        self._client.patiently(lambda: self._end_turn(keys=[PROJECT_HINTS], args=args))
+        self._patiently(lambda: self._end_turn(keys=[PROJECT_HINTS], args=args))
 
     def add_job(self, project: int, job_id: str) -> None:
         """Remember a job that works for the project."""
-        self._client.patiently(lambda: self._redis.sadd(ProjectKeys(project).jobs, job_id))
+        self._patiently(lambda: self._redis.sadd(ProjectKeys(project).jobs, job_id))
 
     def working(self, project: int) -> list[str]:
         """Jobs that still score or push for the project."""
         keys = ProjectKeys(project)
         found = []
-        for raw in self._client.patiently(lambda: self._redis.smembers(keys.jobs)):
+        for raw in self._patiently(lambda: self._redis.smembers(keys.jobs)):
             job_id = raw.decode()
             try:
-                ended = self._client.patiently(partial(self._client.store.state, job_id)).ended
+                ended = self._patiently(partial(self._store.state, job_id)).ended
             except NoSuchJob:
                 ended = True
-            if not ended or self._client.patiently(partial(self._redis.sismember, PUSH_PENDING, job_id)):
+            if not ended or self._patiently(partial(self._redis.sismember, PUSH_PENDING, job_id)):
                 found.append(job_id)
             else:
-                self._client.patiently(partial(self._redis.srem, keys.jobs, job_id))
+                self._patiently(partial(self._redis.srem, keys.jobs, job_id))
         return found
 
     def submitted(self, project: int, tasks: Sequence[int]) -> list[Submitted | None]:
@@ -246,7 +247,7 @@ class Projects:
                     pipe.hget(*keys.submitted(task))
                 return list(pipe.execute())
 
-        return [None if raw is None else Submitted(raw[:4], raw[4:]) for raw in self._client.patiently(read)]
+        return [None if raw is None else Submitted(raw[:4], raw[4:]) for raw in self._patiently(read)]
 
     def record(self, project: int, submitted: Mapping[int, Submitted]) -> None:
         """Remember with what tasks were submitted."""
@@ -259,7 +260,7 @@ class Projects:
                 pipe.execute()
 
         if submitted:
-            self._client.patiently(write)
+            self._patiently(write)
 
     def note(self, project: int, found: Mapping[int, Submitted | None]) -> None:
         """Remember tasks of the look under way: with what each is about to be submitted; None when it cannot be."""
@@ -272,22 +273,22 @@ class Projects:
                 pipe.execute()
 
         if found:
-            self._client.patiently(write)
+            self._patiently(write)
 
     def noted(self, project: int, tasks: Sequence[int]) -> list[bool]:
         """Which tasks the look under way has had already."""
         key = ProjectKeys(project).looked
-        return [one is not None for one in self._client.patiently(lambda: self._redis.hmget(key, tasks))]
+        return [one is not None for one in self._patiently(lambda: self._redis.hmget(key, tasks))]
 
     def forget_notes(self, project: int) -> None:
         """Begin a look: what an earlier one had noted when it was ended was not submitted."""
-        self._client.patiently(lambda: self._redis.unlink(ProjectKeys(project).looked))
+        self._patiently(lambda: self._redis.unlink(ProjectKeys(project).looked))
 
     def record_notes(self, project: int, renew: Callable[[], object]) -> None:
         """Remember what was noted as submitted; calls `renew` now and then."""
         key, cursor = ProjectKeys(project).looked, 0
         while True:
-            cursor, found = self._client.patiently(partial(self._redis.hscan, key, cursor, count=_NOTES_PER_TRIP))
+            cursor, found = self._patiently(partial(self._redis.hscan, key, cursor, count=_NOTES_PER_TRIP))
             self.record(project, {int(task): Submitted(raw[:4], raw[4:]) for task, raw in found.items() if raw})
             renew()
             if not cursor:
@@ -307,14 +308,14 @@ class Projects:
         """
         lock = TimedLock(self._redis, ProjectKeys(project).scan, _SCAN_LOCK_S)
         deadline = time.monotonic() + wait_s
-        while not self._client.patiently(lock.take):
+        while not self._patiently(lock.take):
             if time.monotonic() >= deadline:
                 raise TransientError(f"project {project} is being looked through already")
             time.sleep(0.2)
         try:
-            yield lambda: self._client.patiently(lock.keep)
+            yield lambda: self._patiently(lock.keep)
         finally:
-            self._client.patiently(lock.give_back)
+            self._patiently(lock.give_back)
 
 
 def _numbers(raw: Iterable[bytes]) -> list[int]:

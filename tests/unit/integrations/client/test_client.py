@@ -45,7 +45,7 @@ TAXONOMY = Taxonomy.flat(["cat", "dog"])
 def stored_items(client: Client, job_id: str) -> list[Item]:
     from prelabel.schemas import Chunk
 
-    raw = client.store._redis.hgetall(f"prelabel:{{{job_id}}}:chunks")
+    raw = client.connection.redis.hgetall(f"prelabel:{{{job_id}}}:chunks")
     chunks = [Chunk.model_validate_json(raw[key]) for key in sorted(raw, key=int)]
     return [item for chunk in chunks for item in chunk.items]
 
@@ -116,23 +116,23 @@ def test_an_unknown_job_and_an_unknown_priority_are_user_errors(client) -> None:
 def test_jobs_come_newest_first_and_expired_ones_are_forgotten(client) -> None:
     old, new = client.submit(["s3://b/1"], TAXONOMY), client.submit(["s3://b/2"], TAXONOMY)
     assert [progress.job_id for progress in client.jobs()] == [new.id, old.id]
-    client.store._redis.delete(*client.store._redis.keys(f"prelabel:{{{old.id}}}:*"))
+    client.connection.redis.delete(*client.connection.redis.keys(f"prelabel:{{{old.id}}}:*"))
     assert [progress.job_id for progress in client.jobs()] == [new.id]
 
 
 def test_a_worker_of_another_release_is_left_out_of_the_list(client) -> None:
-    now = client.store.redis.time()[0]
+    now = client.connection.redis.time()[0]
     ours = WorkerInfo(name="ours", model="m", device="cpu", dtype="float32")
     odd = ['{"name": "newer", "model": "m", "device": "cpu", "dtype": "float32", "lanes": 3}', "not JSON"]
-    client.store.redis.zadd(WORKERS, dict.fromkeys([ours.model_dump_json(exclude={"beat"}), *odd], now))
-    assert [worker.name for worker in client.store.workers()] == ["ours"]
+    client.connection.redis.zadd(WORKERS, dict.fromkeys([ours.model_dump_json(exclude={"beat"}), *odd], now))
+    assert [worker.name for worker in client.connection.store.workers()] == ["ours"]
 
 
 def test_a_damaged_outcome_is_its_items_failure_and_the_others_are_read(client, settings) -> None:
     job = client.submit(["s3://b/1", "s3://b/2"], TAXONOMY)
     ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
     whole = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", confidence=0.9),))
-    client.store.redis.xadd(f"prelabel:{{{job.id}}}:results", {"o": 0, "c": 0, "r": b"\x01damaged"})
+    client.connection.redis.xadd(f"prelabel:{{{job.id}}}:results", {"o": 0, "c": 0, "r": b"\x01damaged"})
     ledger.complete(ledger.claim(ChunkRef(job.id, 0)), [(1, whole)], close=False)
     damaged, other = job.results_so_far()
     assert "an outcome that cannot be read" in damaged.error.message
@@ -142,14 +142,14 @@ def test_a_damaged_outcome_is_its_items_failure_and_the_others_are_read(client, 
 def test_a_job_whose_counts_are_damaged_is_left_out_of_the_list(client) -> None:
     odd = client.submit(["s3://b/1"], TAXONOMY)
     job = client.submit(["s3://b/1"], TAXONOMY)
-    client.store.redis.hset(f"prelabel:{{{odd.id}}}:meta", "submitted", "many")
+    client.connection.redis.hset(f"prelabel:{{{odd.id}}}:meta", "submitted", "many")
     assert [progress.job_id for progress in client.jobs()] == [job.id]
 
 
 def test_a_repeated_write_counts_items_once(client) -> None:
     job = client.submit([f"s3://b/{i}.jpg" for i in range(70)], TAXONOMY)
     chunks = list(make_chunks(Item.of(f"s3://b/{i}.jpg") for i in range(70)))
-    client.store.add_chunks(job.id, 0, chunks)  # what redis-py does when a reply is lost
+    client.connection.store.add_chunks(job.id, 0, chunks)  # what redis-py does when a reply is lost
     assert job.progress().total == 70
 
 
@@ -184,7 +184,7 @@ def test_bad_options_are_config_errors(client, options) -> None:
 
 
 def test_a_full_redis_is_a_clear_error(client) -> None:
-    redis = client.store._redis
+    redis = client.connection.redis
     redis.config_set("min-replicas-to-write", 1)  # as a full disk or memory: reads work, writes do not
     try:
         with pytest.raises(BrokerUnavailable, match="takes no writes for now"):
@@ -201,7 +201,7 @@ def test_memory_stays_flat_while_a_long_stream_is_submitted(client) -> None:
     count = 30_000
     references = (f"s3://company-photos/2026/incoming/batch-0042/img-{i:09d}.jpg" for i in range(count))
     client.submit(["s3://b/1.jpg"], TAXONOMY)  # connections and caches
-    redis_before = client.store._redis.info("memory")["used_memory"]
+    redis_before = client.connection.redis.info("memory")["used_memory"]
     tracemalloc.start()
     try:
         client.submit(references, TAXONOMY)
@@ -209,7 +209,7 @@ def test_memory_stays_flat_while_a_long_stream_is_submitted(client) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 6 * 2**20  # one trip of 16 chunks; all items would be 30 MiB
-    assert (client.store._redis.info("memory")["used_memory"] - redis_before) / count < PENDING_BYTES
+    assert (client.connection.redis.info("memory")["used_memory"] - redis_before) / count < PENDING_BYTES
 
 
 def test_every_key_of_a_finished_job_expires(client, settings) -> None:
@@ -219,9 +219,9 @@ def test_every_key_of_a_finished_job_expires(client, settings) -> None:
     for chunk in (0, 1):
         lease = ledger.claim(ChunkRef(job.id, chunk))
         ledger.complete(lease, [(ordinal, failed) for ordinal, _ in lease.pairs], close=True)
-    keys = client.store._redis.keys(f"prelabel:{{{job.id}}}:*")
+    keys = client.connection.redis.keys(f"prelabel:{{{job.id}}}:*")
     assert len(keys) >= 4
-    assert {key: client.store._redis.ttl(key) for key in keys if client.store._redis.ttl(key) < 1} == {}
+    assert {key: client.connection.redis.ttl(key) for key in keys if client.connection.redis.ttl(key) < 1} == {}
 
 
 def fails(*errors: BaseException):

@@ -60,9 +60,9 @@ def settings(label_studio, broker_url):
 def client(settings):
     """A client of a broker that holds nothing."""
     with Client(settings()) as made:
-        made.store._redis.flushall()
+        made.connection.redis.flushall()
         yield made
-        made.store._redis.flushall()
+        made.connection.redis.flushall()
 
 
 @pytest.fixture

@@ -23,16 +23,16 @@ def submit(client, count: int, **options) -> list[str]:
 
 def expired(client, count: int, at: float = 1.0) -> None:
     """Ids in the index whose jobs are gone."""
-    client.store.redis.zadd(JOBS, {f"gone{at:.0f}-{i}": at for i in range(count)})
+    client.connection.redis.zadd(JOBS, {f"gone{at:.0f}-{i}": at for i in range(count)})
 
 
 def known(client) -> list[str]:
-    return [raw.decode() for raw in client.store.redis.zrevrange(JOBS, 0, -1)]
+    return [raw.decode() for raw in client.connection.redis.zrevrange(JOBS, 0, -1)]
 
 
 @pytest.fixture
 def ledger(client) -> Ledger:
-    return Ledger(client.store.redis, owner="w", lease_s=30, ttl_s=100)
+    return Ledger(client.connection.redis, owner="w", lease_s=30, ttl_s=100)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_pages_hold_every_job_once_the_newest_first(client, monkeypatch) -> None
     ids = submit(client, 5)
     seen, place = [], job_index.NEWEST
     while True:
-        page, place = job_index.page(client.store.redis, place, 2)
+        page, place = job_index.page(client.connection.redis, place, 2)
         if not page:
             break
         assert len(page) <= 2
@@ -62,10 +62,10 @@ def test_pages_hold_every_job_once_the_newest_first(client, monkeypatch) -> None
 
 
 def test_jobs_of_the_very_same_moment_are_on_one_page_or_the_next(client) -> None:
-    client.store.redis.zadd(JOBS, {f"j{i}": 7.0 for i in range(5)} | {"new": 8.0, "old": 6.0})
+    client.connection.redis.zadd(JOBS, {f"j{i}": 7.0 for i in range(5)} | {"new": 8.0, "old": 6.0})
     seen, place = [], job_index.NEWEST
     for _ in range(10):
-        page, place = job_index.page(client.store.redis, place, 2)
+        page, place = job_index.page(client.connection.redis, place, 2)
         seen += page
     assert (seen[0], seen[-1]) == ("new", "old")
     assert sorted(seen) == sorted(["new", "old", *(f"j{i}" for i in range(5))])
@@ -73,9 +73,9 @@ def test_jobs_of_the_very_same_moment_are_on_one_page_or_the_next(client) -> Non
 
 def test_a_job_submitted_while_pages_are_read_puts_none_on_two_of_them(client) -> None:
     ids = submit(client, 4)
-    first, place = job_index.page(client.store.redis, job_index.NEWEST, 2)
+    first, place = job_index.page(client.connection.redis, job_index.NEWEST, 2)
     submit(client, 3)
-    second, _ = job_index.page(client.store.redis, place, 2)
+    second, _ = job_index.page(client.connection.redis, place, 2)
     assert first + second == ids
 
 
@@ -83,7 +83,7 @@ def test_jobs_looks_past_what_has_expired(client) -> None:
     old = submit(client, 3)
     expired(client, 500, at=2e10)
     new = submit(client, 2)
-    client.store.redis.zadd(JOBS, {new[0]: 4e10, new[1]: 3e10})
+    client.connection.redis.zadd(JOBS, {new[0]: 4e10, new[1]: 3e10})
     assert [progress.job_id for progress in client.jobs(4)] == [*new, *old[:2]]
     assert known(client) == [*new, *old], "and forgets it"
 
@@ -92,11 +92,11 @@ def test_one_reading_of_thirty_jobs_takes_two_round_trips_however_many_there_wer
     submit(client, 30)
     expired(client, 20_000)
     client.jobs(30)  # connects
-    before = client.store.redis.info("stats")["total_net_output_bytes"]
+    before = client.connection.redis.info("stats")["total_net_output_bytes"]
     trips.clear()
     assert len(client.jobs(30)) == 30
     assert len(trips) == 2
-    assert client.store.redis.info("stats")["total_net_output_bytes"] - before < 60_000, "not the whole index"
+    assert client.connection.redis.info("stats")["total_net_output_bytes"] - before < 60_000, "not the whole index"
 
 
 def test_the_page_takes_no_more_round_trips_for_thirty_jobs_than_for_three(client, trips) -> None:
@@ -133,8 +133,8 @@ def test_sweeps_forget_expired_jobs_nobody_lists_some_at_a_time(client, ledger, 
     expired(client, 1000)
     sweeper = Sweeper(
         ledger,
-        client.store,
-        client.store.redis,
+        client.connection.store,
+        client.connection.redis,
         lambda ref, queue: None,
         lambda job_id: None,
         owner="s",
@@ -144,7 +144,7 @@ def test_sweeps_forget_expired_jobs_nobody_lists_some_at_a_time(client, ledger, 
     lengths = []
     for _ in range(1000):
         sweeper.sweep()
-        lengths.append(client.store.redis.zcard(JOBS))
+        lengths.append(client.connection.redis.zcard(JOBS))
         if lengths[-1] == 2:
             break
     assert known(client) == kept
@@ -153,7 +153,7 @@ def test_sweeps_forget_expired_jobs_nobody_lists_some_at_a_time(client, ledger, 
 
 def test_a_job_of_another_release_is_not_listed_and_not_forgotten(client) -> None:
     foreign, mine = submit(client, 2)
-    client.store.redis.hset(JobKeys(foreign).meta, "spec", '{"wire_version": 2}')
+    client.connection.redis.hset(JobKeys(foreign).meta, "spec", '{"wire_version": 2}')
     assert [progress.job_id for progress in client.jobs()] == [mine]
     assert foreign in known(client)
 

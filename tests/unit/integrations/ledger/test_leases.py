@@ -58,7 +58,7 @@ def test_an_item_keeps_its_first_outcome_and_is_counted_once(client, ledger) -> 
 def test_a_job_of_another_prelabel_version_is_refused_and_its_chunk_left_free(client, ledger) -> None:
     _, ref = submit(client)
     meta = f"prelabel:{{{ref.job_id}}}:meta"
-    client.store._redis.hset(meta, "spec", '{"wire_version": 2}')
+    client.connection.redis.hset(meta, "spec", '{"wire_version": 2}')
     for _ in range(2):
         with pytest.raises(ConfigError, match="wire version 2"):
             ledger().claim(ref)
@@ -170,7 +170,7 @@ def test_failed_items_are_retried_once_each_and_their_new_outcome_replaces_the_o
     assert job.retry_failed() == 2
     assert job.retry_failed() == 0
     assert (job.progress().state, job.progress().pending) == (JobState.QUEUED, 2)
-    (chunk,) = client.store._redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1)
+    (chunk,) = client.connection.redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1)
     lease = worker.claim(ChunkRef(job.id, int(chunk)))
     assert [(ordinal, item.id) for ordinal, item in lease.pairs] == [(0, "s3://b/0.jpg"), (2, "s3://b/2.jpg")]
     worker.complete(lease, [(0, GOOD), (2, BAD)], close=True)
@@ -197,7 +197,7 @@ def test_a_held_push_becomes_ready_when_it_is_released(client, ledger) -> None:
 
 def test_finished_jobs_expire_and_running_ones_do_not(client, ledger) -> None:
     job, ref = submit(client)
-    redis = client.store._redis
+    redis = client.connection.redis
     keys = redis.keys(f"prelabel:{{{job.id}}}:*")
     assert all(redis.ttl(key) == -1 for key in keys)
     worker = ledger()
@@ -212,7 +212,7 @@ def test_what_is_pushed_after_the_end_expires_with_the_job(client, ledger) -> No
     worker = ledger()
     worker.complete(worker.claim(ref), [(i, GOOD) for i in range(3)], close=True)
     job.release_push(delivered=[0])
-    redis = client.store._redis
+    redis = client.connection.redis
     assert all(redis.ttl(key) > 0 for key in redis.keys(f"prelabel:{{{job.id}}}:*"))
 
 
@@ -222,7 +222,7 @@ def test_a_postponed_chunk_is_leased_by_nobody_until_a_sweep_sends_it_again(clie
     lease = worker.claim(ref)
     worker.complete(lease, [(1, GOOD)], close=False)
     assert worker.release(lease, pause_s=1.0)
-    client.store._redis.delete("bulk")
+    client.connection.redis.delete("bulk")
     assert worker.claim(ref) is Refusal.BUSY
     assert worker.overdue(job.id, "bulk", margin_s=0.0) == []
     time.sleep(1.1)
@@ -233,7 +233,7 @@ def test_a_postponed_chunk_is_leased_by_nobody_until_a_sweep_sends_it_again(clie
 
 def test_a_job_past_its_deadline_gives_out_no_chunk_and_counts_as_cancelled(client, ledger) -> None:
     job, ref = submit(client)
-    job_id, redis = job.id, client.store._redis
+    job_id, redis = job.id, client.connection.redis
     redis.hset(f"prelabel:{{{job_id}}}:meta", "deadline", time.time() - 1)
     assert ledger().claim(ref) is Refusal.GONE
     progress = job.progress()
@@ -267,7 +267,7 @@ def test_a_chunk_split_while_its_job_is_still_being_submitted_takes_no_index_of_
 
     job = client.submit(references(), TAXONOMY)
     assert len(found) == 64
-    redis = client.store._redis
+    redis = client.connection.redis
     ordinals = []
     for chunk in redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1):
         ordinals += [ordinal for ordinal, _ in worker.claim(ChunkRef(job.id, int(chunk))).pairs]
@@ -279,7 +279,7 @@ def test_at_the_memory_limit_leases_are_kept_given_back_and_cancelled_but_not_be
     _, other = submit(client)
     worker = ledger()
     lease = worker.claim(ref)
-    redis = client.store._redis
+    redis = client.connection.redis
     redis.config_set("maxmemory", 1)
     try:
         assert worker.renew(lease)

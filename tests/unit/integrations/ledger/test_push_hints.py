@@ -16,7 +16,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def redis(client):
-    return client.store.redis
+    return client.connection.redis
 
 
 @pytest.fixture

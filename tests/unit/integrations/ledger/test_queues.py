@@ -15,7 +15,7 @@ GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax
 
 
 def claim(client: Client, job_id: str):
-    ledger = Ledger(client._redis, owner="w", lease_s=10, ttl_s=60)
+    ledger = Ledger(client.connection.redis, owner="w", lease_s=10, ttl_s=60)
     return ledger, ledger.claim(ChunkRef(job_id, 0))
 
 

@@ -81,24 +81,24 @@ class Workplace:
 
     def run(self, job: Job) -> None:
         """Have each chunk that waits scored once."""
-        for raw in self.client.store.redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1):
+        for raw in self.client.connection.redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1):
             self.pipeline.run(ChunkRef(job.id, int(raw)))
 
     def waits(self, job: Job) -> int:
         """Chunks that are not done."""
-        return int(self.client.store.redis.zcard(f"prelabel:{{{job.id}}}:open"))
+        return int(self.client.connection.redis.zcard(f"prelabel:{{{job.id}}}:open"))
 
     def run_until_done(self, job: Job) -> int:
         """Have the job's one chunk scored as often as it takes, whatever it is postponed for. Returns how often."""
         times = 0
         while self.waits(job):
-            self.client.store.redis.zadd(f"prelabel:{{{job.id}}}:open", {"0": -1})  # it is due now
+            self.client.connection.redis.zadd(f"prelabel:{{{job.id}}}:open", {"0": -1})  # it is due now
             self.run(job)
             times += 1
         return times
 
     def replace_chunk(self, job: Job, text: str, chunk: int = 0) -> None:
-        self.client.store.redis.hset(f"prelabel:{{{job.id}}}:chunks", str(chunk), text)
+        self.client.connection.redis.hset(f"prelabel:{{{job.id}}}:chunks", str(chunk), text)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ class TestChunksThatCannotBeRead:
     def test_their_items_fail_and_the_jobs_others_are_scored(self, work, tmp_path, caplog) -> None:
         caplog.set_level("DEBUG")
         job = work.client.submit([picture(tmp_path, "red")] * 66, COLOURS)
-        written = work.client.store.redis.hget(f"prelabel:{{{job.id}}}:chunks", "0").decode()
+        written = work.client.connection.redis.hget(f"prelabel:{{{job.id}}}:chunks", "0").decode()
         work.replace_chunk(job, written.replace('"uri"', f'"url": "{self.SECRET}", "uri"', 1))
         work.run(job)
         found = {prediction.ordinal: prediction for prediction in job.results_so_far()}
@@ -166,7 +166,7 @@ class TestChunksThatCannotBeRead:
 
     def test_one_that_is_not_there_any_more_is_closed_too(self, work, tmp_path) -> None:
         job = work.client.submit([picture(tmp_path, "red")], COLOURS)
-        work.client.store.redis.hdel(f"prelabel:{{{job.id}}}:chunks", "0")
+        work.client.connection.redis.hdel(f"prelabel:{{{job.id}}}:chunks", "0")
         work.run(job)
         assert job.wait(timeout=30).failed == 1
 
@@ -183,7 +183,7 @@ class TestChunksThatCannotBeRead:
 class TestPostponing:
     def pause_s(self, work: Workplace, job: Job) -> float:
         """Seconds until the job's one waiting chunk is sent again."""
-        redis = work.client.store.redis
+        redis = work.client.connection.redis
         ((_, due),) = redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1, withscores=True)
         return -due / 1000 - redis.time()[0]
 

@@ -34,7 +34,7 @@ def pipeline(ledger) -> Pipeline:
 
 def test_a_job_of_another_release_is_left_to_its_workers_and_said_once(client, pipeline, caplog) -> None:
     job = client.submit([f"s3://b/{i}.jpg" for i in range(100)], Taxonomy.flat(["cat"]))
-    client.store._redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
+    client.connection.redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
     for _ in range(3):  # as often as a sweep sends the messages again
         for chunk in range(2):
             pipeline.run(ChunkRef(job.id, chunk))

@@ -33,7 +33,7 @@ def submit(client, count: int = 3, **options):
 
 
 def jump(client, job, ms: int) -> None:
-    client.store._redis.eval(JUMP, 2, f"prelabel:{{{job.id}}}:open", "prelabel:watermarks", ms)
+    client.connection.redis.eval(JUMP, 2, f"prelabel:{{{job.id}}}:open", "prelabel:watermarks", ms)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def hints() -> list[ChunkRef]:
 def sweeper(client, ledger, settings, hints) -> Sweeper:
     return Sweeper(
         ledger("s"),
-        client.store,
+        client.connection.store,
         connect_redis(settings),
         lambda ref, _: hints.append(ref),
         lambda _: None,
@@ -68,7 +68,7 @@ def test_a_lease_that_ran_out_is_given_out_again(client, ledger, sweeper, hints)
 
 def test_a_chunk_whose_message_was_lost_is_sent_again(client, sweeper, hints) -> None:
     _, ref = submit(client)
-    client.store._redis.delete("bulk")
+    client.connection.redis.delete("bulk")
     sweeper.sweep()
     assert hints == []  # it may be on its way to a worker this very moment
     time.sleep(1.1)
@@ -80,7 +80,7 @@ def test_a_chunk_whose_message_was_lost_is_sent_again(client, sweeper, hints) ->
 
 def test_a_lost_message_is_noticed_though_the_queue_never_runs_empty(client, ledger, sweeper, hints) -> None:
     _, lost = submit(client)
-    client.store._redis.delete("bulk")
+    client.connection.redis.delete("bulk")
     time.sleep(1.2)
     _, taken = submit(client)
     submit(client)
@@ -99,7 +99,7 @@ def test_what_is_leased_done_or_cancelled_is_left_alone(client, ledger, sweeper,
     worker.claim(leased)
     worker.complete(worker.claim(done), [(i, GOOD) for i in range(3)], close=True)
     cancelled.cancel()
-    client.store._redis.delete("bulk")
+    client.connection.redis.delete("bulk")
     time.sleep(1.1)
     sweeper.sweep()
     assert hints == []
@@ -107,9 +107,9 @@ def test_what_is_leased_done_or_cancelled_is_left_alone(client, ledger, sweeper,
 
 def test_a_job_it_cannot_read_does_not_stop_the_sweep(client, sweeper, hints) -> None:
     odd, _ = submit(client)
-    client.store._redis.hset(f"prelabel:{{{odd.id}}}:meta", "spec", '{"wire_version": 2}')
+    client.connection.redis.hset(f"prelabel:{{{odd.id}}}:meta", "spec", '{"wire_version": 2}')
     _, ref = submit(client)
-    client.store._redis.delete("bulk")
+    client.connection.redis.delete("bulk")
     time.sleep(1.1)
     sweeper.sweep()
     assert ref in hints
@@ -117,7 +117,7 @@ def test_a_job_it_cannot_read_does_not_stop_the_sweep(client, sweeper, hints) ->
 
 def test_a_submission_its_submitter_left_unfinished_is_cancelled(client, sweeper) -> None:
     job, _ = submit(client)
-    redis = client.store._redis
+    redis = client.connection.redis
     redis.hdel(f"prelabel:{{{job.id}}}:meta", "sealed")
     sweeper.sweep()
     assert job.progress().state is not JobState.CANCELLED
@@ -131,7 +131,7 @@ def test_a_job_past_its_deadline_is_cancelled_and_keeps_what_is_done(client, led
     worker = ledger()
     lease = worker.claim(ref)
     worker.complete(lease, [(0, GOOD)], close=False)
-    redis = client.store._redis
+    redis = client.connection.redis
     redis.hset(f"prelabel:{{{job.id}}}:meta", "deadline", time.time() - 1)
     sweeper.sweep()
     assert not worker.renew(lease)
@@ -150,7 +150,7 @@ class TestLock:
         def start(hint) -> Sweeper:
             sweeper = Sweeper(
                 ledger("s"),
-                client.store,
+                client.connection.store,
                 connect_redis(settings),
                 hint,
                 lambda _: None,
@@ -167,7 +167,7 @@ class TestLock:
             sweeper.stop()
 
     def test_a_sweeper_that_lost_its_lock_stops_and_leaves_the_others_alone(self, client, started) -> None:
-        redis, hints = client.store._redis, []
+        redis, hints = client.connection.redis, []
         for _ in range(2):
             job, _ = submit(client)
             jump(client, job, 60_000)
@@ -186,7 +186,7 @@ class TestLock:
     def test_a_lock_from_before_redis_clock_jumped_back_is_waited_for_no_longer_than_any_other(
         self, client, started
     ) -> None:
-        redis, hints = client.store._redis, []
+        redis, hints = client.connection.redis, []
         redis.set(SWEEPER, "somebody dead", px=HOUR_MS)
         job, ref = submit(client)
         jump(client, job, 60_000)
@@ -202,7 +202,7 @@ class TestClock:
         ledger("dead", lease_s=1.0).claim(ref)
         jump(client, job, -HOUR_MS)
         sweeper.sweep()
-        (deadline,) = client.store._redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1, withscores=True)
+        (deadline,) = client.connection.redis.zrange(f"prelabel:{{{job.id}}}:open", 0, -1, withscores=True)
         assert deadline[1] / 1000 - time.time() < 60  # brought near, not an hour away
         assert hints == []
 
@@ -229,7 +229,7 @@ class TestClock:
 
     def test_back_an_hour_a_lost_message_is_still_found(self, client, sweeper, hints) -> None:
         job, ref = submit(client)
-        client.store._redis.delete("bulk")
+        client.connection.redis.delete("bulk")
         jump(client, job, -HOUR_MS)
         sweeper.sweep()
         time.sleep(1.1)

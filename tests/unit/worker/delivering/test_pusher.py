@@ -49,7 +49,7 @@ def platform() -> Platform:
 
 @pytest.fixture
 def pusher(client, settings, platform) -> JobPusher:
-    return JobPusher(client.store, connect_redis(settings), settings, platform, wait=lambda _: False)
+    return JobPusher(client.connection.store, connect_redis(settings), settings, platform, wait=lambda _: False)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def finish(client, settings):
 
 
 def pending(client) -> set[bytes]:
-    return client.store._redis.smembers(PUSH_PENDING)
+    return client.connection.redis.smembers(PUSH_PENDING)
 
 
 def test_answers_are_pushed_once_and_failed_items_never(client, pusher, platform, finish) -> None:
@@ -99,7 +99,7 @@ def test_a_platform_that_stays_down_leaves_the_job_for_the_sweeper(client, pushe
 
 def test_a_job_of_another_release_is_left_to_that(client, pusher, platform, finish) -> None:
     job = finish()
-    client.store.redis.hset(f"prelabel:{{{job.id}}}:meta", "spec", '{"wire_version": 2}')
+    client.connection.redis.hset(f"prelabel:{{{job.id}}}:meta", "spec", '{"wire_version": 2}')
     pusher.push(job.id)
     assert platform.stored == []
     assert pending(client) == {job.id.encode()}
@@ -107,7 +107,7 @@ def test_a_job_of_another_release_is_left_to_that(client, pusher, platform, fini
 
 def test_a_job_that_has_expired_is_forgotten(client, pusher, finish) -> None:
     job = finish()
-    client.store.redis.delete(f"prelabel:{{{job.id}}}:meta")
+    client.connection.redis.delete(f"prelabel:{{{job.id}}}:meta")
     pusher.push(job.id)
     assert pending(client) == set()
 
@@ -116,10 +116,10 @@ def test_a_refused_key_is_written_down_and_nothing_is_lost(client, pusher, platf
     job = finish()
     platform.errors = [ConfigError("Label Studio refuses the API key")]
     pusher.push(job.id)
-    assert b"refuses the API key" in client.store._redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error")
+    assert b"refuses the API key" in client.connection.redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error")
     pusher.push(job.id)
     assert platform.stored == [0, 1, 2]
-    assert client.store._redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error") is None
+    assert client.connection.redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error") is None
 
 
 def test_a_refused_prediction_is_kept_with_its_reason_and_the_others_go_through(
@@ -129,7 +129,7 @@ def test_a_refused_prediction_is_kept_with_its_reason_and_the_others_go_through(
     platform.refuses = {1}
     pusher.push(job.id)
     assert platform.stored == [0, 2]
-    assert client.store._redis.hgetall(f"prelabel:{{{job.id}}}:push_failed") == {b"1": b"unknown choice"}
+    assert client.connection.redis.hgetall(f"prelabel:{{{job.id}}}:push_failed") == {b"1": b"unknown choice"}
 
 
 def test_a_pusher_that_died_before_it_marked_its_batch_doubles_nothing(client, pusher, platform, finish) -> None:
@@ -156,14 +156,14 @@ def test_a_push_under_way_elsewhere_is_not_repeated_and_takes_our_request_along(
     client, pusher, platform, finish, settings
 ) -> None:
     job = finish()
-    client.store._redis.set(f"prelabel:{{{job.id}}}:push_lock", "somebody else", ex=60)
+    client.connection.redis.set(f"prelabel:{{{job.id}}}:push_lock", "somebody else", ex=60)
     pusher.push(job.id)
     assert platform.stored == []
-    assert client.store._redis.exists(f"prelabel:{{{job.id}}}:push_wanted")
+    assert client.connection.redis.exists(f"prelabel:{{{job.id}}}:push_wanted")
 
 
 def test_a_job_that_is_gone_is_forgotten(client, pusher, platform) -> None:
-    client.store._redis.sadd(PUSH_PENDING, "gone")
+    client.connection.redis.sadd(PUSH_PENDING, "gone")
     pusher.push("gone")
     assert pending(client) == set()
 
@@ -177,7 +177,7 @@ class TestOtherRelease:
 
     def test_a_job_of_another_release_stays_pending(self, client, pusher, platform, finish, caplog) -> None:
         job = finish()
-        client.store._redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
+        client.connection.redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
         for _ in range(3):
             pusher.push(job.id)
         assert pending(client) == {job.id.encode()}
@@ -189,7 +189,7 @@ class TestOtherRelease:
         self, client, pusher, platform, finish, caplog
     ) -> None:
         job = finish(count=2, outcomes=[GOOD], close=False)
-        client.store._redis.xadd(JobKeys(job.id).results, {"o": 1, "c": 0, "r": b"\x02of tomorrow"})
+        client.connection.redis.xadd(JobKeys(job.id).results, {"o": 1, "c": 0, "r": b"\x02of tomorrow"})
         for _ in range(3):
             pusher.push(job.id)
         assert pending(client) == {job.id.encode()}
@@ -203,7 +203,7 @@ class TestOtherRelease:
 
         def last(*args, **options) -> PushReport:
             report = push(*args, **options)
-            client.store._redis.delete(*JobKeys(job.id).all())
+            client.connection.redis.delete(*JobKeys(job.id).all())
             return report
 
         monkeypatch.setattr(platform, "push", last)
@@ -221,7 +221,7 @@ def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, s
         return False
 
     platform.errors = [TransientError("busy", retry_after_s=90)]
-    JobPusher(client.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    JobPusher(client.connection.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
     assert 90 <= sum(waited) <= 121
     assert max(waited) <= 30, "the lock is renewed meanwhile"
     assert job.progress().pushed == 3
@@ -229,14 +229,14 @@ def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, s
 
 def test_a_pusher_that_lost_its_lock_stops_and_leaves_the_others_alone(client, settings, platform, finish) -> None:
     job = finish()
-    redis, lock = client.store._redis, JobKeys(job.id).push_lock
+    redis, lock = client.connection.redis, JobKeys(job.id).push_lock
 
     def wait(seconds: float) -> bool:
         redis.set(lock, "somebody else", px=5000)
         return False
 
     platform.errors = [TransientError("busy", retry_after_s=90)]
-    JobPusher(client.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    JobPusher(client.connection.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
     assert platform.stored == []
     assert redis.get(lock) == b"somebody else"
     assert redis.pttl(lock) <= 5000
@@ -245,7 +245,7 @@ def test_a_pusher_that_lost_its_lock_stops_and_leaves_the_others_alone(client, s
 
 def test_a_lock_from_before_redis_clock_jumped_back_holds_no_push_up_for_an_hour(client, pusher, finish) -> None:
     job = finish()
-    redis, lock = client.store._redis, JobKeys(job.id).push_lock
+    redis, lock = client.connection.redis, JobKeys(job.id).push_lock
     redis.set(lock, "somebody dead", ex=3600)
     pusher.push(job.id)
     assert redis.ttl(lock) <= 120
@@ -257,12 +257,12 @@ def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, fi
     class Slow(Platform):
         def push(self, *args, **options) -> PushReport:
             time.sleep(3)
-            other = JobPusher(client.store, connect_redis(settings), settings, fast, wait=lambda _: False)
+            other = JobPusher(client.connection.store, connect_redis(settings), settings, fast, wait=lambda _: False)
             other.push(job.id)
             return super().push(*args, **options)
 
     slow, fast = Slow(), Platform()
     job = finish()
-    JobPusher(client.store, connect_redis(settings), settings, slow, wait=lambda _: False).push(job.id)
+    JobPusher(client.connection.store, connect_redis(settings), settings, slow, wait=lambda _: False).push(job.id)
     assert slow.stored == [0, 1, 2]
     assert fast.stored == [], "somebody else pushed the same"

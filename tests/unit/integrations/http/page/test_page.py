@@ -81,7 +81,7 @@ def test_a_failure_of_another_release_hides_nothing_else(page, client, settings)
     other, mine = client.submit(["1.jpg"], TAXONOMY, name="theirs"), client.submit(["2.jpg"], TAXONOMY, name="ours")
     finish(settings, other, failed("what they say"))
     finish(settings, mine, failed("no such file"))
-    redis = client.store._redis
+    redis = client.connection.redis
     entry = redis.xadd(JobKeys(other.id).results, {"o": 0, "c": 0, "r": b"\x02of tomorrow"})
     redis.hset(JobKeys(other.id).failed, "0", entry)
     html = read(page)
@@ -203,7 +203,7 @@ def test_the_page_needs_the_password_where_one_is_set(client, settings) -> None:
 
 
 def test_the_last_predictions_are_shown_with_picture_and_confidence(page, client) -> None:
-    recent.add(client.store.redis, [shot(1, project=7), shot(2, paths=(), thumbnail="")])
+    recent.add(client.connection.redis, [shot(1, project=7), shot(2, paths=(), thumbnail="")])
     html = " ".join(read(page).split())
     assert "data:image/jpeg;base64,anBlZw==" in html
     assert "animal &gt; cat" in html
@@ -213,11 +213,11 @@ def test_the_last_predictions_are_shown_with_picture_and_confidence(page, client
 
 
 def test_only_the_newest_are_kept(client) -> None:
-    recent.add(client.store.redis, [shot(number) for number in range(recent.KEPT + 10)])
+    recent.add(client.connection.redis, [shot(number) for number in range(recent.KEPT + 10)])
     found = client.recent(1000)
     assert len(found) == recent.KEPT
     assert found[0].item_id == str(recent.KEPT + 9)
-    client.store.redis.lpush(RECENT, b"not ours")
+    client.connection.redis.lpush(RECENT, b"not ours")
     assert [one.item_id for one in client.recent(2)] == [found[0].item_id]
 
 
@@ -251,8 +251,8 @@ class Expiring(Client):
 
     def jobs(self, limit: int = 50):
         found = super().jobs(limit)
-        for key in self.store.redis.scan_iter(f"prelabel:{{{self._expires}}}:*"):
-            self.store.redis.delete(key)
+        for key in self.connection.redis.scan_iter(f"prelabel:{{{self._expires}}}:*"):
+            self.connection.redis.delete(key)
         return found
 
 
@@ -274,7 +274,7 @@ def test_a_job_whose_failures_cannot_be_read_is_shown_without_them(page, client,
     other = client.submit(["1.jpg"], TAXONOMY, name="another job")
     job = client.submit(["2.jpg"], TAXONOMY, name="of another release")
     finish(settings, job, failed())
-    client.store.redis.delete(f"prelabel:{{{job.id}}}:chunks")
+    client.connection.redis.delete(f"prelabel:{{{job.id}}}:chunks")
     html = read(page)
     assert "another job" in html
     assert "of another release" in html

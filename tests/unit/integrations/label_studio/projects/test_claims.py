@@ -43,7 +43,7 @@ def test_promises_are_checked_when_they_are_due(claims):
 
 
 def test_an_entry_that_is_none_does_not_keep_the_others_from_being_checked(claims, client):
-    client.store.redis.zadd(TO_VERIFY, {"nonsense": 1.0, "1/x/v": 1.0})
+    client.connection.redis.zadd(TO_VERIFY, {"nonsense": 1.0, "1/x/v": 1.0})
     claims.verify_later(1, [(1, VERSION)], after_s=-1)
     assert claims.to_verify() == {1: [(1, VERSION)]}
-    assert client.store.redis.zcard(TO_VERIFY) == 1, "it would come first again and again"
+    assert client.connection.redis.zcard(TO_VERIFY) == 1, "it would come first again and again"

@@ -149,7 +149,7 @@ def test_pre_label_all_queues_what_lacks_the_version(label_studio, run, client):
     run(all_tasks=True)
     assert len(client.jobs()) == 1, "the job has them still"
     job.cancel()
-    client.store.redis.srem(PUSH_PENDING, job.id)
+    client.connection.redis.srem(PUSH_PENDING, job.id)
     run(all_tasks=True)
     assert [progress.total for progress in client.jobs()] == [count - 2] * 2, "who asks for all gets all that lack it"
 

@@ -18,8 +18,8 @@ def projects(client: Client) -> Projects:
 
 
 def test_an_entry_that_is_no_project_keeps_nobody_from_the_others(client, projects) -> None:
-    client.store.redis.sadd(PROJECTS, "nonsense")
-    client.store.redis.zadd(PROJECT_HINTS, {"nonsense": 1.0})
+    client.connection.redis.sadd(PROJECTS, "nonsense")
+    client.connection.redis.zadd(PROJECT_HINTS, {"nonsense": 1.0})
     projects.add(2)
     projects.hint(3, after_s=-1)
     assert projects.numbers() == [2]
@@ -30,7 +30,7 @@ def test_an_entry_that_is_no_project_keeps_nobody_from_the_others(client, projec
 def test_a_project_whose_state_cannot_be_read_says_so_and_takes_nobody_with_it(client, projects) -> None:
     projects.add(1, floor=5)
     projects.add(2, problem="no access")
-    client.store.redis.hset(ProjectKeys(1).state, "floor", "many")
+    client.connection.redis.hset(ProjectKeys(1).state, "floor", "many")
     with pytest.raises(ConfigError, match="project 1 cannot be read"):
         projects.state(1)
     assert projects.state(2).problem == "no access"

@@ -44,7 +44,8 @@ def scanner(settings, client, projects):
 def queued(client) -> list[list[int]]:
     """The tasks of each job, the oldest first."""
     chunks = [
-        client.store._redis.hgetall(f"prelabel:{{{progress.job_id}}}:chunks") for progress in reversed(client.jobs())
+        client.connection.redis.hgetall(f"prelabel:{{{progress.job_id}}}:chunks")
+        for progress in reversed(client.jobs())
     ]
     from prelabel.schemas.chunks import Chunk
 
@@ -58,7 +59,7 @@ def finish(client, projects) -> None:
     """As if all jobs had ended and pushed."""
     for job_id in projects.working(1):
         client.job(job_id).cancel()
-        client.store._redis.srem("prelabel:push_pending", job_id)
+        client.connection.redis.srem("prelabel:push_pending", job_id)
 
 
 def stored(task: int, version: str) -> dict:
@@ -83,7 +84,7 @@ class TestLock:
     SCAN = ProjectKeys(1).scan
 
     def test_who_lost_it_stops_and_leaves_the_others_alone(self, client, projects) -> None:
-        redis = client.store._redis
+        redis = client.connection.redis
         with projects.scanning(1) as keep:
             keep()
             redis.set(self.SCAN, "another", px=5000)
@@ -101,10 +102,10 @@ class TestLock:
             pass
 
     def test_a_lock_from_before_redis_clock_jumped_back_holds_nobody_up_for_an_hour(self, client, projects) -> None:
-        client.store._redis.set(self.SCAN, "somebody dead", ex=3600)
+        client.connection.redis.set(self.SCAN, "somebody dead", ex=3600)
         with pytest.raises(TransientError), projects.scanning(1, wait_s=0):
             pass
-        assert client.store._redis.ttl(self.SCAN) <= 120
+        assert client.connection.redis.ttl(self.SCAN) <= 120
 
 
 class TestOtherRelease:
@@ -116,11 +117,11 @@ class TestOtherRelease:
         assert scanner.look(1).queued == 2
         (job_id,) = projects.working(1)
         job = client.job(job_id)
-        client.store._redis.hset(JobKeys(job_id).meta, "spec", '{"wire_version": 2}')
+        client.connection.redis.hset(JobKeys(job_id).meta, "spec", '{"wire_version": 2}')
         return job
 
     def test_it_works_for_the_project_until_it_has_ended_and_pushed(self, client, projects, foreign) -> None:
-        redis = client.store._redis
+        redis = client.connection.redis
         redis.srem(PUSH_PENDING, foreign.id)
         assert projects.working(1) == [foreign.id], "it is still scored"
         foreign.cancel()
@@ -130,8 +131,8 @@ class TestOtherRelease:
         assert projects.working(1) == []
 
     def test_it_is_forgotten_once_it_has_expired(self, client, projects, foreign) -> None:
-        client.store._redis.delete(*JobKeys(foreign.id).all())
-        client.store._redis.srem(PUSH_PENDING, foreign.id)
+        client.connection.redis.delete(*JobKeys(foreign.id).all())
+        client.connection.redis.srem(PUSH_PENDING, foreign.id)
         assert projects.working(1) == []
 
     def test_a_new_taxonomy_is_asked_for_though_stored_vectors_of_another_release_cannot_be_read(
@@ -140,7 +141,7 @@ class TestOtherRelease:
         label_studio.add_project(1, XML, tasks=[1])
         assert scanner.look(1).queued == 1
         (job_id,) = projects.working(1)
-        client.store._redis.xadd(JobKeys(job_id).results, {"o": 0, "c": 0, "r": b"\x02of tomorrow"})
+        client.connection.redis.xadd(JobKeys(job_id).results, {"o": 0, "c": 0, "r": b"\x02of tomorrow"})
         label_studio.projects[1]["label_config"] = XML.replace('"Dog"', '"Wolf"')
         assert scanner.look(1).queued == 1
 
@@ -315,4 +316,4 @@ def test_tasks_whose_submission_failed_are_not_taken_for_submitted(
     assert projects.submitted(1, [1, PAGE_SIZE + 1]) == [None, None]
     assert scanner.look(1).queued == PAGE_SIZE + 49
     assert None not in projects.submitted(1, range(1, PAGE_SIZE + 50))
-    assert not [key for key in client.store.redis.scan_iter("prelabel:label_studio:*") if b"looked" in key]
+    assert not [key for key in client.connection.redis.scan_iter("prelabel:label_studio:*") if b"looked" in key]

@@ -50,7 +50,9 @@ class FakeClient:
 
     def __init__(self, settings):
         self.settings = settings
-        self.store = Store(connect_redis(settings), settings.job_ttl_s)
+        self.connection = self
+        self.redis = connect_redis(settings)
+        self.store = Store(self.redis, settings.job_ttl_s)
         self.jobs = []
         self.error = None
         self.gate = None
