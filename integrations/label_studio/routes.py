@@ -16,7 +16,7 @@ from ...schemas import Settings
 from .bodies import PredictBody, SetupBody, WebhookBody
 from .check import SecretCheck, look_around
 from .convert.items import project_number
-from .convert.questions import reader
+from .convert.questions import LabelConfigReader, Unusable
 from .deliver.counters import PredictCounters
 from .deliver.predict import Entry, Predictor
 from .projects.reconciler import Reconciler
@@ -49,8 +49,8 @@ class LabelStudioBackend:
     def __init__(self, settings: Settings, client: Client, *, model: str, registry: CollectorRegistry) -> None:
         self.projects = Projects(client)
         self._settings = settings
-        self._read = reader(model)
-        self._predictor = Predictor(settings, client, self.projects, self._read, model, PredictCounters(registry))
+        self._reader = LabelConfigReader(model)
+        self._predictor = Predictor(settings, client, self.projects, self._reader, model, PredictCounters(registry))
         self._reconciler = Reconciler(settings, client, self.projects, model)
         self._secret = SecretCheck(self.projects)
         self.router = self._routes()
@@ -96,8 +96,8 @@ class LabelStudioBackend:
         return router
 
     def _setup(self, body: SetupBody, later: BackgroundTasks) -> dict[str, str]:
-        questions = self._read(body.label_config)
-        if questions.config is None:
+        questions = self._reader.read(body.label_config)
+        if isinstance(questions, Unusable):
             # An error would show in Label Studio without its text. The version does show; the text is in its log.
             log.warning("project %s cannot be pre-labelled: %s", body.project, questions.problem)
         else:
@@ -106,7 +106,7 @@ class LabelStudioBackend:
         project = project_number(body.project)
         if project is not None:
             later.add_task(self._reconciler.announced, project)
-        if questions.config is None:
+        if isinstance(questions, Unusable):
             return {"model_version": questions.version, "problem": questions.problem}
         return {"model_version": questions.version}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,26 +20,50 @@ class Questions:
     """A label config made ready.
 
     Attributes:
-        config: None when nothing in it can be pre-labelled; then `problem` says why.
         version: the model version of its predictions.
+        config: what it asks.
+        controls: the same, as a job asks it.
     """
 
     version: str
-    config: LabelConfig | None = None
-    controls: tuple[Control, ...] = ()
-    problem: str = ""
+    config: LabelConfig
+    controls: tuple[Control, ...]
 
 
-def reader(model: str) -> Callable[[str], Questions]:
-    """A function from label config to `Questions`; it never raises. `model` is a `schemas.model_id`."""
+@dataclass(frozen=True)
+class Unusable:
+    """A label config in which nothing can be pre-labelled.
 
-    def parse(label_config: str) -> Questions:
+    Attributes:
+        version: what /setup answers for it; no prediction ever has it.
+        problem: why, for people.
+    """
+
+    version: str
+    problem: str
+
+
+class LabelConfigReader:
+    """Reads label configs, and remembers those seen lately. Thread-safe.
+
+    Args:
+        model: a `schemas.model_id`; model versions are made from it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._remembered = lru_cache(maxsize=64)(self._parse)
+
+    def read(self, label_config: str) -> Questions | Unusable:
+        """What a label config (XML) asks. Never raises."""
+        if len(label_config) > REMEMBERED_CHARS:
+            return self._parse(label_config)
+        return self._remembered(label_config)
+
+    def _parse(self, label_config: str) -> Questions | Unusable:
         try:
             config = LabelConfig.parse(label_config)
             controls = config.to_controls()
         except ConfigError as error:
-            return Questions(version=model + UNUSABLE, problem=str(error))
-        return Questions(model_version(model, controls), config, controls)
-
-    remembered = lru_cache(maxsize=64)(parse)
-    return lambda label_config: (remembered if len(label_config) <= REMEMBERED_CHARS else parse)(label_config)
+            return Unusable(self._model + UNUSABLE, str(error))
+        return Questions(model_version(self._model, controls), config, controls)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....schemas import Item, ItemError, Prediction, PrelabelError, Priority, PushTarget, Settings
 from ..convert.items import has_version, item_from_task, project_number
-from ..convert.questions import Questions
+from ..convert.questions import LabelConfigReader, Questions, Unusable
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.register import Projects, Submitted
@@ -42,7 +42,7 @@ class Predictor:
 
     Args:
         projects: who delivers what, and what is queued already.
-        read: from a label config to its `Questions`.
+        reader: reads label configs.
         clock: seconds, monotonic.
     """
 
@@ -51,7 +51,7 @@ class Predictor:
         settings: Settings,
         client: Client,
         projects: Projects,
-        read: Callable[[str], Questions],
+        reader: LabelConfigReader,
         model: str,
         counters: PredictCounters,
         clock: Callable[[], float] = time.monotonic,
@@ -59,7 +59,7 @@ class Predictor:
         self._settings = settings
         self._client = client
         self._projects = projects
-        self._read = read
+        self._reader = reader
         self._model = model
         self._counters = counters
         self._clock = clock
@@ -80,17 +80,16 @@ class Predictor:
         return entries
 
     def _fill(self, entries: list[Entry], tasks: Sequence[Any], project: int | None, label_config: str) -> None:
-        questions = self._read(label_config)
-        config = questions.config
-        if config is None:
+        questions = self._reader.read(label_config)
+        if isinstance(questions, Unusable):
             log.warning("/predict: project %s cannot be pre-labelled: %s", project, questions.problem)
             self._counters.tasks("refused", len(tasks))
             return
-        found = self._items(tasks, config, questions.version)
+        found = self._items(tasks, questions)
         if not found:
             return
         if len(found) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
-            self._answer(entries, found, questions, config, project, label_config)
+            self._answer(entries, found, questions, project, label_config)
         else:
             self._queue([item for _, item in found], questions, project, label_config)
 
@@ -99,7 +98,6 @@ class Predictor:
         entries: list[Entry],
         found: list[tuple[int, Item]],
         questions: Questions,
-        config: LabelConfig,
         project: int | None,
         label_config: str,
     ) -> None:
@@ -116,7 +114,7 @@ class Predictor:
         push = self._push(project, label_config, hold=True)
         try:
             job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
-            delivered = self._wait(job, entries, [position for position, _ in found], config)
+            delivered = self._wait(job, entries, [position for position, _ in found], questions.config)
         finally:
             inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
             others = [(int(item.id), questions.version) for item in items]
@@ -141,17 +139,19 @@ class Predictor:
             self._submit(items, questions, Priority.BULK, push, project)
             self._counters.tasks("deferred", len(items))
 
-    def _items(self, tasks: Sequence[Any], config: LabelConfig, version: str) -> list[tuple[int, Item]]:
+    def _items(self, tasks: Sequence[Any], questions: Questions) -> list[tuple[int, Item]]:
         """The tasks to score as items, each with its place among the tasks."""
         found = []
         for position, task in enumerate(tasks):
             if not isinstance(task, dict):
                 self._counters.tasks("refused")
-            elif has_version(task, version):
+            elif has_version(task, questions.version):
                 self._counters.tasks("known")
             else:
                 try:
-                    item = item_from_task(task, config, self._label_studio_url, s3_direct=self._settings.s3_direct)
+                    item = item_from_task(
+                        task, questions.config, self._label_studio_url, s3_direct=self._settings.s3_direct
+                    )
                     found.append((position, item))
                 except ItemError as error:
                     log.info("task %s is not pre-labelled: %s", task.get("id"), error)

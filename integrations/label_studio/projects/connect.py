@@ -12,11 +12,12 @@ from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
-from ..convert.questions import Questions, reader
+from ..convert.questions import LabelConfigReader, Questions, Unusable
 from . import registration
+from .look import Found
 from .register import Projects
 from .registration import SECRET_HEADER, Step, StepFailed, step
-from .scan import Found, Scanner
+from .scan import Scanner
 
 CHECK_S = 10.0
 """Seconds the adapter gets to say whether it reaches Label Studio."""
@@ -112,8 +113,8 @@ def _steps(
     with step("project"):
         with api.errors(f"project {project}"):
             there = api.json("GET", f"api/projects/{project}/")
-        questions = reader(model)(there.get("label_config") or "")
-        if questions.config is None:
+        questions = LabelConfigReader(model).read(there.get("label_config") or "")
+        if isinstance(questions, Unusable):
             raise ConfigError(f"project {project}: {questions.problem}")
     names = ", ".join(control.from_name for control in questions.config.controls)
     skipped = "".join(f"; left to people: {name} ({reason})" for name, reason in questions.config.skipped)
@@ -186,7 +187,6 @@ def _image(
 ) -> Step:
     """Have a worker fetch and score one image of the project; nothing is pushed."""
     config = questions.config
-    assert config is not None  # noqa: S101  # _steps has looked
     some = tasks.page(api, project, size=1, order="-id", fields=tasks.fields_for(config)).tasks
     if not some:
         return Step("image", "ok", "the project has no tasks yet")

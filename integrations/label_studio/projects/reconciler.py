@@ -15,8 +15,9 @@ from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI, NotThere
 from . import registration
+from .look import Found
 from .register import Projects
-from .scan import Found, Scanner
+from .scan import Scanner
 
 log = logging.getLogger(__name__)
 

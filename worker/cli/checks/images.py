@@ -28,7 +28,7 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
         return
     with connected(settings) as api:
         from ....integrations.label_studio.convert.items import item_from_task
-        from ....integrations.label_studio.convert.questions import reader
+        from ....integrations.label_studio.convert.questions import LabelConfigReader, Unusable
 
         state = get(api, f"api/projects/{project}/", f"project {project}")
         # resolve_uri: as /predict and webhooks have the addresses, and so the workers.
@@ -36,8 +36,8 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
             api, "api/tasks", f"tasks of project {project}",
             project=project, page=1, page_size=1, fields="all", resolve_uri="false",
         )  # fmt: skip
-    questions = reader(settings_model_id(settings))(state.get("label_config") or "")
-    if questions.config is None:
+    questions = LabelConfigReader(settings_model_id(settings)).read(state.get("label_config") or "")
+    if isinstance(questions, Unusable):
         return  # said with the project
     if not found.get("tasks"):
         yield Check("image", "warn", f"project {project} has no task to try", "import one")

@@ -94,10 +94,10 @@ def _search(api: LabelStudioAPI) -> Checks:
 
 
 def _config(settings: Settings, state: dict[str, Any], project: int) -> Checks:
-    from ....integrations.label_studio.convert.questions import reader
+    from ....integrations.label_studio.convert.questions import LabelConfigReader, Unusable
 
-    questions = reader(settings_model_id(settings))(state.get("label_config") or "")
-    if questions.config is None:
+    questions = LabelConfigReader(settings_model_id(settings)).read(state.get("label_config") or "")
+    if isinstance(questions, Unusable):
         yield Check("project", "fail", f"project {project}: {questions.problem}", "Settings > Labeling Interface")
         return
     shown = state.get("model_version") or ""

@@ -11,8 +11,9 @@ from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.connection import LabelStudioAPI, NotThere
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
-from prelabel.integrations.label_studio.projects import scan as reconcile
+from prelabel.integrations.label_studio.projects import prune, scan
 from prelabel.integrations.label_studio.projects.keys import ProjectKeys
+from prelabel.integrations.label_studio.projects.look import Look
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
 from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
@@ -194,7 +195,7 @@ def test_a_project_that_is_gone(scanner) -> None:
 def test_old_predictions_go_where_there_is_a_new_one(
     label_studio, scanner, client: Client, projects, monkeypatch, at_once: bool
 ) -> None:
-    monkeypatch.setattr(reconcile, "ALL_OF_A_VERSION", 1000 if at_once else 0)
+    monkeypatch.setattr(prune, "ALL_OF_A_VERSION", 1000 if at_once else 0)
     label_studio.add_project(1, XML, tasks=range(1, 301), model_version=VERSION)
     label_studio.predictions += [stored(task, OLD) for task in range(1, 301)]
     label_studio.predictions += [stored(task, VERSION) for task in range(1, 301)]
@@ -235,7 +236,7 @@ def test_old_predictions_stay_when_told_so(label_studio, settings, projects) -> 
 def test_predictions_of_a_calibrated_version_are_ours_and_go_where_there_is_a_new_one(
     label_studio, scanner, client, projects, monkeypatch, at_once: bool
 ) -> None:
-    monkeypatch.setattr(reconcile, "ALL_OF_A_VERSION", 1000 if at_once else 0)
+    monkeypatch.setattr(prune, "ALL_OF_A_VERSION", 1000 if at_once else 0)
     label_studio.add_project(1, XML, tasks=[1, 2], model_version=f"{OLD}+cal.abcdef")
     label_studio.predictions += [stored(task, f"{OLD}+cal.abcdef") for task in (1, 2)]
     label_studio.predictions += [stored(task, VERSION) for task in (1, 2)]
@@ -271,13 +272,13 @@ def test_nothing_that_a_look_holds_grows_with_the_project(label_studio, scanner,
         label_studio.tasks[task]["data"] = {}
     held: list[int] = []
 
-    class Watched(reconcile._Look):
+    class Watched(Look):
         def _list(self, *filters):
             for task in super()._list(*filters):
                 yield task
                 held.append(max(len(one) for one in holdings(self)))
 
-    monkeypatch.setattr(reconcile, "_Look", Watched)
+    monkeypatch.setattr(scan, "Look", Watched)
     found = scanner.look(1)
     assert (found.queued, found.refused) == (count - count // 3, count // 3)
     assert "task 1: " in found.refusal

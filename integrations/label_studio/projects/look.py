@@ -1,0 +1,258 @@
+"""One look through one project: what is queued, under which version, and what is outdated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ....schemas import Item, ItemError, ModelVersion, Priority, PushTarget, Settings
+from ....schemas.model_version import OURS_CONTAIN
+from ..api import tasks
+from ..api.connection import LabelStudioAPI
+from ..convert.items import item_from_task
+from ..convert.questions import Questions
+from . import registration
+from .prune import prune
+from .register import Projects, ProjectState, Submitted
+from .stored import StoredVectors
+
+if TYPE_CHECKING:
+    from ...client.client import Client
+
+log = logging.getLogger(__name__)
+
+LOOK_THROUGH_S = 3600.0
+"""Seconds between looks through all tasks that lack our version; in between only changed ones are looked at."""
+
+SLACK_S = 10.0
+"""Seconds of changes that are looked at twice: Label Studio's clock is told in whole seconds, and writes take time."""
+
+
+class Desk(NamedTuple):
+    """What looks work with.
+
+    Attributes:
+        api: Label Studio.
+        client: where tasks are queued.
+        projects: what is known of them.
+        model: `schemas.model_id` of the checkpoint the workers serve.
+    """
+
+    api: LabelStudioAPI
+    client: Client
+    projects: Projects
+    model: str
+
+
+@dataclass
+class Found:
+    """What a look through a project found.
+
+    Attributes:
+        version: the model version its config asks for; empty when it cannot be pre-labelled.
+        problem: why it cannot.
+        queued: tasks queued.
+        job_id: with this job; empty when there was nothing to queue.
+        refused: tasks that cannot be scored.
+        refusal: the first of them, and why.
+    """
+
+    version: str = ""
+    problem: str = ""
+    queued: int = 0
+    job_id: str = ""
+    refused: int = 0
+    refusal: str = ""
+
+
+class Look:
+    """One look through one project.
+
+    What it has found of each task stands in Redis, and counts once all are submitted: a project may have any number.
+
+    Args:
+        desk: what it works with.
+        project: the project's number.
+        label_config: its label config, XML.
+        questions: what that asks.
+        state: what is known of the project.
+        renew: keeps the project ours; called with every page of tasks.
+        everything: queue every task without our version, whether or not it was queued before.
+        again: even what a job under way has.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        project: int,
+        label_config: str,
+        questions: Questions,
+        state: ProjectState,
+        renew: Callable[[], object],
+        *,
+        everything: bool,
+        again: bool = False,
+    ) -> None:
+        self._api, self._client, self._projects = desk.api, desk.client, desk.projects
+        self._settings: Settings = desk.client.settings
+        self._model = desk.model
+        self._project = project
+        self._label_config = label_config
+        self._questions = questions
+        self._config = questions.config
+        self._version = questions.version
+        self._state = state
+        self._renew = renew
+        self._everything = everything
+        self._is_new_version = bool(state.version) and state.version != questions.version
+        # What was submitted once is submitted again for a version that has just come back, and when somebody asks,
+        # unless a job still has it.
+        under_way = everything and not again and bool(self._projects.working(project))
+        self._repeat = self._is_new_version or (everything and not under_way)
+        self._found = Found(version=questions.version)
+        self._at = 0.0
+
+    def run(self, there: dict[str, Any]) -> Found:
+        """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
+
+        Args:
+            there: the project as Label Studio describes it.
+
+        Raises:
+            PrelabelError: Label Studio or Redis is unavailable, or refuses us.
+        """
+        started = time.time()
+        through = (
+            self._everything
+            or self._is_new_version
+            or not self._state.since
+            or started - self._state.looked > LOOK_THROUGH_S
+        )
+        if self._is_new_version:
+            log.info("project %s: %s asks for %s now", self._project, self._state.version, self._version)
+            self._rename()
+        self.queue(chain(self._through() if through else (), self._changed() if self._state.since else ()))
+        fields: dict[str, Any] = {"version": self._version, "problem": ""}
+        if self._at:
+            fields["since"] = self._at
+        if through:
+            fields["looked"] = started
+        if self._is_new_version:
+            fields["prune"] = True
+        self._projects.update(self._project, **fields)
+        if not self._found.queued and not self._projects.working(self._project):
+            self._settle(str(there.get("model_version") or ""))
+        return self._found
+
+    def queue(self, listed: Iterator[dict[str, Any]] | Sequence[dict[str, Any]] | chain[dict[str, Any]]) -> Found:
+        """Submit what is to be scored among listed tasks, as one job, while they are being listed."""
+        self._projects.forget_notes(self._project)
+        items = self._to_score(listed)
+        first = next(items, None)
+        if first is not None:
+            job = self._client.submit(
+                chain((first,), items),
+                self._questions.controls,
+                priority=Priority.BULK,
+                name=f"label studio project {self._project}",
+                model=self._model,
+                push=PushTarget(project=self._project, label_config=self._label_config),
+            )
+            self._found.job_id = job.id
+            self._projects.add_job(self._project, job.id)
+        self._projects.record_notes(self._project, self._renew)
+        return self._found
+
+    def numbered(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Some tasks by their numbers."""
+        for start in range(0, len(numbers), 100):
+            yield from self._list(tasks.numbered(numbers[start : start + 100]))
+
+    def _through(self) -> Iterator[dict[str, Any]]:
+        lacks = tasks.without_version(self._version)
+        floor = 0 if self._everything else self._state.floor
+        yield from self._list(lacks, *([tasks.numbered_above(floor)] if floor else []))
+        if floor and self._is_new_version:  # tasks that are old, and were pre-labelled because somebody asked
+            yield from self._list(lacks, tasks.with_version(OURS_CONTAIN))
+        ours = ModelVersion.parse(self._version)
+        if ours is not None and not ours.calibration:  # Label Studio takes a calibrated one for it: it looks for a part
+            yield from self._list(tasks.with_version(ours.calibrated_start))
+
+    def _changed(self) -> Iterator[dict[str, Any]]:
+        yield from self._list(tasks.updated_after(self._state.since - SLACK_S))
+
+    def _list(self, *filters: tasks.Filter) -> Iterator[dict[str, Any]]:
+        for page in tasks.pages(self._api, self._project, filters, fields=tasks.fields_for(self._config)):
+            self._renew()
+            self._at = self._at or page.at
+            yield from page.tasks
+
+    def _to_score(self, listed: Iterator[dict[str, Any]] | Any) -> Iterator[Item]:
+        listed = iter(listed)
+        with closing(StoredVectors(self._client, self._project, self._model)) as vectors:
+            while some := list(islice(listed, tasks.PAGE_SIZE)):
+                batch = {int(task["id"]): task for task in some}  # one may be listed by several filters
+                for item in self._wanted(batch):
+                    self._found.queued += 1
+                    yield vectors.add_to(item) if self._is_new_version else item
+
+    def _wanted(self, batch: Mapping[int, dict[str, Any]]) -> Iterator[Item]:
+        seen = self._projects.noted(self._project, list(batch))
+        fresh = [task for task, is_seen in zip(batch.values(), seen, strict=True) if not is_seen]
+        before = self._projects.submitted(self._project, [task["id"] for task in fresh])
+        notes: dict[int, Submitted | None] = {}
+        for task, known in zip(fresh, before, strict=True):
+            try:
+                item = item_from_task(
+                    task, self._config, self._settings.label_studio_url, s3_direct=self._settings.s3_direct
+                )
+            except ItemError as error:
+                self._found.refused += 1
+                self._found.refusal = self._found.refusal or f"task {task['id']}: {error}"
+                notes[task["id"]] = None
+                continue
+            now = Submitted.of(self._version, item)
+            versions = tasks.versions_of(task)
+            other_images = known is not None and known.images != now.images
+            if self._version in versions:
+                if other_images:
+                    self._remove_outdated(task["id"])
+                elif known is not None:
+                    continue
+            elif known == now and not self._repeat:
+                continue  # it is on its way, or cannot be scored, or its prediction was not wanted
+            elif not (self._everything or known is not None or self._is_ours(task["id"], versions)):
+                continue
+            notes[task["id"]] = now
+            if self._version not in versions or other_images:
+                yield item
+        self._projects.note(self._project, notes)
+
+    def _is_ours(self, number: int, versions: set[str]) -> bool:
+        """Whether a task is to be pre-labelled without being asked for."""
+        return number > self._state.floor or any(ModelVersion.is_ours(version) for version in versions)
+
+    def _remove_outdated(self, task: int) -> None:
+        """Remove our prediction of images the task does not show any more."""
+        with self._api.errors(f"predictions of task {task}"):
+            for prediction in self._api.json("GET", "api/predictions/", params={"task": task}):
+                if prediction["model_version"] == self._version:
+                    self._api.json("DELETE", f"api/predictions/{prediction['id']}/")
+
+    def _rename(self) -> None:
+        """Give our ML backend the new version as its title."""
+        if self._state.backend_url:
+            registration.register(self._api, self._settings, self._project, self._state.backend_url, self._version)
+
+    def _settle(self, shown: str) -> None:
+        """All is scored and pushed: show the version, and remove predictions of our earlier ones."""
+        if shown != self._version and (not shown or ModelVersion.is_ours(shown)) and self._state.backend_url:
+            registration.show(self._api, self._project, self._version)
+        if self._state.prune and self._settings.old_predictions == "replace" and not self._is_new_version:
+            left = prune(self._api, self._project, self._version, self._renew)
+            self._projects.update(self._project, prune=left)
