@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -207,10 +208,15 @@ class Taxonomy(WireModel):
 def _prompts(label: Label, text: str, template: str) -> tuple[str, ...]:
     if label.prompts:
         return label.prompts
-    made = [template.replace("{label}", name) for name in (text, *label.synonyms)]
+    made = [template.replace("{label}", _as_words(name)) for name in (text, *label.synonyms)]
     if label.description:
         made.append(label.description)
     return tuple(dict.fromkeys(made))
+
+
+def _as_words(name: str) -> str:
+    """A name as it is read: composed characters (NFC), single spaces. The name itself stays as its owner wrote it."""
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def _as_label(label: str | Label) -> Label:

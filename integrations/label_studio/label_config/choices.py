@@ -2,7 +2,8 @@
 
 A choice is described alike in both places: `value`, `alias` (what Label Studio stores; a synonym when it reads as
 words), `hint` (description), `predicted_values` (synonyms, comma-separated), `model_score_threshold`, and ours:
-`model_prompt` (the label's own prompts, separated by `|`).
+`model_prompt` (the label's own prompts, separated by `|`). `value` and `alias` are kept as they stand, spaces and all,
+for Label Studio stores and compares them so; prompts are made from a copy.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ....schemas.errors import ConfigError, ItemError
 from ....schemas.items import Options
 from ....schemas.taxonomy import Label, LabelPath
-from .xml import MAX_DEPTH, attribute, parts, tag_of
+from .xml import MAX_DEPTH, parts, tag_of, written
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -26,7 +27,8 @@ MAX_OPTIONS = 5_000
 
 _WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-][^\W\d_]+)*")
 
-_Attribute = Callable[[str], str]
+_Attribute = Callable[[str], str | None]
+"""From an attribute's name to its text as it stands; None where there is none."""
 
 
 def labels_of_tags(element: Element, *, deep: bool, where: str, depth: int = 0) -> tuple[Label, ...]:
@@ -34,7 +36,7 @@ def labels_of_tags(element: Element, *, deep: bool, where: str, depth: int = 0) 
 
     Args:
         element: the control, or a `<Choice>`.
-        deep: whether choices inside choices count.
+        deep: whether choices inside choices count. Of several with one value the first counts.
         where: names the control in messages.
         depth: for itself.
 
@@ -43,14 +45,16 @@ def labels_of_tags(element: Element, *, deep: bool, where: str, depth: int = 0) 
     """
     if depth > MAX_DEPTH:
         raise ConfigError(f"control {where!r} is nested more than {MAX_DEPTH} levels deep")
-    labels = []
+    labels: dict[str, Label] = {}
     for child in _choice_tags(element, 0):
-        read = _reader(child)
-        if not read("value"):
+        value = written(child, "value") or ""
+        if not value.strip():
             raise ConfigError(f"control {where!r} has a <Choice> without value")
+        if value in labels:
+            continue  # Label Studio shows both, and stores the same for both
         children = labels_of_tags(child, deep=deep, where=where, depth=depth + 1) if deep else ()
-        labels.append(_label(read, children, f"control {where!r}, choice {read('value')!r}"))
-    return tuple(labels)
+        labels[value] = _label(partial(written, child), children, f"control {where!r}, choice {value!r}")
+    return tuple(labels.values())
 
 
 def options_of_data(value: object, *, deep: bool, taken: frozenset[str] = frozenset()) -> Options:
@@ -101,7 +105,7 @@ def _labels_of_data(
         count[0] += 1
         if count[0] > MAX_OPTIONS:
             raise ItemError(f"holds more than {MAX_OPTIONS:,} choices")
-        name = entry["value"].strip()
+        name = entry["value"]
         if name in labels or name in taken:
             continue
         below = entry.get("children")
@@ -119,7 +123,8 @@ def stored_answers(labels: Iterable[Label]) -> dict[LabelPath, LabelPath]:
     stack: list[tuple[LabelPath, LabelPath, Label]] = [((), (), label) for label in labels]
     while stack:
         path, stored, label = stack.pop()
-        path, stored = (*path, label.name), (*stored, label.answer or label.name)
+        path = (*path, label.name)
+        stored = (*stored, label.name if label.answer is None else label.answer)
         made[path] = stored
         stack.extend((path, stored, child) for child in label.children)
     return made
@@ -153,28 +158,27 @@ def _choice_tags(element: Element, depth: int) -> Iterator[Element]:
             yield from _choice_tags(child, depth + 1)
 
 
-def _reader(element: Element) -> _Attribute:
-    return lambda name: attribute(element, name)
-
-
 def _reader_of(entry: dict[str, Any]) -> _Attribute:
-    def read(name: str) -> str:
+    def read(name: str) -> str | None:
         value = entry.get(name)
         is_text = isinstance(value, str | int | float) and not isinstance(value, bool)
-        return str(value).strip() if is_text else ""
+        return str(value) if is_text else None
 
     return read
 
 
 def _label(read: _Attribute, children: tuple[Label, ...], where: str) -> Label:
-    value, alias = read("value"), read("alias")
+    def told(name: str) -> str:
+        return (read(name) or "").strip()
+
+    value, alias = read("value") or "", read("alias")
     return Label(
         name=value,
-        synonyms=_synonyms(read("predicted_values"), value, alias),
-        description=read("hint") or None,
-        prompts=parts(read("model_prompt"), "|"),
-        threshold=threshold_of(read("model_score_threshold"), where),
-        answer=alias if alias and alias != value else None,
+        synonyms=_synonyms(told("predicted_values"), value.strip(), told("alias")),
+        description=told("hint") or None,
+        prompts=parts(told("model_prompt"), "|"),
+        threshold=threshold_of(told("model_score_threshold"), where),
+        answer=alias if alias != value else None,
         children=children,
     )
 

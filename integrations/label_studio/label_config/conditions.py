@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .xml import Node, attribute, parts
+from .xml import Node, attribute, parts, written
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -55,11 +55,12 @@ def region_filters(node: Node) -> tuple[RegionFilter, ...]:
 
 def conditions(element: Element) -> list[Condition]:
     """What hides a tag, as Label Studio's editor has it."""
-    when, values = attribute(element, "visibleWhen"), attribute(element, "whenChoiceValue")
+    when, values = attribute(element, "visibleWhen"), written(element, "whenChoiceValue") or ""
     if when in ("choice-selected", "choice-unselected"):
-        control = attribute(element, "whenTagName")
-        # Without a tag's name the editor does not look at the values.
-        return [Condition(control, parts(values, ",") if control else (), when == "choice-selected")]
+        control = written(element, "whenTagName") or ""
+        # The editor compares what stands between the commas as it stands; without a tag's name it does not look at it.
+        wanted = tuple(value for value in values.split(",") if value) if control else ()
+        return [Condition(control, wanted, when == "choice-selected")]
     if not when and values:
         return [Condition("", (values,), selected=True)]
     return []

@@ -24,9 +24,13 @@ from ....schemas.jobs import Control
 from ....schemas.taxonomy import Taxonomy
 from .conditions import Condition
 from .controls import SCORED, ControlTag, ImageTag, Kind, Skip, read_control, read_images
-from .xml import attribute, parse_xml, tag_of, walk
+from .xml import parse_xml, tag_of, walk, written
 
 __all__ = ["Condition", "ControlTag", "ImageTag", "Kind", "LabelConfig"]
+
+
+MAX_CONTROLS = 1_000
+"""Controls of one label config; the longest ever seen had some dozens."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,11 @@ class LabelConfig:
         nodes = list(walk(parse_xml(xml), SCORED))
         images, unusable = read_images(nodes)
         tags = [node for node in nodes if tag_of(node.element) in SCORED]
+        if len(tags) > MAX_CONTROLS:
+            raise ConfigError(f"the label config has {len(tags):,} controls, at most {MAX_CONTROLS:,} are read")
         if not tags:
             raise ConfigError("the label config has no <Choices> or <Taxonomy> tag: there is nothing to pre-label")
-        names = [attribute(node.element, "name") for node in tags]
+        names = [written(node.element, "name") or "" for node in tags]
         _refuse_shared(names)
         controls: list[ControlTag] = []
         skipped: list[tuple[str, str]] = []
@@ -133,16 +139,18 @@ def _refuse_shared(names: list[str]) -> None:
 
 def _skip_what_waits_for_people(controls: list[ControlTag], skipped: list[tuple[str, str]]) -> None:
     """Leave out controls that are shown for answers only people give."""
-    while True:
-        known = {control.from_name for control in controls}
-        waiting = [
-            (control, condition.control)
-            for control in controls
-            for condition in control.conditions
-            if condition.control and condition.control not in known and condition.selected
-        ]
-        if not waiting:
-            return
-        control, other = waiting[0]
-        controls.remove(control)
-        skipped.append((control.from_name, f"it is shown for answers to {other!r}, which people give"))
+    known = {control.from_name for control in controls}
+    waiting: dict[str, list[ControlTag]] = {}
+    for control in controls:
+        for condition in control.conditions:
+            if condition.control and condition.selected:
+                waiting.setdefault(condition.control, []).append(control)
+    unanswered = [other for other in waiting if other not in known]
+    reasons: dict[str, str] = {}
+    for other in unanswered:  # grows while controls are left out
+        for control in waiting.get(other, ()):
+            if control.from_name not in reasons:
+                reasons[control.from_name] = f"it is shown for answers to {other!r}, which people give"
+                unanswered.append(control.from_name)
+    skipped += reasons.items()
+    controls[:] = [control for control in controls if control.from_name not in reasons]

@@ -14,7 +14,7 @@ from ....schemas.errors import ConfigError
 from ....schemas.taxonomy import Choice, Label, LabelPath, Taxonomy
 from .choices import labels_of_tags, stored_answers, threshold_of
 from .conditions import Condition, RegionFilter, conditions, region_filters
-from .xml import Node, attribute, flag, tag_of
+from .xml import Node, attribute, flag, tag_of, written
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -104,9 +104,11 @@ class ControlTag:
     def bulk(self) -> bool:
         """Whether Label Studio's bulk import takes its answers.
 
-        It refuses nested choices, and of labels that come with the task those beside labels in the label config.
+        It refuses nested choices, of labels that come with the task those beside labels in the label config, and an
+        empty alias, which the editor stores all the same.
         """
-        return not self.nested and not (self.options and self.answers)
+        has_empty = any("" in stored for stored in self.answers.values())
+        return not self.nested and not has_empty and not (self.options and self.answers)
 
     @property
     def form(self) -> str:
@@ -139,8 +141,8 @@ def read_images(nodes: list[Node]) -> tuple[dict[str, ImageTag], dict[str, str]]
     images: dict[str, ImageTag] = {}
     unusable: dict[str, str] = {}
     for element, _ in nodes:
-        name = attribute(element, "name")
-        if not name or tag_of(element) in SCORED:
+        name = written(element, "name") or ""
+        if not name.strip() or tag_of(element) in SCORED:
             continue
         if tag_of(element) != "image":
             if attribute(element, "value") or attribute(element, "valueList"):
@@ -162,9 +164,15 @@ def read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[s
 
     Raises:
         Skip: it has to be answered by people.
-        ConfigError: Label Studio itself could not use it.
     """
-    element, name = node.element, attribute(node.element, "name")
+    try:
+        return _read_control(node, images, unusable)
+    except ConfigError as error:  # its neighbours are answered all the same
+        raise Skip(str(error)) from None
+
+
+def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ControlTag:
+    element, name = node.element, written(node.element, "name") or ""
     kind: Kind = "taxonomy" if tag_of(element) == "taxonomy" else "choices"
     image = _image(element, name, images, unusable)
     options = _options(element)
@@ -206,11 +214,11 @@ def read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[s
 
 
 def _image(element: Element, name: str, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ImageTag:
-    if not name:
+    if not name.strip():
         raise Skip("it has no name")
     if flag(element, "model_skip"):
         raise Skip('model_skip="true"')
-    to_name = attribute(element, "toName")
+    to_name = written(element, "toName") or ""
     if to_name in images:
         return images[to_name]
     if to_name in unusable:

@@ -18,6 +18,10 @@ MAX_DEPTH = 32
 """Levels of nested tags read; deeper configs are refused, not walked."""
 
 
+MAX_CHARS = 2**20
+"""Characters of a label config; one with 10,000 choices has half of them."""
+
+
 class Node(NamedTuple):
     """A tag, and those around it from the outermost in."""
 
@@ -29,8 +33,10 @@ def parse_xml(xml: str) -> Element:
     """The root of a label config.
 
     Raises:
-        ConfigError: empty, not XML, or with a DTD or entities.
+        ConfigError: empty, too long, not XML, or with a DTD or entities.
     """
+    if len(xml) > MAX_CHARS:
+        raise ConfigError(f"the label config has {len(xml):,} characters, at most {MAX_CHARS:,} are read")
     if not xml.strip():
         raise ConfigError("the label config is empty")
     try:
@@ -64,13 +70,18 @@ def tag_of(element: Element) -> str:
     return element.tag.lower() if isinstance(element.tag, str) else ""
 
 
-def attribute(element: Element, name: str) -> str:
-    """The attribute's text without space around it; empty when it is missing."""
+def written(element: Element, name: str) -> str | None:
+    """The attribute's text as it stands, which is what Label Studio stores and compares; None when it is missing."""
     value = element.get(name)
     if value is None:
         lower = name.lower()
-        value = next((text for key, text in element.items() if key.lower() == lower), "")
-    return value.strip()
+        value = next((text for key, text in element.items() if key.lower() == lower), None)
+    return value
+
+
+def attribute(element: Element, name: str) -> str:
+    """The attribute's text without space around it; empty when it is missing. For what only we read."""
+    return (written(element, name) or "").strip()
 
 
 def flag(element: Element, name: str) -> bool:

@@ -1,5 +1,8 @@
+import unicodedata
+from xml.sax.saxutils import quoteattr
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prelabel.integrations.label_studio.label_config import LabelConfig
@@ -338,7 +341,8 @@ REFUSED = [
     ("<View>" * 100 + "</View>" * 100, "nested more than 32 levels"),
     (view(IMAGE, '<Taxonomy name="t" toName="img">' + '<Choice value="x">' * 50 + "</Choice>" * 50 + "</Taxonomy>"),
      "nested more than 32 levels"),
-    (view(IMAGE, choices("Cat", "Cat")), r"control 'cls': .*duplicate label: Cat"),
+    (f"<View>{'x' * 2**20}</View>", "at most 1,048,576 are read"),
+    (view(IMAGE, *(choices("Cat", name=f"c{i}") for i in range(1001))), "has 1,001 controls, at most 1,000 are read"),
     (view(IMAGE, choices("Cat"), choices("Dog")), "share a name: cls"),
     (view(IMAGE, IMAGE, choices("Cat")), "two <Image> tags named 'img'"),
     (view(IMAGE, choices("Cat", choice="many")), r"choice='many' must be single"),
@@ -369,3 +373,55 @@ def test_five_thousand_choices():
     xml = view(IMAGE, choices(*(f"label {number}" for number in range(5000))))
     control = only(xml)
     assert len(control.answers) == len(control.taxonomy.labels) == 5000
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (choices("Cat", choice="radio", name="odd"), "choice='radio' must be single"),
+        (choices("Cat", model_score_threshold="30%", name="odd"), "must be a number from 0 to 1"),
+        (choices("Cat", "", name="odd"), "a <Choice> without value"),
+    ],
+)
+def test_a_control_that_cannot_be_used_takes_no_other_with_it(broken, reason):
+    config = LabelConfig.parse(view(IMAGE, broken, choices("Cat", "Dog")))
+    assert [control.from_name for control in config.controls] == ["cls"]
+    ((name, told),) = config.skipped
+    assert name == "odd"
+    assert reason in told
+
+
+def test_of_choices_with_one_value_the_first_counts():
+    twice = '<Choice value="Cat" hint="a pet"/><Choice value="Cat" hint="a wild one"/><Choice value="Dog"/>'
+    control = only(view(IMAGE, f'<Choices name="cls" toName="img">{twice}</Choices>'))
+    assert [(label.name, label.description) for label in control.taxonomy.labels] == [("Cat", "a pet"), ("Dog", None)]
+
+
+def test_controls_that_wait_for_each_other_in_a_long_chain_are_left_to_people_with_the_first():
+    chain = [choices("Cat", name=f"c{i}", visibleWhen="choice-selected", whenTagName=f"c{i - 1}") for i in range(999)]
+    config = LabelConfig.parse(view(IMAGE, *chain, choices("Cat", "Dog")))
+    assert [control.from_name for control in config.controls] == ["cls"]
+    assert config.skipped[0] == ("c0", "it is shown for answers to 'c-1', which people give")
+    assert config.skipped[998] == ("c998", "it is shown for answers to 'c997', which people give")
+
+
+# What people write into label configs: any text XML can hold. Tabs and line breaks come back as spaces there.
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"), min_size=1, max_size=20
+).filter(lambda text: text.strip() and not text.startswith("$"))
+
+
+@given(value=TEXTS, alias=TEXTS | st.just(""), name=TEXTS)
+@example(value="circle ", alias=" c\u00a0", name="shape ")
+@example(value="e\u0301", alias="\u05d0\u200f", name="\U0001f408\u200d\u2b1b")
+@example(value="\"<&>'", alias="'", name='"')
+def test_what_people_wrote_comes_back_as_it_stands_and_prompts_are_made_from_a_copy(value, alias, name):
+    quoted = [quoteattr(text) for text in (name, value, alias)]
+    xml = '<Choices name={} toName="img"><Choice value={} alias={}/><Choice value="?"/></Choices>'.format(*quoted)
+    if value == "?":
+        return
+    control = only(view(IMAGE, xml))
+    assert control.from_name == name
+    assert control.answers[(value,)] == (alias,)
+    prompt = control.taxonomy.prompts()[0][0]
+    assert prompt == f"This is a photo of {unicodedata.normalize('NFC', ' '.join(value.split()))}."
