@@ -27,7 +27,10 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
-_OPEN = ("/health",)
+_OPEN = ("/health", "/webhook")
+
+OPEN_BODY_BYTES = 2**20
+"""A request that may come without credentials, and does, has no larger body. An event of 5,000 tasks has 0.3 MiB."""
 
 
 class BasicAuth:
@@ -84,32 +87,33 @@ class Guard:
 
         given = headers.get(b"authorization")
         authorized = self._auth.accepts(given or b"")
-        if not authorized and (given is not None or path not in (*_OPEN, "/webhook")):
+        if not authorized and (given is not None or path not in _OPEN):
             await _refuse(counted, 401, "wrong user or password", [(b"www-authenticate", b'Basic realm="prelabel"')])
             return
+        most, too_large = self._max_body_bytes, "PRELABEL_MAX_BODY_BYTES"
+        if path in _OPEN and given is None and most > OPEN_BODY_BYTES:
+            most, too_large = OPEN_BODY_BYTES, "more needs credentials"
+        too_large = f"the body is larger than {most} bytes ({too_large})"
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            await _refuse(counted, 413, self._too_large)
+        if length.isdigit() and int(length) > most:
+            await _refuse(counted, 413, too_large)
             return
-        await self._app(scope, self._capped(receive), counted)
+        await self._app(scope, _capped(receive, most, too_large), counted)
 
-    @property
-    def _too_large(self) -> str:
-        return f"the body is larger than {self._max_body_bytes} bytes (PRELABEL_MAX_BODY_BYTES)"
 
-    def _capped(self, receive: Receive) -> Receive:
-        """`receive` for bodies of undeclared length."""
-        read = 0
+def _capped(receive: Receive, most: int, too_large: str) -> Receive:
+    """`receive` for bodies of undeclared length."""
+    read = 0
 
-        async def capped() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._max_body_bytes:
-                raise HTTPException(413, self._too_large)
-            return message
+    async def capped() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > most:
+            raise HTTPException(413, too_large)
+        return message
 
-        return capped
+    return capped
 
 
 async def _refuse(send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:

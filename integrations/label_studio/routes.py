@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
 from ...schemas import Settings
-from .bodies import PredictBody, SetupBody, WebhookBody
+from .bodies import BodyRoute, PredictBody, SetupBody, WebhookBody, beside_the_loop
 from .check import SecretCheck, look_around
 from .convert.items import project_number
 from .convert.questions import LabelConfigReader, Unusable
@@ -64,7 +64,7 @@ class LabelStudioBackend:
         self._reconciler.stop()
 
     def _routes(self) -> APIRouter:
-        router = APIRouter()
+        router = APIRouter(route_class=BodyRoute)
 
         @router.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
         async def health() -> dict[str, str]:
@@ -72,7 +72,7 @@ class LabelStudioBackend:
 
         @router.post("/setup", summary="The model version of a label config")
         async def setup(body: SetupBody, later: BackgroundTasks) -> dict[str, str]:
-            return self._setup(body, later)
+            return await beside_the_loop(lambda: self._setup(body, later))
 
         @router.post("/predict", summary="One entry per task; [] for what will be pushed later")
         def predict(body: PredictBody) -> dict[str, list[Entry]]:

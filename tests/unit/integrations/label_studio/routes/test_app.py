@@ -1,13 +1,19 @@
 """The adapter's other endpoints, its guards, and what it survives."""
 
 import base64
+import codecs
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from prelabel.integrations.http.app import create_app
+from prelabel.integrations.label_studio import bodies
+from prelabel.integrations.label_studio.convert.questions import LabelConfigReader
 from prelabel.schemas import BrokerUnavailable, ConfigError
 from prelabel.schemas.settings import load_settings
-from tests.unit.integrations.label_studio.routes.fakes import MODEL, READY, VERSION, FakeClient, ask, tasks
+from tests.unit.integrations.label_studio.routes.fakes import MODEL, READY, VERSION, XML, FakeClient, ask, tasks
 
 
 def basic(user, password):
@@ -95,11 +101,69 @@ def test_body_cap(make):
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(b"{", 400), (b"\xff", 400), (b"[]", 422), (b"7", 422), (b"{}", 422), (b'{"tasks": 7}', 422), (b"", 422)],
+    [
+        (b"{", 400),
+        (b"\xff", 400),
+        (b"[]", 422),
+        (b"7", 422),
+        (b"{}", 422),
+        (b'{"tasks": 7}', 422),
+        (b"", 422),
+        (b"[" * 10**5, 400),
+        (b'{"tasks": [NaN]}', 400),
+    ],
 )
 def test_malformed_bodies(http, content, status):
     response = http.post("/predict", content=content, headers={"content-type": "application/json"})
     assert (response.status_code, list(response.json())) == (status, ["detail"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_body(http):
+    body = codecs.BOM_UTF8 + json.dumps({"tasks": []}).encode()
+    assert http.post("/predict", content=body, headers={"content-type": "application/json"}).json() == {"results": []}
+
+
+@pytest.mark.parametrize("headers", [{}, basic("u", "p")])
+def test_without_credentials_a_webhooks_body_is_small(guarded, headers):
+    event = {"action": "TASKS_CREATED", "project": {"id": 1}, "tasks": [{"id": number} for number in range(100_000)]}
+    assert guarded.post("/webhook", json=event, headers=headers).status_code == (200 if headers else 413)
+    event["tasks"] = event["tasks"][:5_000]
+    assert guarded.post("/webhook", json=event, headers=headers).status_code == 200
+
+
+HEAVY = {
+    "/webhook": {"action": "X", "tasks": [[[]] * 10] * 20_000},
+    "/predict": {"tasks": [{"id": "x", "data": [[]] * 10}] * 100_000, "label_config": XML},
+    "/setup": {"schema": "<View>" + "<Choice/>" * 100_000 + "</View>"},
+}
+
+
+@pytest.mark.parametrize("path", HEAVY)
+def test_health_is_answered_while_the_heaviest_body_is_read(make, path, monkeypatch):
+    """Held at its reading, which must not be where everybody else is answered."""
+    reading, asked = threading.Event(), threading.Event()
+    parse, read = bodies.from_json, LabelConfigReader.read
+
+    def held(work):
+        def run(*args, **options):
+            reading.set()
+            assert asked.wait(20)
+            return work(*args, **options)
+
+        return run
+
+    if path == "/setup":
+        monkeypatch.setattr(LabelConfigReader, "read", held(read))
+    else:
+        monkeypatch.setattr(bodies, "from_json", held(parse))
+    body = json.dumps(HEAVY[path]).encode()
+    with make() as http, ThreadPoolExecutor(1) as someone:
+        answer = someone.submit(http.post, path, content=body, headers={"content-type": "application/json"})
+        assert reading.wait(20)
+        assert http.get("/health").status_code == 200
+        assert not answer.done()
+        asked.set()
+        assert answer.result(60).status_code == 200
 
 
 def test_metrics(http, client):
