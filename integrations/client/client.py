@@ -19,9 +19,7 @@ from ...schemas.progress import Progress, QueueState, Recent, WorkerInfo
 from ...schemas.settings import Settings, get_settings
 from ...schemas.taxonomy import Taxonomy
 from ...schemas.wire import first_problem
-from ..ledger.queues import queue_lengths, queue_states
-from ..ledger.recent import newest
-from .connection import Connection
+from .connection import Connection, RedisConnection
 from .cutting import absolute_item, make_chunks
 from .job import Job
 from .rescore import stored_items
@@ -35,8 +33,10 @@ class Client:
 
     Args:
         settings: where Redis is; from the environment (`PRELABEL_REDIS_URL`) when left out.
+        connection: another place for the jobs than the settings' Redis; the settings are then the connection's.
 
     Attributes:
+        settings: the settings in use.
         connection: what it shares with its jobs.
 
     Every method, and every one of a `Job`, waits `PRELABEL_BROKER_WAIT_S` (default 0) for a Redis that is away,
@@ -44,9 +44,9 @@ class Client:
     once when Redis refuses the credentials or the certificate.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or get_settings()
-        self.connection = Connection(self.settings)
+    def __init__(self, settings: Settings | None = None, *, connection: Connection | None = None) -> None:
+        self.connection: Connection = connection or RedisConnection(settings or get_settings())
+        self.settings = self.connection.settings
         self._patiently = self.connection.patiently
 
     def __enter__(self) -> Self:
@@ -210,11 +210,11 @@ class Client:
 
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""
-        return self._patiently(lambda: queue_lengths(self.connection.redis))
+        return self._patiently(self.connection.store.queue_lengths)
 
     def queue_states(self) -> dict[str, QueueState]:
         """Length of each queue, and how long its oldest work has waited."""
-        return self._patiently(lambda: queue_states(self.connection.redis))
+        return self._patiently(self.connection.store.queue_states)
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s."""
@@ -222,7 +222,7 @@ class Client:
 
     def recent(self, limit: int = 24) -> list[Recent]:
         """A sample of the last predictions of all jobs, newest first, with thumbnails."""
-        return self._patiently(lambda: newest(self.connection.redis, limit))
+        return self._patiently(lambda: self.connection.store.recent(limit))
 
     def ping(self) -> None:
         """Check that Redis answers.
@@ -230,7 +230,7 @@ class Client:
         Raises:
             BrokerUnavailable: it does not.
         """
-        self._patiently(lambda: queue_lengths(self.connection.redis))
+        self._patiently(self.connection.store.queue_lengths)
 
 
 def _spec(taxonomy: Taxonomy | Sequence[Control], **asked: Any) -> JobSpec:

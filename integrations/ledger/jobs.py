@@ -19,12 +19,14 @@ from ...schemas.errors import ConfigError, WireVersionError
 from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import ItemFailure, Outcome, Prediction
-from ...schemas.progress import JobState, Progress, WorkerInfo
+from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
 from .clock import redis_time
 from .keys import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from .packing import unpack
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
+from .queues import queue_lengths, queue_states
+from .recent import newest
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
 
 log = logging.getLogger(__name__)
@@ -284,6 +286,18 @@ class JobStore:
             except ConfigError as error:
                 log.debug("a worker is not listed: %s", error)
         return found
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Messages waiting on each queue, by name."""
+        return queue_lengths(self._redis)
+
+    def queue_states(self) -> dict[str, QueueState]:
+        """Length of each queue, and how long its oldest work has waited."""
+        return queue_states(self._redis)
+
+    def recent(self, limit: int) -> list[Recent]:
+        """A sample of the last predictions of all jobs, the newest first."""
+        return newest(self._redis, limit)
 
     @staticmethod
     def _existing(value: Any, job_id: str) -> Any:

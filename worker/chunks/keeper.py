@@ -11,7 +11,8 @@ import redis
 
 from ...integrations.ledger.clock import redis_time
 from ...integrations.ledger.keys import WORKERS
-from ...integrations.ledger.leases import Lease, Ledger
+from ...integrations.ledger.leases import Lease
+from ...integrations.ledger.protocol import Leases
 from ...schemas.progress import WorkerInfo
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Leases,
         client: redis.Redis,
         info: WorkerInfo,
         lease_s: float,

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ...integrations.ledger.leases import ChunkRef, Lease, Ledger, Refusal
+from ...integrations.ledger.leases import ChunkRef, Lease, Refusal
+from ...integrations.ledger.protocol import Leases
 from ...schemas.errors import ConfigError
 from ..embedding.images import ImageThreads
 from ..model.engine import Engine
@@ -49,7 +50,7 @@ class Pipeline:
     scorers: JobScorers
     bulk: ImageThreads
     urgent: ImageThreads
-    ledger: Ledger
+    ledger: Leases
     keeper: LeaseKeeper
     hint: Hint
     push: Callable[[str], None]

@@ -17,9 +17,8 @@ import redis
 
 from ...integrations.broker.locks import LockLost, TimedLock
 from ...integrations.ledger.clock import redis_time
-from ...integrations.ledger.jobs import JobStore
 from ...integrations.ledger.keys import PUSH_PENDING, SWEEPER
-from ...integrations.ledger.leases import Ledger
+from ...integrations.ledger.protocol import Jobs, Leases
 from ...schemas.errors import PrelabelError
 from ..telemetry import metrics
 from ..telemetry.logs import log_about
@@ -88,8 +87,8 @@ class Sweeper:
 
     def __init__(
         self,
-        ledger: Ledger,
-        store: JobStore,
+        ledger: Leases,
+        store: Jobs,
         client: redis.Redis,
         hint: Hint,
         push: Callable[[str], None],
