@@ -37,7 +37,7 @@ class Hints(Protocol):
 class Connection(Protocol):
     """One producer's way to jobs. Thread-safe.
 
-    `RedisConnection` is the one of production.
+    `RedisConnection` is the one of production; `prelabel.integrations.testing` has one in memory.
     """
 
     @property

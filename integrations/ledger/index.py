@@ -29,6 +29,13 @@ class Place(NamedTuple):
     made_at: float
     passed: int
 
+    def moved(self, made_at: Sequence[float]) -> Place:
+        """Where a page ends that begins here and has jobs made at these times, the newest first."""
+        if not made_at:
+            return self
+        passed = sum(moment == made_at[-1] for moment in made_at)
+        return Place(made_at[-1], passed + (self.passed if made_at[-1] == self.made_at else 0))
+
 
 NEWEST: Final = Place(math.inf, 0)
 """Where the first page begins."""
@@ -45,13 +52,7 @@ def page(client: Any, after: Place, count: int) -> tuple[list[str], Place]:
         count: ids at most.
     """
     found = client.zrevrangebyscore(JOBS, after.made_at, "-inf", start=after.passed, num=count, withscores=True)
-    if not found:
-        return [], after
-    last = found[-1][1]
-    passed = sum(made_at == last for _, made_at in found)
-    if last == after.made_at:
-        passed += after.passed
-    return [raw.decode() for raw, _ in found], Place(last, passed)
+    return [raw.decode() for raw, _ in found], after.moved([made_at for _, made_at in found])
 
 
 def forget(client: Any, job_ids: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """What a ledger does, whatever it is kept in: the producer's half, the worker's half, and the marks of pushes.
 
-`jobs.JobStore`, `leases.Ledger` and `push_hints.PushHints` keep it in Redis.
+`jobs.JobStore`, `leases.Ledger` and `push_hints.PushHints` keep it in Redis; `memory` keeps it in this process, for
+tests. One suite (`tests/unit/integrations/ledger/contract`) holds both to the same behaviour.
 """
 
 from __future__ import annotations

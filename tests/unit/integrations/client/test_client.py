@@ -27,7 +27,6 @@ from prelabel.schemas import (
     ConfigError,
     ImageRef,
     Item,
-    JobState,
     Label,
     Options,
     Outcome,
@@ -50,74 +49,11 @@ def stored_items(client: Client, job_id: str) -> list[Item]:
     return [item for chunk in chunks for item in chunk.items]
 
 
-def test_a_submitted_job_waits_on_its_queue(client) -> None:
-    job = client.submit([f"s3://b/{i}.jpg" for i in range(130)], TAXONOMY, name="night run")
-    progress = job.progress()
-    assert (progress.state, progress.total, progress.pending, progress.name) == (JobState.QUEUED, 130, 130, "night run")
-    assert client.queues() == {"interactive": 0, "bulk": 3, "push": 0}
-    assert [item.id for item in stored_items(client, job.id)] == [f"s3://b/{i}.jpg" for i in range(130)]
-
-
-def test_interactive_jobs_have_a_queue_of_their_own(client) -> None:
-    client.submit(["s3://b/1.jpg"], TAXONOMY, priority="interactive")
-    assert client.queues()["interactive"] == 1
-
-
-def test_items_are_streamed_not_collected(client) -> None:
-    progress_seen: list[int] = []
-
-    def items():
-        for i in range(3000):
-            if i == 2999:  # by the time the last item is made, the first ones are in Redis
-                assert client.jobs()[0].total >= 1024
-            yield f"s3://b/{i}.jpg"
-
-    client.submit(items(), TAXONOMY, on_submitted=progress_seen.append)
-    assert progress_seen[-1] == 3000
-    assert len(progress_seen) > 2
-
-
 def test_relative_paths_are_made_absolute_and_other_references_left_alone(client, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     job = client.submit(["a.jpg", "https://h/b.jpg", Item(id="x", images=(ImageRef(uri="sub/c.jpg"),))], TAXONOMY)
     uris = [item.images[0].uri for item in stored_items(client, job.id)]
     assert uris == [str(tmp_path / "a.jpg"), "https://h/b.jpg", str(tmp_path / "sub/c.jpg")]
-
-
-def test_a_single_string_is_one_image_not_its_letters(client) -> None:
-    assert client.submit("s3://b/1.jpg", TAXONOMY).progress().total == 1
-
-
-def test_an_empty_job_is_done_at_once(client) -> None:
-    job = client.submit([], TAXONOMY)
-    assert job.progress().state is JobState.DONE
-    assert list(job.results()) == []
-
-
-def test_a_bad_item_in_the_stream_cancels_the_job_and_says_so(client) -> None:
-    with pytest.raises(ConfigError, match="image reference"):
-        client.submit(["s3://b/1.jpg", 3], TAXONOMY)
-    assert client.jobs()[0].state is JobState.CANCELLED
-
-
-def test_waiting_for_a_job_nobody_works_on_times_out(client) -> None:
-    job = client.submit(["s3://b/1.jpg"], TAXONOMY)
-    with pytest.raises(TimeoutError, match=r"has not ended within 0\.3 s"):
-        job.wait(0.3)
-
-
-def test_an_unknown_job_and_an_unknown_priority_are_user_errors(client) -> None:
-    with pytest.raises(ConfigError, match="no job 'nope'"):
-        client.job("nope")
-    with pytest.raises(ConfigError, match='"bulk" or "interactive"'):
-        client.submit(["s3://b/1.jpg"], TAXONOMY, priority="urgent")
-
-
-def test_jobs_come_newest_first_and_expired_ones_are_forgotten(client) -> None:
-    old, new = client.submit(["s3://b/1"], TAXONOMY), client.submit(["s3://b/2"], TAXONOMY)
-    assert [progress.job_id for progress in client.jobs()] == [new.id, old.id]
-    client.connection.redis.delete(*client.connection.redis.keys(f"prelabel:{{{old.id}}}:*"))
-    assert [progress.job_id for progress in client.jobs()] == [new.id]
 
 
 def test_a_worker_of_another_release_is_left_out_of_the_list(client) -> None:
@@ -144,37 +80,6 @@ def test_a_job_whose_counts_are_damaged_is_left_out_of_the_list(client) -> None:
     job = client.submit(["s3://b/1"], TAXONOMY)
     client.connection.redis.hset(f"prelabel:{{{odd.id}}}:meta", "submitted", "many")
     assert [progress.job_id for progress in client.jobs()] == [job.id]
-
-
-def test_a_repeated_write_counts_items_once(client) -> None:
-    job = client.submit([f"s3://b/{i}.jpg" for i in range(70)], TAXONOMY)
-    chunks = list(make_chunks(Item.of(f"s3://b/{i}.jpg") for i in range(70)))
-    client.connection.store.add_chunks(job.id, 0, chunks)  # what redis-py does when a reply is lost
-    assert job.progress().total == 70
-
-
-def test_a_job_cancelled_while_it_is_submitted_takes_no_more_items(client) -> None:
-    made = 0
-
-    def items():
-        nonlocal made
-        for made in range(100_000):
-            if made == 1100:
-                client.job(client.jobs()[0].job_id).cancel()
-            yield f"s3://b/{made}.jpg"
-
-    job = client.submit(items(), TAXONOMY)
-    assert job.progress().state is JobState.CANCELLED
-    assert made < 10_000
-
-
-def test_a_job_still_being_submitted_is_not_retried(client) -> None:
-    def items():
-        yield from (f"s3://b/{i}.jpg" for i in range(1100))
-        with pytest.raises(ConfigError, match="still being submitted"):
-            client.job(client.jobs()[0].job_id).retry_failed()
-
-    client.submit(items(), TAXONOMY)
 
 
 @pytest.mark.parametrize("options", [{"top_k": 0}, {"taxonomy": []}])
@@ -404,14 +309,6 @@ def test_importing_the_client_side_loads_nothing_heavy(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path("/"))
     assert done.returncode == 0, done.stderr
-
-
-def test_a_job_ends_at_its_deadline_though_no_worker_is_there(client) -> None:
-    job = client.submit(["s3://b/1.jpg"], TAXONOMY, deadline_s=0.5)
-    assert not job.progress().state.ended
-    assert list(job.results(10)) == []
-    progress = job.progress()
-    assert (progress.state, progress.cancelled) == (JobState.CANCELLED, "its deadline passed")
 
 
 def test_a_deadline_in_the_past_is_refused(client) -> None:

@@ -49,18 +49,6 @@ def trips(monkeypatch) -> list[int]:
     return made
 
 
-def test_pages_hold_every_job_once_the_newest_first(client, monkeypatch) -> None:
-    ids = submit(client, 5)
-    seen, place = [], job_index.NEWEST
-    while True:
-        page, place = job_index.page(client.connection.redis, place, 2)
-        if not page:
-            break
-        assert len(page) <= 2
-        seen += page
-    assert seen == ids
-
-
 def test_jobs_of_the_very_same_moment_are_on_one_page_or_the_next(client) -> None:
     client.connection.redis.zadd(JOBS, {f"j{i}": 7.0 for i in range(5)} | {"new": 8.0, "old": 6.0})
     seen, place = [], job_index.NEWEST
@@ -69,14 +57,6 @@ def test_jobs_of_the_very_same_moment_are_on_one_page_or_the_next(client) -> Non
         seen += page
     assert (seen[0], seen[-1]) == ("new", "old")
     assert sorted(seen) == sorted(["new", "old", *(f"j{i}" for i in range(5))])
-
-
-def test_a_job_submitted_while_pages_are_read_puts_none_on_two_of_them(client) -> None:
-    ids = submit(client, 4)
-    first, place = job_index.page(client.connection.redis, job_index.NEWEST, 2)
-    submit(client, 3)
-    second, _ = job_index.page(client.connection.redis, place, 2)
-    assert first + second == ids
 
 
 def test_jobs_looks_past_what_has_expired(client) -> None:
@@ -116,15 +96,6 @@ def test_the_page_takes_no_more_round_trips_for_thirty_jobs_than_for_three(clien
     assert shown == 3
     submit(client, 27, push=push)
     assert read() == (30, few)
-
-
-def test_a_projects_jobs_are_found_behind_any_number_of_others(client, monkeypatch) -> None:
-    monkeypatch.setattr(job_index, "PAGE", 3)
-    (mine,) = submit(client, 1, push=PushTarget(project=7, label_config="<View/>"))
-    submit(client, 10, push=PushTarget(project=8, label_config="<View/>"))
-    submit(client, 10)
-    (newer,) = submit(client, 1, push=PushTarget(project=7, label_config="<View/>"))
-    assert [job.id for job in client.project_jobs(7)] == [newer, mine]
 
 
 def test_sweeps_forget_expired_jobs_nobody_lists_some_at_a_time(client, ledger, monkeypatch) -> None:

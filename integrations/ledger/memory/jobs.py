@@ -1,0 +1,232 @@
+"""The producer's half of a ledger in memory: it does what `jobs.JobStore` does in Redis."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from ....schemas.chunks import Chunk
+from ....schemas.jobs import JobSpec
+from ....schemas.predictions import Prediction
+from ....schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
+from ....schemas.queues import QUEUE_PUSH, QUEUES
+from .. import index as job_index
+from ..jobs import NoSuchJob
+from ..progress import PAST_DEADLINE, progress_of, state_of
+from .state import MemoryState, OpenChunk, StoredJob
+
+_READ_AT_ONCE: Final = 256
+"""Predictions one call of `results` returns at most."""
+
+
+class MemoryJobs:
+    """Jobs in memory as producers see them. Thread-safe.
+
+    Args:
+        state: the ledger.
+        ttl_s: seconds a finished job is kept.
+        work: called where a reader of results would wait; may do some work, and returns whether it did. None: others
+            do it.
+    """
+
+    def __init__(self, state: MemoryState, ttl_s: int, *, work: Callable[[], bool] | None = None) -> None:
+        self._state = state
+        self._ttl_s = ttl_s
+        self._work = work
+
+    def create(self, job_id: str, spec: JobSpec) -> None:
+        """Write a job that has no items yet; a second time changes nothing."""
+        with self._state.changed:
+            if self._state.job(job_id) is None:
+                now = self._state.now()
+                self._state.add(StoredJob(job_id, spec, created_at=now, touched_at=now))
+
+    def add_chunks(self, job_id: str, first: int, chunks: Sequence[Chunk]) -> bool:
+        """Append chunks with the indices `first`, `first + 1`, …; False when the job was cancelled meanwhile."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            if job is None or job.cancelled:
+                return False
+            now = self._state.now()
+            for index, chunk in enumerate(chunks, first):
+                if index not in job.chunks:
+                    job.chunks[index] = chunk
+                    job.open[index] = OpenChunk(now)
+            job.submitted = chunks[-1].first + len(chunks[-1].items)
+            job.touched_at = now
+            return True
+
+    def seal(self, job_id: str) -> None:
+        """Say that no more items come: from now on the job ends when its last item does."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            if job is not None:
+                job.sealed = True
+                self._state.end_if_finished(job, self._ttl_s)
+                self._state.changed.notify_all()
+
+    def cancel(self, job_id: str, why: str = "by request") -> bool:
+        """Stop a job; outcomes so far stay. Returns False when it had ended already."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            if job is None or job.ended:
+                return False
+            job.open.clear()
+            job.cancelled = why
+            self._state.end_if_finished(job, self._ttl_s)
+            self._state.changed.notify_all()
+            return True
+
+    def sealed(self, job_id: str) -> bool:
+        """Whether all of the job's items are there."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            return job is not None and job.sealed
+
+    def expired(self, silent_s: float) -> list[tuple[str, str]]:
+        """Active jobs that are past their deadline or had no new item for `silent_s`, each with the reason."""
+        with self._state.changed:
+            now = self._state.now()
+            expired = []
+            for job in self._state.active():
+                if job.deadline is not None and now > job.deadline:
+                    expired.append((job.job_id, PAST_DEADLINE))
+                elif not job.sealed and now - job.touched_at > silent_s:
+                    expired.append((job.job_id, "its submitter fell silent before all items were there"))
+            return expired
+
+    def spec(self, job_id: str) -> JobSpec:
+        """What the job asks."""
+        with self._state.changed:
+            return self._existing(job_id).spec
+
+    def progress(self, job_id: str) -> Progress:
+        """The job's counts now."""
+        with self._state.changed:
+            return self._progress(self._existing(job_id))
+
+    def state(self, job_id: str) -> JobState:
+        """Where the job stands."""
+        with self._state.changed:
+            return state_of(self._existing(job_id).counts(self._state.now()))[0]
+
+    def specs(self, job_ids: Sequence[str]) -> dict[str, JobSpec]:
+        """Jobs' specs by id, in the same order; without jobs that are gone."""
+        with self._state.changed:
+            jobs = [self._state.job(job_id) for job_id in job_ids]
+            return {job.job_id: job.spec for job in jobs if job is not None}
+
+    def page(self, after: job_index.Place = job_index.NEWEST) -> tuple[list[str], job_index.Place]:
+        """The ids of the jobs that follow a place, the newest first, and where they end; no ids at the end."""
+        with self._state.changed:
+            older = (job for job in self._state.jobs() if job.created_at <= after.made_at)
+            following = list(islice(older, after.passed, after.passed + job_index.PAGE))
+        return [job.job_id for job in following], after.moved([job.created_at for job in following])
+
+    def jobs(self, limit: int) -> list[Progress]:
+        """The newest jobs first."""
+        with self._state.changed:
+            return [self._progress(job) for job in self._state.jobs()[:limit]]
+
+    def forget_expired(self, cursor: int) -> int:  # noqa: ARG002  # the protocol's
+        """Nothing is left to forget: jobs in memory go when they expire."""
+        return 0
+
+    def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
+        """Outcomes that came after the id `after` ("0" is the start), in order, and the id of the last of them.
+
+        When there is none, has some work done if it can be, else waits up to `block_ms`; None does neither.
+        """
+        end, predictions = self._results(job_id, after)
+        if predictions or block_ms is None:
+            return end, predictions
+        if self._work is not None and self._work():
+            return self._results(job_id, after)
+        with self._state.changed:
+            job = self._state.job(job_id)
+            if job is not None and not job.ended and not self._results(job_id, after)[1]:
+                self._state.changed.wait(block_ms / 1000)
+            return self._results(job_id, after)
+
+    def _results(self, job_id: str, after: str) -> tuple[str, list[Prediction]]:
+        with self._state.changed:
+            job = self._state.job(job_id)
+            entries = job.entries if job else []
+            start = bisect_right(entries, int(after), key=lambda entry: entry.number)
+            entries = entries[start : start + _READ_AT_ONCE]
+        return str(entries[-1].number) if entries else after, [entry.prediction for entry in entries]
+
+    def failures(self, job_id: str) -> Iterator[Prediction]:
+        """The predictions of failed items."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            found = [entry.prediction for entry in job.entries if entry.prediction.error] if job else []
+        return iter(found)
+
+    def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
+        """Take failed items back to pending, as one chunk; its index, and how many are pending again, or None."""
+        with self._state.changed:
+            job = self._existing(job_id)
+            reopened = job.failed.intersection(prediction.ordinal for prediction in failed)
+            if not reopened:
+                return None
+            job.entries = [entry for entry in job.entries if entry.prediction.ordinal not in reopened]
+            for ordinals in (job.finished, job.failed, job.quarantined):
+                ordinals -= reopened
+            job.base = len(job.finished)
+            job.started_at = job.updated_at = job.expires_at = None
+            chunk = Chunk(
+                ordinals=tuple(prediction.ordinal for prediction in failed),
+                items=tuple(prediction.item for prediction in failed),
+            )
+            return job.open_more(chunk, OpenChunk(self._state.now())), len(reopened)
+
+    def release_push(self, job_id: str, delivered: Iterable[int]) -> bool:
+        """Mark items as delivered and let the others be pushed; whether some finished item waits for that now."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            if job is None:
+                return False
+            job.push_ready = True
+            job.pushed.update(delivered)
+            return len(job.finished) > len(job.pushed)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers at work; each is heard of now."""
+        with self._state.changed:
+            return [worker.model_copy(update={"beat": self._state.now()}) for worker in self._state.workers]
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Messages waiting on each queue, by name."""
+        with self._state.changed:
+            lengths = {queue: len(messages) for queue, messages in self._state.chunk_messages.items()}
+            return {**lengths, QUEUE_PUSH: len(self._state.push_messages)}
+
+    def queue_states(self) -> dict[str, QueueState]:
+        """Length of each queue, and how long its oldest work has waited."""
+        with self._state.changed:
+            now = self._state.now()
+            since = {queue: [now] for queue in QUEUES}
+            for job in self._state.active():
+                waiting = (chunk.sent_at for chunk in job.open.values() if chunk.leased_until is None)
+                since[job.spec.priority.value] += waiting
+            for job in self._state.jobs():
+                if job.spec.push is not None:
+                    since[QUEUE_PUSH] += (entry.written_at for entry in job.entries[:1])
+            return {queue: QueueState(depth, now - min(since[queue])) for queue, depth in self.queue_lengths().items()}
+
+    def recent(self, limit: int) -> list[Recent]:
+        """The last predictions of all jobs, the newest first."""
+        with self._state.changed:
+            return list(islice(self._state.recent, limit))
+
+    def _progress(self, job: StoredJob) -> Progress:
+        return progress_of(job.job_id, job.spec, job.counts(self._state.now()))
+
+    def _existing(self, job_id: str) -> StoredJob:
+        job = self._state.job(job_id)
+        if job is None:
+            raise NoSuchJob(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
+        return job

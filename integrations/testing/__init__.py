@@ -1,0 +1,1 @@
+"""Test a program that uses prelabel without Redis, worker or model."""
