@@ -18,7 +18,7 @@ from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.keeper import LeaseKeeper
 from prelabel.worker.chunks.pipeline import Pipeline
-from prelabel.worker.embedding.images import bulk_threads, urgent_threads
+from prelabel.worker.embedding.images import bulk_embedder, urgent_embedder
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
 from prelabel.worker.model.encoder import Encoder, ImageTower, Memory
@@ -102,8 +102,8 @@ def run(
     fetcher = Fetcher(settings)
     info = WorkerInfo(name="benchmark", model=encoder.card.id, device="none", dtype="none")
     keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
-    bulk = bulk_threads(engine, fetcher.fetch_unless, store, settings)
-    urgent = urgent_threads(engine, fetcher.fetch_unless, store, settings)
+    bulk = bulk_embedder(engine, fetcher.fetch, store, settings)
+    urgent = urgent_embedder(engine, fetcher.fetch, store, settings)
     pipeline = Pipeline(
         engine=engine,
         scorers=JobScorers(encoder, TextVectors(encoder, 1000)),

@@ -29,7 +29,7 @@ from .chunks.pipeline import Pipeline
 from .chunks.sweeper import Sweeper
 from .delivering.pusher import JobPusher
 from .delivering.showcase import Showcase
-from .embedding.images import bulk_threads, urgent_threads
+from .embedding.images import bulk_embedder, urgent_embedder
 from .embedding.texts import TextVectors
 from .fetching.fetcher import Fetcher
 from .machine.children import EXIT_BROKEN, WORKER_NAME_VARIABLE, new_worker_name
@@ -96,8 +96,8 @@ class Runtime:
         self._pipeline = Pipeline(
             engine=self._engine,
             scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, CountingStore(self._store, "texts"))),
-            bulk=bulk_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
-            urgent=urgent_threads(self._engine, self._fetcher.fetch_unless, images, settings, showcase.thumbnail),
+            bulk=bulk_embedder(self._engine, self._fetcher.fetch, images, settings, showcase.thumbnail),
+            urgent=urgent_embedder(self._engine, self._fetcher.fetch, images, settings, showcase.thumbnail),
             ledger=self._ledger,
             keeper=self._keeper,
             hint=self._hint,

@@ -16,11 +16,13 @@ from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import JobSpec, Prediction
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embedding.images import ImageThreads, LastFile
+from prelabel.worker.embedding.images import ImageEmbedder, LastFile
+from prelabel.worker.embedding.items import Ready, picture
 from prelabel.worker.embedding.texts import TextVectors
+from prelabel.worker.fetching.reader import Fetched
 from prelabel.worker.model.engine import Engine
 from prelabel.worker.model.registry import load_encoder
-from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
+from prelabel.worker.scoring.job_scorer import JobScorers
 from prelabel.worker.vectors.store import NoStore
 from tests.cookbook import Example, examples, with_pictures, without_scores
 
@@ -31,9 +33,9 @@ class Scoring:
     def __init__(self) -> None:
         encoder = load_encoder(load_settings(model=str(CHECKPOINT)), "demo@00000000")
         self.engine = Engine(encoder, 8)
-        self.threads = ImageThreads(
+        self.embedder = ImageEmbedder(
             self.engine,
-            lambda image, _: base64.b64decode(image.uri.partition(",")[2]),
+            lambda image, _: Fetched(None, base64.b64decode(image.uri.partition(",")[2])),
             NoStore(),
             max_pixels=10**7,
             fetches=1,
@@ -51,7 +53,7 @@ class Scoring:
         item = item_from_task(task, config, None)
         scorer = self.scorers.get(example.name, JobSpec(controls=config.to_controls()))
         last = LastFile()
-        embedded = {picture(image): self.threads.embed(image, last=last) for image, _ in scorer.wanted(item)}
+        embedded = {picture(image): self.embedder.embed(image, last=last) for image, _ in scorer.wanted(item)}
         for one in embedded.values():
             one.vector.result(30)
         (outcome,) = scorer.score([Ready(item, embedded)])
@@ -62,7 +64,7 @@ class Scoring:
 def score() -> Iterator[Scoring]:
     made = Scoring()
     yield made
-    made.threads.close()
+    made.embedder.close()
     made.engine.close()
 
 

@@ -7,7 +7,7 @@ import zipfile
 
 from prelabel.schemas import ItemError, Settings
 from prelabel.worker.fetching.deadline import Deadline
-from prelabel.worker.fetching.reader import Known, too_large, unknown
+from prelabel.worker.fetching.reader import Fetched, IsKnown, too_large
 
 
 class ZipReader:
@@ -16,7 +16,7 @@ class ZipReader:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.max_image_bytes
 
-    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
+    def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
         archive, mark, name = uri.removeprefix("zip:").partition("!")
         if not mark:
             raise ItemError("not a reference into an archive: write zip:/path/archive.zip!name")
@@ -25,9 +25,8 @@ class ZipReader:
                 entry = opened.getinfo(name)
                 if entry.file_size > self._limit:
                     raise too_large(self._limit)
-                if known(f"{entry.CRC}:{entry.file_size}"):
-                    return None
-                return opened.read(entry)
+                mark = f"{entry.CRC}:{entry.file_size}"
+                return Fetched(mark, None if is_known(mark) else opened.read(entry))
         except (OSError, KeyError, zipfile.BadZipFile):
             raise ItemError("there is no such archive, or no such file in it") from None
 
@@ -124,14 +123,14 @@ def fetcher(settings: Settings):
 
 
 def test_a_reader_reads_what_its_scheme_names(fetcher: Fetcher, archive: Path, photo: Path) -> None:
-    assert fetcher.fetch(ImageRef(uri=f"zip:{archive}!a.jpg")) == photo.read_bytes()
-    assert fetcher.fetch_unless(ImageRef(uri=f"zip:{archive}!a.jpg"), lambda mark: ":" in mark) is None
+    assert fetcher.read(ImageRef(uri=f"zip:{archive}!a.jpg")) == photo.read_bytes()
+    assert fetcher.fetch(ImageRef(uri=f"zip:{archive}!a.jpg"), lambda mark: ":" in mark).content is None
 
 
 @pytest.mark.parametrize("inside", ["", "!b.jpg"])
 def test_a_reader_says_what_can_never_be_read(fetcher: Fetcher, archive: Path, inside: str) -> None:
     with pytest.raises(ItemError, match=r"write zip:|no such file in it"):
-        fetcher.fetch(ImageRef(uri=f"zip:{archive}{inside}"))
+        fetcher.read(ImageRef(uri=f"zip:{archive}{inside}"))
 
 
 def test_a_platform_gets_every_answer_of_a_job(live: Client, stack, photo: Path) -> None:

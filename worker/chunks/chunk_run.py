@@ -23,8 +23,9 @@ from ...schemas.items import Item
 from ...schemas.jobs import Priority
 from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from ..delivering.showcase import Shown
-from ..scoring.item_images import ItemImages, embed_item, failure, failure_message, stored_item
-from ..scoring.job_scorer import JobScorer, Ready
+from ..embedding.items import ItemImages, Ready, embed_item, stored_item
+from ..scoring.failures import failure, failure_message
+from ..scoring.job_scorer import JobScorer
 from ..telemetry import metrics, trace
 from ..telemetry.logs import log_about
 from ..telemetry.stages import stage
@@ -121,7 +122,7 @@ class ChunkRun:
     def _score_stored(self, scorer: JobScorer) -> bool:
         """From stored vectors alone, the whole chunk at once: nothing is waited for."""
         found = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
-        arrived = [_Arrived(ordinal, stored_item(scorer, item, found)) for ordinal, item in self._lease.pairs]
+        arrived = [_Arrived(ordinal, stored_item(scorer.wanted, item, found)) for ordinal, item in self._lease.pairs]
         self._outcomes = self._score(scorer, arrived)
         if self._flush(left=self._postponed):
             self._release_postponed()
@@ -132,7 +133,7 @@ class ChunkRun:
         with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
             embed_item(
                 self._threads,
-                scorer,
+                scorer.wanted,
                 item,
                 then=lambda images: self._arrivals.put(_Arrived(ordinal, images)),
                 called_off=lambda: self._lost.is_set() or self._pipeline.stopping.is_set(),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ...integrations.ledger.leases import ChunkRef, Lease, Refusal
 from ...integrations.ledger.protocol import Leases
 from ...schemas.errors import ConfigError
-from ..embedding.images import ImageThreads
+from ..embedding.images import ImageEmbedder
 from ..model.engine import Engine
 from ..scoring.job_scorer import JobScorers
 from ..telemetry.logs import Once, log_about
@@ -33,8 +33,8 @@ class Pipeline:
     Attributes:
         engine: embeds prepared images.
         scorers: the jobs' answer rules and text matrices.
-        bulk: threads for bulk chunks.
-        urgent: threads for interactive chunks.
+        bulk: embeds images of bulk chunks.
+        urgent: embeds images of interactive chunks.
         ledger: leases and outcomes.
         keeper: renews leases.
         hint: puts a handed-back chunk on its queue again.
@@ -48,8 +48,8 @@ class Pipeline:
 
     engine: Engine
     scorers: JobScorers
-    bulk: ImageThreads
-    urgent: ImageThreads
+    bulk: ImageEmbedder
+    urgent: ImageEmbedder
     ledger: Leases
     keeper: LeaseKeeper
     hint: Hint

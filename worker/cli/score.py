@@ -51,7 +51,7 @@ def score(
         found: list[Prediction] = []
         fetcher = Fetcher(settings)
         controls = [Control(taxonomy=chosen)]
-        scored = score_items(items, controls, encoder=encoder, fetch=fetcher.fetch_unless, settings=settings)
+        scored = score_items(items, controls, encoder=encoder, fetch=fetcher.fetch, settings=settings)
         # The fetcher goes first: whoever is fetching has not to be waited for.
         with closing(scored), closing(fetcher), bar() as progress:
             task = progress.add_task("scoring", total=len(items), detail="")

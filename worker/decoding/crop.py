@@ -13,38 +13,33 @@ OUTSIDE = (127, 127, 127)
 """Colour of what a rotated region covers beyond the image: the model's zero after normalisation."""
 
 
-def crop(picture: Image.Image, region: Region) -> Image.Image:
-    """What a region of an upright picture shows, as in Label Studio: percent, clockwise about the top-left corner.
+def crop(image: Image.Image, region: Region) -> Image.Image:
+    """What a region of an upright image shows, as in Label Studio: percent, clockwise about the top-left corner.
 
     Raises:
         ItemError: it holds no whole pixel.
     """
-    left, top = region.x / 100 * picture.width, region.y / 100 * picture.height
-    width, height = region.width / 100 * picture.width, region.height / 100 * picture.height
+    left, top = region.x / 100 * image.width, region.y / 100 * image.height
+    width, height = region.width / 100 * image.width, region.height / 100 * image.height
     if not math.isfinite(region.rotation):
         raise ItemError("the region's rotation is not a number")
     if region.rotation % 360 == 0:
-        width, height = min(width, picture.width - left), min(height, picture.height - top)
+        width, height = min(width, image.width - left), min(height, image.height - top)
     # Label Studio rounds percentages, so a box of exactly one pixel can come out a trifle smaller.
     if width < 0.99 or height < 0.99:
         raise ItemError("the region is smaller than a pixel of the image")
     size = (max(1, _round(left + width) - _round(left)), max(1, _round(top + height) - _round(top)))
     if region.rotation % 360 == 0:
-        x, y = min(_round(left), picture.width - size[0]), min(_round(top), picture.height - size[1])
-        return picture.crop((x, y, x + size[0], y + size[1]))
+        x, y = min(_round(left), image.width - size[0]), min(_round(top), image.height - size[1])
+        return image.crop((x, y, x + size[0], y + size[1]))
     angle = math.radians(region.rotation)
     cos, sin = round(math.cos(angle), 12), round(math.sin(angle), 12)  # a quarter turn is exact
     corners_x = [left + u * cos - v * sin for u in (0, width) for v in (0, height)]
     corners_y = [top + u * sin + v * cos for u in (0, width) for v in (0, height)]
-    if (
-        max(corners_x) <= 0
-        or min(corners_x) >= picture.width
-        or max(corners_y) <= 0
-        or min(corners_y) >= picture.height
-    ):
+    if max(corners_x) <= 0 or min(corners_x) >= image.width or max(corners_y) <= 0 or min(corners_y) >= image.height:
         raise ItemError("the region lies outside the image")
     # For each pixel (u, v) of the result: the point of the image it shows.
-    return picture.transform(
+    return image.transform(
         size,
         Image.Transform.AFFINE,
         (cos, -sin, left, sin, cos, top),

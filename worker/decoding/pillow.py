@@ -72,10 +72,10 @@ def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Ima
         with image:
             image.load()
             turn = _UPRIGHT.get(orientation(image))
-            picture = _to_rgb(image)
+            upright = _to_rgb(image)
         if turn is not None:
-            picture = picture.transpose(turn)
-        return picture if region is None else crop(picture, region)
+            upright = upright.transpose(turn)
+        return upright if region is None else crop(upright, region)
     except ItemError:
         raise
     except MemoryError:

@@ -6,34 +6,34 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from ...schemas.errors import ItemError
 from ...schemas.items import ImageRef
 from ...schemas.settings import Settings
 from ..arrays import Pixels, Vectors
 from ..decoding.crop import crop
 from ..decoding.pillow import decode
 from ..decoding.pixels import decode_pixels
-from ..fetching.reader import Known
+from ..fetching.reader import Fetched, IsKnown, no_content
 from ..machine.host import usable_cpus
 from ..model.engine import Engine
 from ..telemetry.stages import stage
-from ..vectors.keys import content_key, stamp_key, vector_space
+from ..vectors.keys import ImageKeys, vector_space
 from ..vectors.store import EmbeddingStore
-from .embedded import Embedded
+from .pending import PendingVector
 
 _T = TypeVar("_T")
 
 _URGENT_FETCHES = 8
 _URGENT_DECODES = 2
 
-
-Fetch = Callable[[ImageRef, Known], bytes | None]
-
+Fetch = Callable[[ImageRef, IsKnown], Fetched]
+"""`Fetcher.fetch`."""
 
 Thumbnail = Callable[[Pixels], str]
 """`Showcase.thumbnail`."""
@@ -48,19 +48,51 @@ class LastFile:
     """The file an item's last image came from: the next ones are often other regions of it.
 
     Attributes:
-        uri: its address.
+        uri: its address; empty before the first.
+        mark: its store's mark for its content, if there is one.
         content: its bytes.
-        mark: its store's mark for that content.
-        picture: it decoded, once a region of it was needed.
+        decoded: the image in it, once a region of it was needed.
     """
 
     uri: str = ""
-    content: bytes = b""
     mark: str | None = None
-    picture: Image.Image | None = None
+    content: bytes = b""
+    decoded: Image.Image | None = None
+
+    def replace(self, ref: ImageRef, fetched: Fetched) -> None:
+        """Hold the file of this image from now on.
+
+        Raises:
+            ItemError: it was fetched without its content.
+        """
+        if fetched.content is None:
+            raise ItemError(f"{ref.display}: {no_content()}")
+        self.uri, self.mark, self.content, self.decoded = ref.uri, fetched.mark, fetched.content, None
 
 
-class ImageThreads:
+@dataclass(slots=True)
+class _Recall:
+    """Looks for an image's vector by the marks its store gives for it, and keeps the one there is.
+
+    Attributes:
+        store: vectors embedded before.
+        keys: the image's.
+        vector: what was embedded of the content that the last mark stands for.
+    """
+
+    store: EmbeddingStore
+    keys: ImageKeys
+    vector: PendingVector | None = field(default=None, init=False)
+
+    def knows(self, mark: str) -> bool:
+        """Whether the content of this mark was embedded before."""
+        stamp = self.keys.stamp(mark)
+        key = self.store.lookup([stamp]).get(stamp)
+        self.vector = _stored(self.store, key) if key else None
+        return self.vector is not None
+
+
+class ImageEmbedder:
     """One set of threads that fetch, decode, resize and hand images to the engine.
 
     A thread holds one image at a time from its first byte to its hand-over, so at most `fetches` files are in
@@ -68,7 +100,7 @@ class ImageThreads:
 
     Args:
         engine: embeds what is prepared.
-        fetch: reads an image's bytes, or None when their mark is known; raises `ItemError` or `TransientError`.
+        fetch: reads an image's file; raises `ItemError` or `TransientError`.
         store: vectors embedded before.
         max_pixels: largest image decoded.
         fetches: threads.
@@ -113,8 +145,8 @@ class ImageThreads:
         for _ in range(min(len(todo), self._fetches)):
             self._pool.submit(_work_off, work, todo)
 
-    def embed(self, image: ImageRef, *, last: LastFile | None = None) -> Embedded:
-        """On one of the threads: the embedding of an image, from the store where it is there.
+    def embed(self, image: ImageRef, *, last: LastFile | None = None) -> PendingVector:
+        """On one of the threads: the embedding of an image, from the vector store where it is there.
 
         Args:
             image: what to embed.
@@ -124,75 +156,54 @@ class ImageThreads:
             ItemError: the image can never be scored.
             TransientError: its store does not deliver for now.
         """
-        if image.vector:
-            found = self._stored(bytes.fromhex(image.vector))
-            if found:
-                return found
-        last = last or LastFile()
-        found = None
-        mark: str | None = None
-
-        def known(text: str) -> bool:
-            nonlocal mark, found
-            mark = text
-            stamp = stamp_key(self._space, image.uri, text, image.region)
-            key = self._store.lookup([stamp]).get(stamp)
-            found = self._stored(key) if key else None
-            return found is not None
-
-        if last.uri == image.uri:
-            if last.mark and known(last.mark) and found:
-                return found
-        else:
+        if image.vector and (vector := _stored(self._store, bytes.fromhex(image.vector))):
+            return vector
+        file = last or LastFile()
+        keys = ImageKeys(self._space, image)
+        recall = _Recall(self._store, keys)
+        if file.uri != image.uri:
             with stage("fetch"):
-                data = self._fetch(image, known)
-            if data is None and found is not None:
-                return found
-            assert data is not None  # noqa: S101  # nothing was found
-            last.uri, last.content, last.mark, last.picture = image.uri, data, mark, None
-        return self._embed(image, last)
+                fetched = self._fetch(image, recall.knows)
+            if not recall.vector:
+                file.replace(image, fetched)
+        elif file.mark:
+            recall.knows(file.mark)
+        return recall.vector or self._embed_file(keys, file)
 
-    def _embed(self, image: ImageRef, file: LastFile) -> Embedded:
-        key = content_key(self._space, file.content, image.region)
-        found = self._stored(key)
-        if found is None:
-            with self._decoding, stage("decode"):
-                decoded = self._decode(image, file)
-                pixels, thumbnail = self._engine.encoder.images.prepare(decoded), self._thumbnail(decoded)
-            del decoded  # large; the next line may wait
-            found = Embedded(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
-            # A mark counts only for a vector that is stored: it is remembered after that.
-            mark = self._stamp(image, file)
-            found.vector.add_done_callback(lambda done: self._keep(key, mark, done))
-        elif mark := self._stamp(image, file):
-            self._store.remember({mark: key})
-        return found
+    def _embed_file(self, keys: ImageKeys, file: LastFile) -> PendingVector:
+        key = keys.content(file.content)
+        stamp = keys.stamp(file.mark) if file.mark else None
+        if vector := _stored(self._store, key):
+            if stamp:
+                self._store.remember({stamp: key})
+            return vector
+        with self._decoding, stage("decode"):
+            decoded = self._decode(keys.ref, file)
+            pixels, thumbnail = self._engine.encoder.images.prepare(decoded), self._thumbnail(decoded)
+        del decoded  # large; the next line may wait
+        pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
+        # A mark counts only for a vector that is stored: it is remembered after that.
+        pending.vector.add_done_callback(lambda done: self._keep(key, stamp, done))
+        return pending
 
-    def _stamp(self, image: ImageRef, file: LastFile) -> bytes | None:
-        return stamp_key(self._space, image.uri, file.mark, image.region) if file.mark else None
-
-    def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, Embedded]:
+    def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, PendingVector]:
         """Those of the images whose vector's key is known and whose vector is stored; on any thread, in one look."""
         keys = {image: bytes.fromhex(image.vector) for image in images if image.vector}
         vectors = self._store.get(list(keys.values()))
-        return {image: Embedded.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
+        return {image: PendingVector.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
 
     def _decode(self, image: ImageRef, file: LastFile) -> Pixels:
         if image.region is None:
             return decode_pixels(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)
-        if file.picture is None:
-            file.picture = decode(file.content, max_pixels=self._max_pixels)
-        return np.array(crop(file.picture, image.region))
+        if file.decoded is None:
+            file.decoded = decode(file.content, max_pixels=self._max_pixels)
+        return np.array(crop(file.decoded, image.region))
 
-    def _stored(self, key: bytes) -> Embedded | None:
-        vector = self._store.get([key]).get(key)
-        return None if vector is None else Embedded.at_hand(key, vector)
-
-    def _keep(self, key: bytes, mark: bytes | None, done: Future[Vectors]) -> None:
+    def _keep(self, key: bytes, stamp: bytes | None, done: Future[Vectors]) -> None:
         if not done.cancelled() and done.exception() is None:
             self._store.put({key: done.result()})
-            if mark:
-                self._store.remember({mark: key})
+            if stamp:
+                self._store.remember({stamp: key})
 
     def close(self, *, wait: bool = False) -> None:
         """Drop what has not begun.
@@ -203,20 +214,25 @@ class ImageThreads:
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
+def _stored(store: EmbeddingStore, key: bytes) -> PendingVector | None:
+    vector = store.get([key]).get(key)
+    return None if vector is None else PendingVector.at_hand(key, vector)
+
+
 def _work_off(work: Callable[[_T], None], todo: deque[_T]) -> None:
     while True:
         try:
-            one = todo.popleft()
+            task = todo.popleft()
         except IndexError:
             return
-        work(one)
+        work(task)
 
 
-def bulk_threads(
+def bulk_embedder(
     engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
-) -> ImageThreads:
-    """The threads for bulk chunks."""
-    return ImageThreads(
+) -> ImageEmbedder:
+    """What embeds the images of bulk chunks."""
+    return ImageEmbedder(
         engine,
         fetch,
         store,
@@ -229,11 +245,11 @@ def bulk_threads(
     )
 
 
-def urgent_threads(
+def urgent_embedder(
     engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
-) -> ImageThreads:
-    """Threads of their own for interactive chunks: slow bulk downloads must not hold them up."""
-    return ImageThreads(
+) -> ImageEmbedder:
+    """What embeds the images of interactive chunks, on threads of its own: no slow bulk download holds them up."""
+    return ImageEmbedder(
         engine,
         fetch,
         store,

@@ -12,7 +12,7 @@ from ...schemas.settings import Settings
 from .deadline import Deadline
 from .files import FileReader
 from .inline import InlineReader
-from .reader import Known, Reader, unknown
+from .reader import Fetched, IsKnown, Reader, no_content
 from .s3 import S3Reader
 from .web import Authorize, Refused, WebReader
 
@@ -54,14 +54,15 @@ class Fetcher:
             "data": InlineReader(settings).read,
         }
 
-    def fetch(self, ref: ImageRef) -> bytes:
-        """The encoded image, as stored. See `fetch_unless`."""
-        data = self.fetch_unless(ref, unknown)
-        assert data is not None  # noqa: S101  # nothing is known
-        return data
+    def read(self, ref: ImageRef) -> bytes:
+        """The encoded image. Raises what `fetch` does."""
+        content = self.fetch(ref, lambda _: False).content
+        if content is None:
+            raise ItemError(f"{ref.display}: {no_content()}")
+        return content
 
-    def fetch_unless(self, ref: ImageRef, known: Known) -> bytes | None:
-        """The encoded image, as stored; None when the store's mark for its present content is `known`.
+    def fetch(self, ref: ImageRef, is_known: IsKnown) -> Fetched:
+        """The encoded image and its store's mark for it; the mark alone where that is known.
 
         Passing trouble is tried again up to `fetch_attempts` times within `fetch_timeout_s`, after a random part of
         a doubling delay, or after what the server's Retry-After asks when that still fits.
@@ -77,7 +78,7 @@ class Fetcher:
         wait_s = 0.0
         while not self._closed.wait(wait_s):
             try:
-                return reader(ref.uri, deadline, known)
+                return reader(ref.uri, deadline, is_known)
             except ItemError as error:
                 raise ItemError(f"{ref.display}: {error}") from None
             except TransientError as error:

@@ -1,4 +1,4 @@
-"""Images that need no network: files below configured folders, and `data:` URIs."""
+"""Images in files below configured folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from ...schemas.errors import ItemError, TransientError
 from ...schemas.settings import Settings
 from .deadline import Deadline
-from .reader import Known, too_large, unknown
+from .reader import Fetched, IsKnown, too_large
 
 _FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>.*)", re.IGNORECASE | re.DOTALL)
 
@@ -37,16 +37,16 @@ class FileReader:
         self,
         uri: str,
         deadline: Deadline,  # noqa: ARG002 - a regular file does not make us wait
-        known: Known = unknown,
-    ) -> bytes | None:
-        """The file's bytes; None when its inode, size and time of change are `known`.
+        is_known: IsKnown,
+    ) -> Fetched:
+        """The file's bytes. Its mark is made of inode, size and times of change.
 
         Raises:
             ItemError: outside the roots, missing, not a regular file, unreadable, or too large.
             TransientError: the file system is in trouble.
         """
         try:
-            return self._read(self._locate(_local_path(uri)), known)
+            return self._read(self._locate(_local_path(uri)), is_known)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if error.errno in _PASSING:
@@ -65,29 +65,30 @@ class FileReader:
             raise ItemError("lies outside the folders images may be read from (PRELABEL_IMAGE_ROOTS)")
         return next((place for place in inside[:-1] if place.exists()), inside[-1])
 
-    def _read(self, path: Path, known: Known) -> bytes | None:
+    def _read(self, path: Path, is_known: IsKnown) -> Fetched:
         # Looked at before it is opened: opening a device can already do something.
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ItemError("not a regular file")
         descriptor = os.open(path, os.O_RDONLY | _NONBLOCKING)
         try:
             # And again on what was opened: the name may have come to mean a pipe in between.
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
+            opened = os.fstat(descriptor)
+            if not stat.S_ISREG(opened.st_mode):
                 raise ItemError("not a regular file")
-            if found.st_size > self._limit:
+            if opened.st_size > self._limit:
                 raise too_large(self._limit)
-            if known(f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"):
-                return None
+            mark = f"{opened.st_dev}:{opened.st_ino}:{opened.st_size}:{opened.st_mtime_ns}:{opened.st_ctime_ns}"
+            if is_known(mark):
+                return Fetched(mark, None)
             # Not through a file object: each of its further system calls lets another thread in first.
-            data = os.read(descriptor, found.st_size + 1)
-            while len(data) != found.st_size and (more := os.read(descriptor, self._limit + 1 - len(data))):
+            data = os.read(descriptor, opened.st_size + 1)
+            while len(data) != opened.st_size and (more := os.read(descriptor, self._limit + 1 - len(data))):
                 data += more  # it was read in part, or has grown since
         finally:
             os.close(descriptor)
         if len(data) > self._limit:
             raise too_large(self._limit)
-        return data
+        return Fetched(mark, data)
 
 
 _FILE_ERRORS = {

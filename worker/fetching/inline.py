@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from ...schemas.errors import ItemError
 from ...schemas.settings import Settings
 from .deadline import Deadline
-from .reader import Known, too_large, unknown
+from .reader import Fetched, IsKnown, too_large
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -21,8 +21,8 @@ class InlineReader:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.max_image_bytes
 
-    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes:  # noqa: ARG002 - all is here
-        """The payload.
+    def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:  # noqa: ARG002 - all is here
+        """The payload; it has no mark.
 
         Raises:
             ItemError: malformed or too large.
@@ -42,7 +42,7 @@ class InlineReader:
             data = _base64(data)
         if len(data) > self._limit:
             raise too_large(self._limit)
-        return data
+        return Fetched(None, data)
 
 
 def _base64(text: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...schemas.errors import ItemError, TransientError
 from .deadline import Deadline
@@ -15,21 +15,28 @@ READ_TIMEOUT_S = 10.0
 CHUNK = 64 * 1024
 
 
-Known = Callable[[str], bool]
-"""Told the store's mark for an object's present content (ETag and size, a file's size and times), before the content is
-read; says whether that content is known, so that it need not be."""
+IsKnown = Callable[[str], bool]
+"""Told an object's mark, before its content is read; says whether that content is known, so that it need not be."""
 
 
-def unknown(_: str) -> bool:
-    """Every content is to be read."""
-    return False
+class Fetched(NamedTuple):
+    """What a look at an object in its store brought.
+
+    Attributes:
+        mark: what the store says of the object's present content, so that another content has another mark: ETag and
+            size, a file's size and times. None where the store says nothing of the kind.
+        content: the encoded image; None when its mark is known.
+    """
+
+    mark: str | None
+    content: bytes | None
 
 
 class Reader(Protocol):
     """Reads one kind of reference."""
 
-    def __call__(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
-        """The bytes behind `uri`; None when their mark is `known`.
+    def __call__(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
+        """What is behind `uri`, without its content when its mark is known.
 
         Raises:
             ItemError: they can never be had.
@@ -47,6 +54,11 @@ def retry_after_s(header: str) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def no_content() -> ItemError:
+    """The error for a reader that keeps a content back though its mark is not known."""
+    return ItemError("what reads such references gave neither an image nor a mark that is known")
 
 
 def too_large(limit: int) -> ItemError:

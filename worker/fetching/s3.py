@@ -13,7 +13,7 @@ from botocore.config import Config
 from ...schemas.errors import ItemError, TransientError
 from ...schemas.settings import Settings
 from .deadline import Deadline
-from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, retry_after_s, too_large, too_slow, unknown
+from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, retry_after_s, too_large, too_slow
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,8 +52,8 @@ class S3Reader:
         self._lock = threading.Lock()
         self._client: S3Client | None = None
 
-    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
-        """The object's bytes; None when its ETag and size are `known`.
+    def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
+        """The object's bytes. Its mark is made of ETag and size.
 
         Raises:
             ItemError: malformed, missing, forbidden, or too large.
@@ -63,7 +63,7 @@ class S3Reader:
         if match is None:
             raise ItemError("not an S3 reference: write s3://bucket/key")
         try:
-            return self._read(match["bucket"], match["key"], deadline, known)
+            return self._read(match["bucket"], match["key"], deadline, is_known)
         except aws.ClientError as error:
             raise _explain(error) from None
         except (aws.NoCredentialsError, aws.PartialCredentialsError):
@@ -90,14 +90,15 @@ class S3Reader:
                 self._client.close()
                 self._client = None
 
-    def _read(self, bucket: str, key: str, deadline: Deadline, known: Known) -> bytes | None:
+    def _read(self, bucket: str, key: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
         answer = self._connected().get_object(Bucket=bucket, Key=key)
         body = answer["Body"]
         try:
             if answer.get("ContentLength", 0) > self._limit:
                 raise too_large(self._limit)
-            if answer.get("ETag") and known(f"{answer['ETag']}:{answer.get('ContentLength')}"):
-                return None
+            mark = f"{answer['ETag']}:{answer.get('ContentLength')}" if answer.get("ETag") else None
+            if mark and is_known(mark):
+                return Fetched(mark, None)
             data = bytearray()
             for chunk in body.iter_chunks(CHUNK):
                 data += chunk
@@ -105,7 +106,7 @@ class S3Reader:
                     raise too_large(self._limit)
                 if deadline.passed:
                     raise too_slow(deadline)
-            return bytes(data)
+            return Fetched(mark, bytes(data))
         finally:
             body.close()
 

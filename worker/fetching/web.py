@@ -15,7 +15,7 @@ from ...schemas.settings import Settings
 from .addresses import AddressPolicy
 from .deadline import Deadline
 from .guard import GuardedTransport
-from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Known, retry_after_s, too_large, too_slow, unknown
+from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, retry_after_s, too_large, too_slow
 
 Authorize = Callable[[str], Mapping[str, str]]
 """Gives the headers that identify us to Label Studio for a URL there; none where the URL is not media."""
@@ -71,8 +71,8 @@ class WebReader:
             allow.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         self._transport = GuardedTransport(AddressPolicy(allow), keepalive=settings.fetch_threads)
 
-    def read(self, uri: str, deadline: Deadline, known: Known = unknown) -> bytes | None:
-        """The body behind `uri`, redirects followed; None when its ETag (or time of change) and size are `known`.
+    def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
+        """The body behind `uri`, redirects followed. Its mark is made of ETag (or time of change) and size.
 
         Raises:
             ItemError: malformed, forbidden, missing, too large, or too many redirects.
@@ -104,9 +104,9 @@ class WebReader:
                                 continue
                         _check_status(response, url)
                         mark = _mark(response)
-                        if mark and known(mark):
-                            return None
-                        return self._body(response)
+                        if mark and is_known(mark):
+                            return Fetched(mark, None)
+                        return Fetched(mark, self._body(response))
                 except httpx.TransportError as error:
                     raise _explain(error, url, deadline) from None
         raise ItemError(f"more than {self._max_redirects} redirects (PRELABEL_MAX_REDIRECTS)")

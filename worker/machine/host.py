@@ -53,7 +53,7 @@ def single_threaded_blas() -> AbstractContextManager[object]:
 
 def free_memory(cgroup: Path = _CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Bytes this process may still take: the machine's and the control group's; None where neither can be told."""
-    found = [free for free in (_available(meminfo), _group_room(cgroup)) if free is not None]
+    found = [free for free in (_available(meminfo), _cgroup_room(cgroup)) if free is not None]
     return min(found) if found else None
 
 
@@ -65,7 +65,7 @@ def _available(meminfo: Path) -> int | None:
     return None
 
 
-def _group_room(cgroup: Path) -> int | None:
+def _cgroup_room(cgroup: Path) -> int | None:
     for folder, limit, used in (
         (cgroup, "memory.max", "memory.current"),
         (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),

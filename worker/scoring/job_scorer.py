@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
-from ...schemas.items import ImageRef, Item, Options, Region
+from ...schemas.items import ImageRef, Item, Options
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
 from ...schemas.predictions import Answer, Outcome
 from ..arrays import Vectors
-from ..embedding.embedded import Embedded
+from ..embedding.items import Picture, Ready, Wanted, picture
+from ..embedding.pending import PendingVector
 from ..embedding.texts import TextVectors
 from ..model.encoder import Encoder
 from ..model.similarity import pair_logits
@@ -25,28 +25,6 @@ from .rules import KeptRules, Rules
 
 _JOBS_KEPT = 64
 
-Picture = tuple[str, Region | None]
-"""What an image is, whatever it is asked about: its address and the part of it."""
-
-
-def picture(image: ImageRef) -> Picture:
-    """See `Picture`."""
-    return image.uri, image.region
-
-
-class Wanted(NamedTuple):
-    """An image an item is to be scored by; `optional` when the item's other images can do without it."""
-
-    image: ImageRef
-    optional: bool
-
-
-class Ready(NamedTuple):
-    """An item and the embeddings of its pictures; those that can never be had are missing."""
-
-    item: Item
-    embedded: Mapping[Picture, Embedded]
-
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -54,7 +32,7 @@ class _Row:
 
     item: int
     index: int | None
-    images: tuple[Embedded, ...]
+    images: tuple[PendingVector, ...]
 
 
 class JobScorer:
@@ -140,8 +118,8 @@ class JobScorer:
             elif control.over == "all":
                 rows.append(_Row(i, None, tuple(one.embedded[picture(image)] for image in images)))
             else:
-                there = [(place, one.embedded.get(picture(image))) for place, image in enumerate(images)]
-                rows += [_Row(i, place, (embedded,)) for place, embedded in there if embedded]
+                pending = [(place, one.embedded.get(picture(image))) for place, image in enumerate(images)]
+                rows += [_Row(i, place, (vector,)) for place, vector in pending if vector]
         return {digest: rows for digest, rows in found.items() if rows}
 
     def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:

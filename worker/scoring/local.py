@@ -12,12 +12,13 @@ from ...schemas.items import Item
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.predictions import Outcome, Prediction
 from ...schemas.settings import Settings
-from ..embedding.images import Fetch, bulk_threads
+from ..embedding.images import Fetch, bulk_embedder
+from ..embedding.items import ItemImages, embed_item
 from ..embedding.texts import TextVectors
 from ..model.encoder import Encoder
 from ..model.engine import Engine
 from ..vectors.store import NoStore
-from .item_images import ItemImages, embed_item, failure
+from .failures import failure
 from .job_scorer import JobScorer, JobScorers
 
 _BATCH = 8
@@ -52,14 +53,14 @@ def score_items(
     spec = JobSpec(controls=tuple(controls), top_k=top_k)
     batch_size = settings.batch_size or _BATCH
     engine = Engine(encoder, batch_size)
-    threads = bulk_threads(engine, fetch, NoStore(), settings)
+    embedder = bulk_embedder(engine, fetch, NoStore(), settings)
     over = threading.Event()
     # Each thread has an image, one batch is on the device and one waits: more ahead would only take memory.
     ahead = 2 * batch_size + settings.fetch_threads
 
     def begin(item: Item) -> Future[ItemImages]:
         done: Future[ItemImages] = Future()
-        threads.run(lambda one: embed_item(threads, scorer, one, done.set_result, over.is_set), deque([item]))
+        embedder.run(lambda one: embed_item(embedder, scorer.wanted, one, done.set_result, over.is_set), deque([item]))
         return done
 
     try:
@@ -77,7 +78,7 @@ def score_items(
     finally:
         over.set()
         engine.close(drop=True)
-        threads.close(wait=True)
+        embedder.close(wait=True)
 
 
 def _prediction(ordinal: int, images: ItemImages, scorer: JobScorer, engine: Engine) -> Prediction:

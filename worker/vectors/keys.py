@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import NamedTuple
 
-from ...schemas.items import Region
+from ...schemas.items import ImageRef, Region
 
 VectorKey = bytes
 """16 bytes: BLAKE2b of everything a vector depends on."""
@@ -25,28 +26,29 @@ def vector_space(model_id: str, dim: int, preprocessing: str) -> str:
     return json.dumps([_SPACE_VERSION, model_id, dim, preprocessing])
 
 
-def content_key(space: str, content: bytes, region: Region | None) -> VectorKey:
-    """The key of an image file's vector, or of a region's crop of it.
+class ImageKeys(NamedTuple):
+    """The keys under which an image, or a region of one, is remembered.
 
-    Args:
+    Attributes:
         space: from `vector_space`.
-        content: the file's bytes, undecoded.
-        region: the crop; None is the whole image.
+        ref: the image and its region; no region is the whole image.
     """
-    # Of a megabyte: SHA-256 has instructions of its own in today's processors, BLAKE2b takes twice as long.
-    return _key(b"prelabel.image", space, hashlib.sha256(content).digest(), _canonical(region))
 
+    space: str
+    ref: ImageRef
 
-def stamp_key(space: str, uri: str, validator: str, region: Region | None) -> bytes:
-    """The key of "this object had that content".
+    def content(self, data: bytes) -> VectorKey:
+        """The key of the vector of the image that is in an undecoded file, wherever that file lies."""
+        # Of a megabyte: SHA-256 has instructions of its own in today's processors, BLAKE2b takes twice as long.
+        return _key(b"prelabel.image", self.space, hashlib.sha256(data).digest(), _canonical(self.ref.region))
 
-    Args:
-        space: from `vector_space`.
-        uri: the reference; only its hash is kept.
-        validator: changes whenever the object does: an ETag and size, or size, time of change and inode.
-        region: as for `content_key`.
-    """
-    return _key(b"prelabel.stamp", space, uri, validator, _canonical(region))
+    def stamp(self, mark: str) -> bytes:
+        """The key of "this object had that content".
+
+        Args:
+            mark: changes whenever the object does, see `Fetched`; of the object's address only a hash is kept.
+        """
+        return _key(b"prelabel.stamp", self.space, self.ref.uri, mark, _canonical(self.ref.region))
 
 
 def text_key(space: str, prompt: str) -> VectorKey:

@@ -42,7 +42,7 @@ def _worker() -> None:
     from prelabel.worker.fetching.fetcher import Fetcher
     from prelabel.worker.model.tower import TorchImages
 
-    encode, start, fetch, push = TorchImages.encode, TorchImages.start, Fetcher.fetch_unless, Pusher.push
+    encode, start, fetch, push = TorchImages.encode, TorchImages.start, Fetcher.fetch, Pusher.push
     init, renew, reap, overdue = Ledger.__init__, Ledger.renew, Ledger.reap, Ledger.overdue
 
     def as_switched(images: Any) -> None:
@@ -88,7 +88,7 @@ def _worker() -> None:
         self._claim = lambda **call: (yielding if _on("no-refusal") else refusing)(**call)
 
     TorchImages.encode, TorchImages.start = encode_images, start_images  # type: ignore[method-assign]
-    Fetcher.fetch_unless = fetch_image  # type: ignore[method-assign]
+    Fetcher.fetch = fetch_image  # type: ignore[method-assign]
     Pusher.push = push_once  # type: ignore[method-assign]
     Ledger.__init__ = make  # type: ignore[assignment,method-assign]
     Ledger.renew = lambda self, lease: renew(self, lease) or _on("no-fence")  # type: ignore[method-assign]

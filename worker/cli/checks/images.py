@@ -63,7 +63,7 @@ def _fetch(settings: Settings, images: Sequence[ImageRef]) -> Checks:
     try:
         for image in images:
             try:
-                data = fetcher.fetch(image)
+                data = fetcher.read(image)
                 decoded = decode(data, max_pixels=settings.max_image_pixels)
             except PrelabelError as error:
                 yield Check("image", "fail", f"{image.display}: {error}", _FIX)

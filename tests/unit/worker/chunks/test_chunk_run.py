@@ -20,7 +20,7 @@ from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.keeper import LeaseKeeper
 from prelabel.worker.chunks.pipeline import Pipeline
-from prelabel.worker.embedding.images import bulk_threads, urgent_threads
+from prelabel.worker.embedding.images import bulk_embedder, urgent_embedder
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
 from prelabel.worker.model.colour import ColourEncoder, ColourImages, ColourTexts
@@ -113,7 +113,7 @@ def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[W
     engine, fetcher = Engine(encoder, 8, on_broken=stopped.append), Fetcher(here)
     ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
     info = WorkerInfo(name="a", model=encoder.card.id, device="cpu", dtype="float32")
-    threads = [make(engine, fetcher.fetch_unless, store, here) for make in (bulk_threads, urgent_threads)]
+    threads = [make(engine, fetcher.fetch, store, here) for make in (bulk_embedder, urgent_embedder)]
     pipeline = Pipeline(
         engine=engine,
         scorers=JobScorers(encoder, TextVectors(encoder, 1000)),

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from prelabel.schemas import ImageRef, ItemError, Region
-from prelabel.worker.embedding import images as image_threads
-from prelabel.worker.embedding.images import ImageThreads, LastFile
+from prelabel.worker.embedding import images
+from prelabel.worker.embedding.images import ImageEmbedder, LastFile
+from prelabel.worker.fetching.reader import Fetched
 from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.model.engine import Engine
 from prelabel.worker.vectors.store import NoStore
@@ -51,70 +52,89 @@ RIGHT = Region(x=50, y=0, width=50, height=100)
 
 
 @pytest.fixture
-def made():
-    """Threads over files by name, their store, and the names fetched."""
+def embedding():
+    """An embedder of one thread over files by name, the files, the names fetched, and its vector store."""
     engine = Engine(ColourEncoder(), 8)
     files, fetched, store = {"a.png": halves()}, [], DictStore()
 
-    def fetch(image, known):
+    def fetch(image, is_known):
         fetched.append(image.uri)
-        return None if known(f"mark of {image.uri}") else files[image.uri]
+        mark = f"mark of {image.uri}"
+        return Fetched(mark, None if is_known(mark) else files[image.uri])
 
-    threads = ImageThreads(
+    embedder = ImageEmbedder(
         engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, preprocessing="fast", urgent=False
     )
-    yield threads, files, fetched, store
-    threads.close()
+    yield embedder, files, fetched, store
+    embedder.close()
     engine.close()
 
 
-def colour(embedded):
-    return embedded.vector.result(10)[:3].round(1).tolist()
+def colour(pending):
+    return pending.vector.result(10)[:3].round(1).tolist()
 
 
-def test_regions_of_one_file_are_cut_from_one_fetch_and_one_decoding(made, monkeypatch):
-    threads, _, fetched, _ = made
+def test_regions_of_one_file_are_cut_from_one_fetch_and_one_decoding(embedding, monkeypatch):
+    embedder, _, fetched, _ = embedding
     decoded = []
-    real = image_threads.decode
-    monkeypatch.setattr(image_threads, "decode", lambda data, **options: decoded.append(1) or real(data, **options))
+    real = images.decode
+    monkeypatch.setattr(images, "decode", lambda data, **options: decoded.append(1) or real(data, **options))
     last = LastFile()
-    left, right = (threads.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT))
+    left, right = (embedder.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT))
     assert (colour(left), colour(right)) == ([1, -1, -1], [-1, -1, 1])
     assert fetched == ["a.png"]
     assert decoded == [1]
 
 
-def test_regions_known_by_the_files_mark_are_not_read_again(made):
-    threads, _, _, store = made
-    first = [threads.embed(ImageRef(uri="a.png", region=region), last=LastFile()) for region in (LEFT, RIGHT)]
-    for embedded in first:
-        embedded.vector.result(10)
+def test_regions_known_by_the_files_mark_are_not_read_again(embedding):
+    embedder, _, _, store = embedding
+    first = [embedder.embed(ImageRef(uri="a.png", region=region), last=LastFile()) for region in (LEFT, RIGHT)]
+    for pending in first:
+        pending.vector.result(10)
     eventually(lambda: len(store.stamps) == 2)  # remembered after the vectors
     last = LastFile()
-    again = [threads.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT)]
+    again = [embedder.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT)]
     assert [one.key for one in again] == [one.key for one in first]
     assert last.content == b""
 
 
-def test_another_file_is_another_fetch(made):
-    threads, files, fetched, _ = made
+def test_a_file_that_is_known_leaves_the_last_one_in_place(embedding):
+    embedder, files, fetched, store = embedding
+    files["b.png"] = halves()
+    embedder.embed(ImageRef(uri="b.png", region=LEFT)).vector.result(10)
+    eventually(lambda: store.stamps)
+    last = LastFile()
+    for uri, region in (("a.png", LEFT), ("b.png", LEFT), ("a.png", RIGHT)):
+        embedder.embed(ImageRef(uri=uri, region=region), last=last)
+    assert fetched == ["b.png", "a.png", "b.png"]
+
+
+def test_a_file_that_came_without_its_content_though_it_is_not_known_fails_its_image(embedding):
+    embedder, files, _, _ = embedding
+    files["a.png"] = None
+    with pytest.raises(ItemError, match=r"a\.png: .* neither an image nor a mark that is known"):
+        embedder.embed(ImageRef(uri="a.png"))
+
+
+def test_another_file_is_another_fetch(embedding):
+    embedder, files, fetched, _ = embedding
     files["b.png"] = halves()
     last = LastFile()
-    keys = {threads.embed(ImageRef(uri=uri, region=LEFT), last=last).key for uri in ("a.png", "b.png", "a.png")}
+    keys = {embedder.embed(ImageRef(uri=uri, region=LEFT), last=last).key for uri in ("a.png", "b.png", "a.png")}
     assert fetched == ["a.png", "b.png", "a.png"]
     assert len(keys) == 1, "the content is the same"
 
 
-def test_a_region_without_a_pixel_spoils_no_other(made):
-    threads, _, _, _ = made
+def test_a_region_without_a_pixel_spoils_no_other(embedding):
+    embedder, _, _, _ = embedding
     last = LastFile()
     with pytest.raises(ItemError, match="smaller than a pixel"):
-        threads.embed(ImageRef(uri="a.png", region=Region(x=1, y=1, width=0.1, height=0.1)), last=last)
-    assert np.allclose(colour(threads.embed(ImageRef(uri="a.png", region=RIGHT), last=last)), [-1, -1, 1])
+        embedder.embed(ImageRef(uri="a.png", region=Region(x=1, y=1, width=0.1, height=0.1)), last=last)
+    assert np.allclose(colour(embedder.embed(ImageRef(uri="a.png", region=RIGHT), last=last)), [-1, -1, 1])
 
 
-def test_work_is_done_in_order_and_what_is_called_off_is_not(made):
-    threads, *_ = made  # one thread
+def test_work_is_done_in_order_and_what_is_called_off_is_not(embedding):
+    embedder, *_ = embedding  # one thread
     began, go_on, done = threading.Event(), threading.Event(), []
     todo = deque(range(5))
 
@@ -124,11 +144,11 @@ def test_work_is_done_in_order_and_what_is_called_off_is_not(made):
             began.set()
             assert go_on.wait(10)
 
-    threads.run(work, todo)
+    embedder.run(work, todo)
     assert began.wait(10)
     todo.clear()
     go_on.set()
     last = deque(["last"])
-    threads.run(done.append, last)
+    embedder.run(done.append, last)
     eventually(lambda: done[-1] == "last")
     assert done == [0, 1, 2, "last"]

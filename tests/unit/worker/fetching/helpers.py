@@ -6,11 +6,13 @@ TOKEN = {"Authorization": "Token topsecret"}
 
 
 def fetch(fetcher, uri):
-    return fetcher.fetch(ImageRef(uri=uri))
+    return fetcher.read(ImageRef(uri=uri))
 
 
 def marks(fetcher, uri):
     """The marks offered while an object is read in full."""
     seen = []
-    assert fetcher.fetch_unless(ImageRef(uri=uri), lambda mark: bool(seen.append(mark))) is not None
+    fetched = fetcher.fetch(ImageRef(uri=uri), lambda mark: bool(seen.append(mark)))
+    assert fetched.content is not None
+    assert seen == ([] if fetched.mark is None else [fetched.mark])
     return seen

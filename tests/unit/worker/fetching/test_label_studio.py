@@ -32,7 +32,7 @@ def fetcher(label_studio):
 
 
 def fetch(fetcher, label_studio, path="/data/upload/1/a.jpg"):
-    return fetcher.fetch(ImageRef(uri=label_studio.url + path))
+    return fetcher.read(ImageRef(uri=label_studio.url + path))
 
 
 @pytest.mark.parametrize("kind", ["legacy", "personal"])

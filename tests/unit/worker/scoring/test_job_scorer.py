@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from prelabel.schemas import Control, ImageRef, Item, ItemError, JobSpec, Label, Options, Region, Taxonomy
-from prelabel.worker.embedding.embedded import Embedded
+from prelabel.worker.embedding.items import Ready, picture
+from prelabel.worker.embedding.pending import PendingVector
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.colour import ColourEncoder, ColourTexts
-from prelabel.worker.scoring.job_scorer import JobScorers, Ready, picture
+from prelabel.worker.scoring.job_scorer import JobScorers
 
 COLOURS = ("red", "green", "blue")
 PURE = {"red": (1, -1, -1), "green": (-1, 0.004, -1), "blue": (-1, -1, 1)}
@@ -42,7 +43,7 @@ def vector(colour):
 
 def ready(item, **colours):
     """The item with each image embedded as the colour given for its address."""
-    return Ready(item, {picture(i): Embedded.at_hand(b"k" * 16, vector(colours[i.uri])) for i in item.images
+    return Ready(item, {picture(i): PendingVector.at_hand(b"k" * 16, vector(colours[i.uri])) for i in item.images
                         if i.uri in colours})  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def test_a_list_of_one_is_that_image_and_the_order_of_a_list_does_not_matter(row
     ]
     scorer = scorer_of(encoder, *controls)
     alone = scorer_of(encoder, *(control.model_copy(update={"over": "first"}) for control in controls))
-    images = {uri: Embedded.at_hand(b"k" * 16, row) for uri, row in zip("abc", rows, strict=True)}
+    images = {uri: PendingVector.at_hand(b"k" * 16, row) for uri, row in zip("abc", rows, strict=True)}
 
     def scores(scorer, *uris):
         item = listed(*uris)
@@ -164,4 +165,4 @@ def test_a_failed_embedding_is_not_taken_for_a_missing_one(encoder):
     broken.set_exception(RuntimeError("the device is gone"))
     item = listed("a")
     with pytest.raises(RuntimeError):
-        scorer.score([Ready(item, {picture(item.images[0]): Embedded(b"k" * 16, broken)})])
+        scorer.score([Ready(item, {picture(item.images[0]): PendingVector(b"k" * 16, broken)})])

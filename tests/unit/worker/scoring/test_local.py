@@ -37,9 +37,7 @@ def score(settings: Settings) -> Iterator[Callable[..., Iterator]]:
 
     def make(items, *controls: Control, encoder=None):
         asked = controls or (Control(taxonomy=COLOURS),)
-        return score_items(
-            items, asked, encoder=encoder or ColourEncoder(), fetch=fetcher.fetch_unless, settings=settings
-        )
+        return score_items(items, asked, encoder=encoder or ColourEncoder(), fetch=fetcher.fetch, settings=settings)
 
     yield make
     fetcher.close()
@@ -69,9 +67,7 @@ def test_answers_are_those_of_one_image_at_a_time(tmp_path, settings) -> None:
     ]
     with closing(Fetcher(settings)) as fetcher:
         found = list(
-            score_items(
-                items, [Control(taxonomy=shapes)], encoder=encoder, fetch=fetcher.fetch_unless, settings=settings
-            )
+            score_items(items, [Control(taxonomy=shapes)], encoder=encoder, fetch=fetcher.fetch, settings=settings)
         )
     assert [prediction.ordinal for prediction in found] == list(range(12))
     for prediction, path in zip(found, paths, strict=True):

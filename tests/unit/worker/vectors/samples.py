@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.testing import assert_allclose  # at once: a child that gives up its rights may not read it later
 
-from prelabel.schemas import Region
-from prelabel.worker.vectors.keys import content_key, vector_space
+from prelabel.schemas import ImageRef, Region
+from prelabel.worker.vectors.keys import ImageKeys, vector_space
 from prelabel.worker.vectors.records import record_bytes
 
 SPACE = vector_space("m@12345678", 8, "fast")
@@ -22,7 +22,7 @@ RECORD = record_bytes(8)
 
 
 def key(number: int) -> bytes:
-    return content_key(SPACE, str(number).encode(), None)
+    return ImageKeys(SPACE, ImageRef(uri="any")).content(str(number).encode())
 
 
 def vector(number: int, dim: int = 8) -> np.ndarray:

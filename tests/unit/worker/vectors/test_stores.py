@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prelabel.schemas import ConfigError, Region
+from prelabel.schemas import ConfigError, ImageRef, Region
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.model.similarity import normalise, pair_logits
 from prelabel.worker.vectors.disk.index import Index
 from prelabel.worker.vectors.disk.store import DiskStore
-from prelabel.worker.vectors.keys import content_key, stamp_key, text_key, vector_space
+from prelabel.worker.vectors.keys import ImageKeys, text_key, vector_space
 from prelabel.worker.vectors.open import open_store, vector_directory
 from prelabel.worker.vectors.records import floats
 from prelabel.worker.vectors.redis import RedisStore
@@ -67,17 +67,24 @@ def test_a_key_depends_on_everything_a_vector_depends_on() -> None:
     ]
     boxes = [None, BOX, Region(x=10, y=20, width=30, height=40.5), Region(x=10, y=20, width=30, height=40, rotation=1)]
     contents = [b"", b"a", b"ab"]
-    keys = [content_key(space, content, box) for space in spaces for content in contents for box in boxes]
-    keys += [text_key(space, prompt) for space in spaces for prompt in ("", "a", "ab")]
-    keys += [
-        stamp_key(s, uri, mark, box) for s in spaces for uri in ("a", "ab") for mark in ("b", "bb") for box in boxes
+    images = [
+        ImageKeys(space, ImageRef(uri=uri, region=box)) for space in spaces for uri in ("a", "ab") for box in boxes
     ]
+    keys = [image.content(content) for image in images if image.ref.uri == "a" for content in contents]
+    keys += [text_key(space, prompt) for space in spaces for prompt in ("", "a", "ab")]
+    keys += [image.stamp(mark) for image in images for mark in ("b", "bb")]
     assert len(set(keys)) == len(keys)
     assert {len(one) for one in keys} == {16}
 
 
+def test_a_files_key_is_the_same_wherever_it_lies() -> None:
+    assert len({ImageKeys(SPACE, ImageRef(uri=uri, region=BOX)).content(b"image") for uri in ("a", "b")}) == 1
+
+
 def test_a_key_is_the_same_tomorrow() -> None:
-    assert content_key(SPACE, b"image", BOX).hex() == content_key(SPACE, b"image", BOX.model_copy()).hex()
+    keys = ImageKeys(SPACE, ImageRef(uri="s3://b/1.jpg", region=BOX))
+    assert keys.content(b"image").hex() == "32925fbf9b4bd7d2f5c03bdc3b918b99"
+    assert keys.stamp("etag:1").hex() == "aed1bd532a82fbba60d05ffb447c38db"
     code = "from prelabel.worker.vectors.keys import *; print(text_key(vector_space('m', 8, 'fast'), 'a cat').hex())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == text_key(vector_space("m", 8, "fast"), "a cat").hex()
@@ -85,7 +92,7 @@ def test_a_key_is_the_same_tomorrow() -> None:
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=2, max_size=2, unique=True))
 def test_no_two_lists_of_parts_make_one_key(parts) -> None:
-    assert len({stamp_key(*part, None) for part in parts}) == 2
+    assert len({ImageKeys(space, ImageRef.model_construct(uri=uri)).stamp(mark) for space, uri, mark in parts}) == 2
 
 
 # Every store
@@ -144,11 +151,12 @@ def test_vectors_of_other_lengths_live_beside_each_other(store) -> None:
 
 
 def test_an_objects_stamp_tells_its_content(store) -> None:
-    stamps = {stamp_key(SPACE, f"s3://b/{n}.jpg", "etag:1", None): key(n) for n in range(10)}
+    images = [ImageKeys(SPACE, ImageRef(uri=f"s3://b/{n}.jpg")) for n in range(10)]
+    stamps = {image.stamp("etag:1"): key(n) for n, image in enumerate(images)}
     store.put(filled(range(10)))
     store.remember(stamps)
     store.flush()
-    assert store.lookup([*stamps, stamp_key(SPACE, "s3://b/1.jpg", "etag:2", None)]) == stamps
+    assert store.lookup([*stamps, images[1].stamp("etag:2")]) == stamps
     changed = {next(iter(stamps)): key(9)}
     store.remember(changed)
     store.flush()

@@ -5,22 +5,47 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...schemas.errors import ItemError, PrelabelError, ScorerError
-from ...schemas.items import ImageRef, Item
-from ...schemas.predictions import ItemFailure, Outcome
+from ...schemas.items import ImageRef, Item, Region
 from ..arrays import Vectors
-from ..embedding.embedded import Embedded
-from ..embedding.images import ImageThreads, LastFile
-from .job_scorer import JobScorer, Picture, Ready, picture
+from .images import ImageEmbedder, LastFile
+from .pending import PendingVector
 
 log = logging.getLogger(__name__)
 
 _WAITING_IMAGES = 32
 """Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
+
+Picture = tuple[str, Region | None]
+"""What an image is, whatever it is asked about: its address and the part of it."""
+
+
+def picture(image: ImageRef) -> Picture:
+    """See `Picture`."""
+    return image.uri, image.region
+
+
+class Wanted(NamedTuple):
+    """An image an item is to be scored by; `optional` when the item's other images can do without it."""
+
+    image: ImageRef
+    optional: bool
+
+
+Choose = Callable[[Item], Iterable[Wanted]]
+"""Says which of its images an item is scored by, each picture once, or raises `ItemError`: `JobScorer.wanted`."""
+
+
+class Ready(NamedTuple):
+    """An item and the embeddings of its pictures; those that can never be had are missing."""
+
+    item: Item
+    embedded: Mapping[Picture, PendingVector]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +61,7 @@ class ItemImages:
     """
 
     item: Item
-    embedded: Mapping[Picture, Embedded]
+    embedded: Mapping[Picture, PendingVector]
     optional: frozenset[Picture] = frozenset()
     missing: ItemError | None = None
     error: Exception | None = None
@@ -56,59 +81,59 @@ class ItemImages:
         """
         if self.error:
             raise self.error
-        found: dict[Picture, Embedded] = {}
+        usable: dict[Picture, PendingVector] = {}
         missing: PrelabelError | None = self.missing
-        for which, embedded in self.embedded.items():
-            error = embedded.vector.exception()
+        for which, pending in self.embedded.items():
+            error = pending.vector.exception()
             if error is None:
-                found[which] = embedded
+                usable[which] = pending
             elif which in self.optional and isinstance(error, ScorerError) and not may_pass(error):
                 log.info("item %s is scored without one of its images: %s", self.item.id, error)
                 missing = missing or error
             else:
                 raise error
-        if missing and not found:
+        if missing and not usable:
             raise missing
-        return Ready(self.item, found)
+        return Ready(self.item, usable)
 
 
 def embed_item(
-    threads: ImageThreads,
-    scorer: JobScorer,
+    embedder: ImageEmbedder,
+    choose: Choose,
     item: Item,
     then: Callable[[ItemImages], None],
     called_off: Callable[[], bool],
 ) -> None:
-    """On one of the threads: embed the images the item is scored by. Never raises: what goes wrong is told.
+    """On one of the embedder's threads: embed the images the item is scored by. Never raises: what goes wrong is told.
 
     Args:
-        threads: fetch, decode and embed.
-        scorer: says which images those are.
+        embedder: fetches, decodes and embeds.
+        choose: says which images those are.
         item: the item.
         then: called once, on any thread, when every vector is there or has failed; not at all when called off.
         called_off: whether nobody wants the item any more.
     """
-    embedded: dict[Picture, Embedded] = {}
+    embedded: dict[Picture, PendingVector] = {}
     optional: set[Picture] = set()
     missing: ItemError | None = None
     waiting: deque[Future[Vectors]] = deque()
     try:
         last = LastFile()
-        for image, can_miss in scorer.wanted(item):
+        for image, can_miss in choose(item):
             if called_off():
                 return
             try:
-                made = threads.embed(image, last=last)
+                pending = embedder.embed(image, last=last)
             except ItemError as error:
                 if not can_miss:
                     raise
                 log.info("item %s is scored without one of its images: %s", item.id, error)
                 missing = missing or error
                 continue
-            embedded[picture(image)] = made
+            embedded[picture(image)] = pending
             if can_miss:
                 optional.add(picture(image))
-            waiting.append(made.vector)
+            waiting.append(pending.vector)
             if len(waiting) >= _WAITING_IMAGES:
                 wait([waiting.popleft()])
     except Exception as error:
@@ -118,22 +143,22 @@ def embed_item(
             log.info("item %s is not scored: %s", item.id, error)
         then(ItemImages(item=item, embedded={}, error=error))
         return
-    done = ItemImages(item=item, embedded=embedded, optional=frozenset(optional), missing=missing)
-    _when_all([one.vector for one in embedded.values()], lambda: then(done))
+    images = ItemImages(item=item, embedded=embedded, optional=frozenset(optional), missing=missing)
+    _when_all([pending.vector for pending in embedded.values()], lambda: then(images))
 
 
-def stored_item(scorer: JobScorer, item: Item, stored: Mapping[ImageRef, Embedded]) -> ItemImages:
+def stored_item(choose: Choose, item: Item, stored: Mapping[ImageRef, PendingVector]) -> ItemImages:
     """The item by stored vectors alone.
 
     Args:
-        scorer: says which images it is scored by.
+        choose: says which images it is scored by.
         item: the item.
         stored: the images whose vectors are there.
     """
-    embedded: dict[Picture, Embedded] = {}
+    embedded: dict[Picture, PendingVector] = {}
     missing: ItemError | None = None
     try:
-        for image, can_miss in scorer.wanted(item):
+        for image, can_miss in choose(item):
             if image in stored:
                 embedded[picture(image)] = stored[image]
                 continue
@@ -147,32 +172,32 @@ def stored_item(scorer: JobScorer, item: Item, stored: Mapping[ImageRef, Embedde
     return ItemImages(item=item, embedded=embedded, missing=missing)
 
 
-def failure(error: Exception) -> Outcome:
-    """The outcome of an item that failed."""
-    return Outcome(error=ItemFailure(kind=type(error).__name__, message=failure_message(error)))
+class _Countdown:
+    """Calls `then` once, when it was called itself as often as there are futures to wait for.
 
+    Args:
+        left: how many those are, at least one.
+        then: what to call.
+    """
 
-def failure_message(error: Exception) -> str:
-    """What went wrong, for people."""
-    text = str(error) if isinstance(error, PrelabelError) else f"unexpected {type(error).__name__}: {error}"
-    return text[:500]
+    def __init__(self, left: int, then: Callable[[], None]) -> None:
+        self._left = left
+        self._then = then
+        self._lock = threading.Lock()
+
+    def __call__(self, _: Future[Vectors]) -> None:
+        with self._lock:
+            self._left -= 1
+            over = self._left == 0
+        if over:
+            self._then()
 
 
 def _when_all(futures: list[Future[Vectors]], then: Callable[[], None]) -> None:
     """Call `then` once, when the last of the futures is done."""
-    left = len(futures)
-    if left == 0:
+    if not futures:
         then()
         return
-    lock = threading.Lock()
-
-    def one_done(_: Future[Vectors]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            last = left == 0
-        if last:
-            then()
-
+    countdown = _Countdown(len(futures), then)
     for future in futures:
-        future.add_done_callback(one_done)
+        future.add_done_callback(countdown)
