@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,8 @@ DEFAULT_REVISION = "753a949581523b60257d93e18391e8c27f72eb22"
 """The default model's commit on the hub: pinned, so an upload there never changes anyone's scores."""
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+
+_STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def _state_dir() -> Path:
@@ -66,7 +69,8 @@ class Settings(BaseSettings):
     text_cache: int = Field(20_000, ge=1, description="Labels whose text vectors a worker keeps in memory")
     vector_store: SecretStr = Field(
         SecretStr("disk"),
-        description="Where image vectors are kept: disk, off, or redis://… for a Redis of its own that machines share",
+        description="Where image vectors are kept: disk, off, redis://… for a Redis of its own that machines share, or "
+        "the URL of a store that a package of yours brings",
     )
     vector_store_dir: Path | None = Field(
         None,
@@ -188,8 +192,11 @@ class Settings(BaseSettings):
         text = value.get_secret_value().strip()
         if text.lower() in ("disk", "off"):
             return SecretStr(text.lower())
-        if not text.startswith(("redis://", "rediss://")):
-            raise ValueError("use disk, off, or the redis:// (rediss:// for TLS) URL of a Redis for vectors alone")
+        if not _STORE_URL.match(text):
+            raise ValueError(
+                "use disk, off, the redis:// (rediss:// for TLS) URL of a Redis for vectors alone, or the URL of a "
+                "store that a package of yours brings"
+            )
         return SecretStr(text)
 
     @field_validator("label_studio_url")

@@ -28,6 +28,7 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.running.broker import embedded_broker
 from prelabel.worker.running.stack import Stack, local_stack
+from tests.packages import Site
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how busy the machine is says nothing of the code
 hypothesis.settings.load_profile("untimed")
@@ -54,6 +55,18 @@ def _clean_environment() -> Iterator[None]:
         get_settings.cache_clear()
         yield
         get_settings.cache_clear()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Packages of other people, installed for this test and the processes it starts."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    packages = Site(folder)
+    yield packages
+    packages.forget()
 
 
 @pytest.fixture(scope="session")

@@ -73,23 +73,18 @@ import pytest
 from PIL import Image
 
 from prelabel.schemas import Prediction
+from prelabel.worker.model.registry import GROUP
+from tests.packages import Site, announced_in_docs, marked
 
 
 @pytest.fixture
-def grey_models(tmp_path: Path, monkeypatch) -> Path:
-    """A folder of models, and the package as installed that holds the code shown."""
-    package, models = tmp_path / "site", tmp_path / "models"
-    (package / "my_package-1.0.dist-info").mkdir(parents=True)
-    (package / "my_package-1.0.dist-info" / "METADATA").write_text("Name: my_package\nVersion: 1.0\n")
-    (package / "my_package-1.0.dist-info" / "entry_points.txt").write_text(
-        "[prelabel.models]\ngreys = my_package:greys\n"
-    )
-    shown = Path(__file__).read_text().partition("[start:family]\n")[2].partition("# --8<-- [end:family]")[0]
-    (package / "my_package.py").write_text(shown)
+def grey_models(site: Site, tmp_path: Path) -> Path:
+    """A folder of models, beside an installed package of the code shown."""
+    site.install("my_package", marked(Path(__file__), "family"), GROUP, *announced_in_docs(GROUP))
+    models = tmp_path / "models"
     for name, config in {"good": {"scale": 10}, "bad": {}}.items():
         (models / name).mkdir(parents=True)
         (models / name / "config.json").write_text(json.dumps({"model_type": "greys", **config}))
-    monkeypatch.setenv("PYTHONPATH", str(package))
     return models
 
 

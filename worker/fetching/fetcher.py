@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 
 from ...schemas.errors import ItemError, TransientError
@@ -13,6 +12,7 @@ from .deadline import Deadline
 from .files import FileReader
 from .inline import InlineReader
 from .reader import Fetched, IsKnown, Reader, no_content
+from .readers import Readers, scheme_of
 from .s3 import S3Reader
 from .web import Authorize, Refused, WebReader
 
@@ -20,9 +20,6 @@ BACKOFF_S = 0.25
 """Longest wait before the second try; it doubles with each further one."""
 
 MAX_BACKOFF_S = 8.0
-
-# Two characters at least, so that a Windows drive is no scheme.
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
 
 class Fetcher:
@@ -42,17 +39,16 @@ class Fetcher:
         self._attempts = settings.fetch_attempts
         self._timeout_s = settings.fetch_timeout_s
         self._closed = threading.Event()
-        self._web = WebReader(settings, authorize, refused)
-        self._s3 = S3Reader(settings)
-        files = FileReader(settings)
-        self._readers: dict[str, Reader] = {
-            "": files.read,
-            "file": files.read,
-            "http": self._web.read,
-            "https": self._web.read,
-            "s3": self._s3.read,
-            "data": InlineReader(settings).read,
+        web, files = WebReader(settings, authorize, refused), FileReader(settings)
+        ours: dict[str, Reader] = {
+            "": files,
+            "file": files,
+            "http": web,
+            "https": web,
+            "s3": S3Reader(settings),
+            "data": InlineReader(settings),
         }
+        self._readers = Readers(settings, ours)
 
     def read(self, ref: ImageRef) -> bytes:
         """The encoded image. Raises what `fetch` does."""
@@ -71,6 +67,7 @@ class Fetcher:
             ItemError: this reference can never be fetched.
             TransientError: the store did not deliver in the tries and the time there are; says how long it asked to
                 be left alone for.
+            ConfigError: the package that reads such references is broken.
         """
         reader = self._reader(ref)
         deadline = Deadline(self._timeout_s)
@@ -78,7 +75,7 @@ class Fetcher:
         wait_s = 0.0
         while not self._closed.wait(wait_s):
             try:
-                return reader(ref.uri, deadline, is_known)
+                return reader.read(ref.uri, deadline, is_known)
             except ItemError as error:
                 raise ItemError(f"{ref.display}: {error}") from None
             except TransientError as error:
@@ -93,20 +90,18 @@ class Fetcher:
     def close(self) -> None:
         """Close connections and wake whoever waits for another try."""
         self._closed.set()
-        self._web.close()
-        self._s3.close()
+        self._readers.close()
 
     def _reader(self, ref: ImageRef) -> Reader:
-        match = _SCHEME.match(ref.uri)
-        scheme = match.group(1).lower() if match else ""
-        try:
-            return self._readers[scheme]
-        except KeyError:
-            known = ", ".join(f"{name}:" for name in self._readers if name)
+        scheme = scheme_of(ref.uri)
+        reader = self._readers.get(scheme)
+        if reader is None:
+            known = ", ".join(f"{name}:" for name in self._readers.schemes())
             raise ItemError(
                 f"{ref.display}: images cannot be fetched by {scheme!r}, only from a path or by {known} "
                 "(write ./ before a file name that holds a colon)"
-            ) from None
+            )
+        return reader
 
     @staticmethod
     def _wait_s(attempt: int, retry_after_s: float | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ...schemas.errors import ItemError, TransientError
 from .deadline import Deadline
@@ -32,11 +32,21 @@ class Fetched(NamedTuple):
     content: bytes | None
 
 
+@runtime_checkable
 class Reader(Protocol):
-    """Reads one kind of reference."""
+    """Reads one kind of reference, from many threads at once.
 
-    def __call__(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
-        """What is behind `uri`, without its content when its mark is known.
+    One that holds on to something has a method `close()` besides, which is called once, when the last image has been
+    read.
+    """
+
+    def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
+        """What is behind a reference, without its content when its mark is known.
+
+        Args:
+            uri: the reference, as somebody wrote it.
+            deadline: when to give up.
+            is_known: told the object's mark, if it has one, before its content is read.
 
         Raises:
             ItemError: they can never be had.

@@ -1,23 +1,21 @@
 """Which family loads a checkpoint: told by its config.json, before a weight is read. Torch comes with the family.
 
-A family of another package announces itself as an entry point of the group `prelabel.models`, named as the
-`model_type` it loads (https://packaging.python.org/en/latest/specifications/entry-points/). Ours come first.
+A family of another package is an entry point of the group `prelabel.models`, named as the `model_type` it loads. Ours
+come first.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Protocol, runtime_checkable
 
-from ...schemas.errors import ConfigError, PrelabelError
+from ...integrations.plugins import Plugin, Plugins
 from ...schemas.settings import Settings
 from .checkpoint import Checkpoint, read_checkpoint
 from .encoder import Encoder
 
 GROUP: Final = "prelabel.models"
 
-_SIGLIP = f"{__package__}.siglip:FAMILY"
-_OURS: Final = {name: EntryPoint(name, _SIGLIP, GROUP) for name in ("siglip", "siglip2")}
+_SIGLIP: Final = ("siglip", "siglip2")
 
 
 @runtime_checkable
@@ -50,62 +48,27 @@ def load_encoder(settings: Settings, model_id: str) -> Encoder:
         ConfigError: the package that brings the family is broken.
     """
     checkpoint = read_checkpoint(settings.model, settings.pinned_revision)
-    entry = _entry(checkpoint)
-    family = _family(entry)
-    try:
-        encoder = family.load(checkpoint, settings, model_id)
-    except PrelabelError:
-        raise
-    except Exception as error:
-        if _is_ours(entry):
-            raise
-        raise _broken(entry, f"it failed to load {checkpoint.model}: {_one_line(error)}") from error
+    if checkpoint.model_type in _SIGLIP:
+        from .siglip import FAMILY
+
+        return FAMILY.load(checkpoint, settings, model_id)
+    plugin = _plugin(checkpoint)
+    family = plugin.load()
+    if isinstance(family, type) or not isinstance(family, Family):
+        raise plugin.broken(f"{plugin.entry.value} is no object with load(checkpoint, settings, model_id)")
+    encoder = plugin.run(lambda: family.load(checkpoint, settings, model_id), f"it failed to load {checkpoint.model}")
     if not isinstance(encoder, Encoder):
-        raise _broken(entry, f"its load() returned {type(encoder).__name__}, not an Encoder")
+        raise plugin.broken(f"its load() returned {type(encoder).__name__}, not an Encoder")
     return encoder
 
 
-def _entry(checkpoint: Checkpoint) -> EntryPoint:
-    name = checkpoint.model_type
-    if name in _OURS:
-        return _OURS[name]
-    brought = entry_points(group=GROUP)
-    found = [entry for entry in brought if entry.name == name]
-    if len(found) > 1:
-        packages = " and ".join(sorted(_package(entry) for entry in found))
-        raise ConfigError(f"{packages} both bring the model family {name!r}: uninstall one of them")
-    if not found:
-        known = ", ".join(sorted({*_OURS, *brought.names}))
+def _plugin(checkpoint: Checkpoint) -> Plugin:
+    plugins = Plugins(GROUP, "model family")
+    plugin = plugins.find(checkpoint.model_type)
+    if plugin is None:
+        known = ", ".join(sorted({*_SIGLIP, *plugins.names}))
         raise checkpoint.refused(
-            f"config.json says model_type {name!r}, and there are families for {known} alone: "
+            f"config.json says model_type {checkpoint.model_type!r}, and there are families for {known} alone: "
             "set PRELABEL_MODEL to such a checkpoint, or install a package that brings the family"
         )
-    return found[0]
-
-
-def _family(entry: EntryPoint) -> Family:
-    try:
-        family = entry.load()
-    except Exception as error:  # whatever the module raises when it is imported
-        if _is_ours(entry):
-            raise
-        raise _broken(entry, f"{entry.value} cannot be imported: {_one_line(error)}") from error
-    if isinstance(family, type) or not isinstance(family, Family):
-        raise _broken(entry, f"{entry.value} is no object with load(checkpoint, settings, model_id)")
-    return family
-
-
-def _is_ours(entry: EntryPoint) -> bool:
-    return _OURS.get(entry.name) is entry
-
-
-def _broken(entry: EntryPoint, what: str) -> ConfigError:
-    return ConfigError(f"the model family {entry.name!r} of {_package(entry)}: {what} (update or uninstall it)")
-
-
-def _package(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())[:300]
+    return plugin

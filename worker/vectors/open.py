@@ -1,11 +1,21 @@
-"""Chooses the vector store that the settings ask for."""
+"""Chooses the vector store that the settings ask for.
+
+A store of another package is an entry point of the group `prelabel.vector_stores`, named as the scheme of the URL that
+chooses it: a class or function that makes an `EmbeddingStore` of the settings. It is imported when it is chosen. Ours
+come first.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
+from ...integrations.plugins import Plugins
+from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings
 from .store import EmbeddingStore, NoStore
+
+GROUP: Final = "prelabel.vector_stores"
 
 
 def open_store(settings: Settings) -> EmbeddingStore:
@@ -14,7 +24,8 @@ def open_store(settings: Settings) -> EmbeddingStore:
     A disk or server that does not work now is no error: it is a warning, and every vector a miss.
 
     Raises:
-        ConfigError: the URL cannot be used, or is that of the Redis which holds the jobs.
+        ConfigError: the URL cannot be used, is that of the Redis which holds the jobs, or is of a scheme that no
+            package or a broken one brings a store for.
     """
     choice = settings.vector_store.get_secret_value()
     if choice == "off":
@@ -23,9 +34,27 @@ def open_store(settings: Settings) -> EmbeddingStore:
         from .disk.store import DiskStore
 
         return DiskStore(vector_directory(settings), settings.vector_store_bytes)
+    scheme = choice.partition(":")[0]
+    if scheme not in ("redis", "rediss"):
+        return _brought_store(scheme, settings)
     from .redis import RedisStore
 
     return RedisStore.from_settings(settings)
+
+
+def _brought_store(scheme: str, settings: Settings) -> EmbeddingStore:
+    plugins = Plugins(GROUP, "vector store")
+    plugin = plugins.find(scheme)
+    if plugin is None:
+        brought = "".join(f", or a {name}: URL" for name in sorted(plugins.names))
+        raise ConfigError(
+            f"PRELABEL_VECTOR_STORE: no package that is installed here brings a store for {scheme}: URLs; use disk, "
+            f"off, or the redis:// (rediss:// for TLS) URL of a Redis for vectors alone{brought}"
+        )
+    store = plugin.make(settings)
+    if not isinstance(store, EmbeddingStore):
+        raise plugin.broken(f"{plugin.entry.value} made {type(store).__name__}, which is no EmbeddingStore")
+    return store
 
 
 def vector_directory(settings: Settings) -> Path:

@@ -7,7 +7,7 @@ content or region is another key. A store may forget anything at any time; it ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..arrays import Vectors
 from .records import Block
@@ -15,6 +15,7 @@ from .records import Block
 FLUSH_S = 10.0
 
 
+@runtime_checkable
 class EmbeddingStore(Protocol):
     """A cache of embeddings. Nothing it does ever fails a caller; what it cannot do now is a miss. Thread-safe."""
 

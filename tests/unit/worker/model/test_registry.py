@@ -14,7 +14,7 @@ from prelabel.schemas import ConfigError, ModelLoadError
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.colour import ColourEncoder
-from prelabel.worker.model.registry import load_encoder
+from prelabel.worker.model.registry import GROUP, load_encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -170,32 +170,6 @@ def test_an_adapter_on_the_hub_is_told_apart_from_a_checkpoint_that_is_not_there
     assert "HF_HUB_OFFLINE is set and it is not in the cache" in nothing
 
 
-class Package:
-    """A small package somebody has installed: a module and what it announces."""
-
-    def __init__(self, site: Path) -> None:
-        self.site = site
-
-    def install(self, module: str, source: str, *announced: str) -> None:
-        """Put `module` and its metadata into site-packages; `announced` are lines `model_type = module:object`."""
-        (self.site / f"{module}.py").write_text(source)
-        info = self.site / f"{module}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text("\n".join(["[prelabel.models]", *announced, ""]))
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch) -> Package:
-    (tmp_path / "site").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    before = set(sys.modules)
-    yield Package(tmp_path / "site")
-    for name in set(sys.modules) - before:
-        if name.startswith("brought_"):
-            del sys.modules[name]
-
-
 BROUGHT = """
 from prelabel.worker.model.colour import ColourEncoder, colour_card
 
@@ -213,25 +187,25 @@ def painted(folder: Path, model_type: str = "colours") -> Path:
     return folder
 
 
-def test_a_family_comes_from_another_package(package, tmp_path) -> None:
-    package.install("brought_good", BROUGHT, "colours = brought_good:colours")
+def test_a_family_comes_from_another_package(site, tmp_path) -> None:
+    site.install("brought_good", BROUGHT, GROUP, "colours = brought_good:colours")
     assert load(painted(tmp_path / "model")).card.id == "m@1 of Klee"
 
 
-def test_a_family_that_is_not_asked_for_is_not_imported(package, tmp_path) -> None:
-    package.install("brought_bad", "raise RuntimeError", "other = brought_bad:family")
-    package.install("brought_good", BROUGHT, "colours = brought_good:colours")
+def test_a_family_that_is_not_asked_for_is_not_imported(site, tmp_path) -> None:
+    site.install("brought_bad", "raise RuntimeError", GROUP, "other = brought_bad:family")
+    site.install("brought_good", BROUGHT, GROUP, "colours = brought_good:colours")
     assert isinstance(load(painted(tmp_path / "model")), ColourEncoder)
 
 
-def test_a_kind_nobody_knows_is_refused_with_all_that_somebody_does(package, tmp_path) -> None:
-    package.install("brought_good", BROUGHT, "colours = brought_good:colours")
+def test_a_kind_nobody_knows_is_refused_with_all_that_somebody_does(site, tmp_path) -> None:
+    site.install("brought_good", BROUGHT, GROUP, "colours = brought_good:colours")
     with pytest.raises(ModelLoadError, match="families for colours, siglip, siglip2 alone"):
         load(painted(tmp_path / "model", "sounds"))
 
 
-def test_our_own_families_are_not_replaced(package) -> None:
-    package.install("brought_siglip", "raise RuntimeError", "siglip = brought_siglip:family")
+def test_our_own_families_are_not_replaced(site) -> None:
+    site.install("brought_siglip", "raise RuntimeError", GROUP, "siglip = brought_siglip:family")
     assert load(CHECKPOINT).card.family == "siglip"
 
 
@@ -250,34 +224,34 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_family_is_one_line_that_names_its_package(case, package, tmp_path) -> None:
+def test_a_broken_family_is_one_line_that_names_its_package(case, site, tmp_path) -> None:
     source, message = BROKEN[case]
-    package.install("brought_x", source, "colours = brought_x:family")
+    site.install("brought_x", source, GROUP, "colours = brought_x:family")
     with pytest.raises(ConfigError, match=message) as refused:
         load(painted(tmp_path / "model"))
     assert str(refused.value).startswith("the model family 'colours' of brought_x 1.2: ")
     assert "\n" not in str(refused.value)
 
 
-def test_what_a_family_refuses_is_said_as_it_says_it(package, tmp_path) -> None:
+def test_what_a_family_refuses_is_said_as_it_says_it(site, tmp_path) -> None:
     source = "from prelabel.schemas import ModelLoadError\n" + LOADS.format("raise ModelLoadError('no brush')")
-    package.install("brought_x", source, "colours = brought_x:family")
+    site.install("brought_x", source, GROUP, "colours = brought_x:family")
     with pytest.raises(ModelLoadError, match=r"^no brush$"):
         load(painted(tmp_path / "model"))
 
 
-def test_two_packages_with_the_same_family_are_named(package, tmp_path) -> None:
+def test_two_packages_with_the_same_family_are_named(site, tmp_path) -> None:
     for name in ("brought_one", "brought_two"):
-        package.install(name, BROUGHT, f"colours = {name}:colours")
+        site.install(name, BROUGHT, GROUP, f"colours = {name}:colours")
     with pytest.raises(ConfigError, match=r"brought_one 1\.2 and brought_two 1\.2 both bring .*'colours': uninstall"):
         load(painted(tmp_path / "model"))
 
 
-def test_a_family_that_is_broken_is_no_traceback_on_the_command_line(package, tmp_path) -> None:
-    package.install("brought_x", "raise RuntimeError('no paint')", "colours = brought_x:family")
+def test_a_family_that_is_broken_is_no_traceback_on_the_command_line(site, tmp_path) -> None:
+    site.install("brought_x", "raise RuntimeError('no paint')", GROUP, "colours = brought_x:family")
     ran = subprocess.run(
         [sys.executable, "-m", "prelabel.worker.cli", "score", "a.jpg", "--labels", "red,blue"],
-        env={"PYTHONPATH": str(package.site), "PRELABEL_MODEL": str(painted(tmp_path / "model")), "COLUMNS": "300"},
+        env={"PYTHONPATH": str(site.folder), "PRELABEL_MODEL": str(painted(tmp_path / "model")), "COLUMNS": "300"},
         capture_output=True,
         text=True,
         check=False,

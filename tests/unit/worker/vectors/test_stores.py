@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,15 +44,23 @@ from tests.unit.worker.vectors.samples import (
 )
 
 
+@pytest.fixture
+def vector_redis(broker_url) -> Iterator[redis.Redis]:
+    """The server behind the store on Redis, empty."""
+    with redis.Redis.from_url(broker_url) as client:
+        client.flushall()
+        yield client
+        client.flushall()
+
+
 @pytest.fixture(params=["disk", "redis"])
 def store(request, disk):
     if request.param == "disk":
         yield disk()
         return
+    request.getfixturevalue("vector_redis")
     made = RedisStore(request.getfixturevalue("broker_url"))
-    made._redis.flushall()
     yield made
-    made._redis.flushall()
     made.close()
 
 
@@ -274,21 +284,19 @@ def test_a_locked_disk_makes_no_caller_wait(disk, root) -> None:
 # Redis
 
 
-def test_a_damaged_value_in_redis_is_a_miss(broker_url) -> None:
+def test_a_damaged_value_in_redis_is_a_miss(broker_url, vector_redis) -> None:
     store = RedisStore(broker_url)
-    store._redis.flushall()
     store_numbers(store, range(6))
     names = [f"prelabel:vec:{key(number).hex()}" for number in range(6)]
-    assert all(0 < store._redis.ttl(name) <= 30 * 86400 for name in names)
-    value = store._redis.get(names[0])
-    store._redis.set(names[0], value[:-1])
-    store._redis.set(names[1], value)  # another key's
-    store._redis.set(names[2], b"")
-    store._redis.set(names[3], value[:9] + bytes([value[9] ^ 4]) + value[10:])
-    store._redis.delete(names[4])
-    store._redis.lpush(names[4], b"a list")
+    assert all(0 < vector_redis.ttl(name) <= 30 * 86400 for name in names)
+    value = vector_redis.get(names[0])
+    vector_redis.set(names[0], value[:-1])
+    vector_redis.set(names[1], value)  # another key's
+    vector_redis.set(names[2], b"")
+    vector_redis.set(names[3], value[:9] + bytes([value[9] ^ 4]) + value[10:])
+    vector_redis.delete(names[4])
+    vector_redis.lpush(names[4], b"a list")
     assert right_numbers(store, range(6)) == [5]
-    store._redis.flushall()
     store.close()
 
 
