@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import numpy as np
+from cachetools import LRUCache
 
 from ...schemas.errors import OutOfMemory
 from ...schemas.taxonomy import Taxonomy
@@ -37,8 +37,7 @@ class TextVectors:
         self._store = store or NoStore()
         card = encoder.card
         self._space = vector_space(card.id, card.dim, f"text {card.tokenisation} {encoder.dtype}")
-        self._capacity = capacity
-        self._vectors: OrderedDict[tuple[str, ...], Vectors] = OrderedDict()
+        self._vectors: LRUCache[tuple[str, ...], Vectors] = LRUCache(capacity)
         # Label Studio asks with a job for every task: jobs with the same labels share a matrix while one of them lives.
         self._matrices: WeakValueDictionary[tuple[tuple[str, ...], ...], Vectors] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -61,17 +60,14 @@ class TextVectors:
                 labels = missing[start : start + _SLICE]
                 rows.update(self._known(labels))
                 rows.update(self._encode([prompts for prompts in labels if prompts not in rows]))
-        made = np.stack([rows[prompts] for prompts in wanted])
-        made.flags.writeable = False
+        matrix = np.stack([rows[prompts] for prompts in wanted])
+        matrix.flags.writeable = False
         with self._lock:
-            return self._matrices.setdefault(wanted, made)
+            return self._matrices.setdefault(wanted, matrix)
 
     def _known(self, wanted: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
         with self._lock:
-            found = {prompts: self._vectors[prompts] for prompts in wanted if prompts in self._vectors}
-            for prompts in found:
-                self._vectors.move_to_end(prompts)
-        return found
+            return {prompts: self._vectors[prompts] for prompts in wanted if prompts in self._vectors}
 
     def _encode(self, labels: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Vectors]:
         if not labels:
@@ -80,8 +76,6 @@ class TextVectors:
         fresh = dict(zip(labels, average_prompts(encoded, [len(prompts) for prompts in labels]), strict=True))
         with self._lock:
             self._vectors.update(fresh)
-            while len(self._vectors) > self._capacity:
-                self._vectors.popitem(last=False)
         return fresh
 
     def _embed(self, texts: Sequence[str]) -> Vectors:

@@ -6,13 +6,15 @@ of a process that dies, however it dies. Containers share the files through a vo
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from filelock import Timeout
+
 from ...schemas.errors import ConfigError
+from .files import lock_file
 
 
 @contextmanager
@@ -43,10 +45,9 @@ def _claim(folder: Path, count: int, held: ExitStack) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            file = held.enter_context((folder / f"gpu-{number}.lock").open("a"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(lock_file(folder / f"gpu-{number}.lock"))
+            except Timeout:
                 continue
             return number
     except OSError as error:

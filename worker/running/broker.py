@@ -7,19 +7,20 @@ machine can reach it. Set PRELABEL_REDIS_URL for anything else.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
+from filelock import Timeout
 
 from ...schemas.errors import BrokerUnavailable, ConfigError
 from ..machine.children import spawn, stop
+from ..machine.files import lock_file
 
 DEFAULT_PORT = 6379
 _START_S = 15.0
@@ -69,10 +70,10 @@ def embedded_broker(directory: Path, *, port: int = DEFAULT_PORT) -> Iterator[st
     """
     binary = server_binary()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / "lock").open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(lock_file(directory / "lock"))
+        except Timeout:
             raise ConfigError(
                 f"an embedded broker already runs in {directory}: `prelabel up` is running in another terminal"
             ) from None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
 from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item, Options
@@ -178,7 +178,7 @@ class JobScorers:
     def __init__(self, encoder: Encoder, texts: TextVectors) -> None:
         self._encoder = encoder
         self._texts = texts
-        self._made: OrderedDict[str, JobScorer] = OrderedDict()
+        self._scorers: LRUCache[str, JobScorer] = LRUCache(_JOBS_KEPT)
         self._kept = KeptRules()
         self._lock = threading.Lock()
 
@@ -191,19 +191,16 @@ class JobScorers:
             ScorerError: the model fails.
         """
         with self._lock:
-            known = self._made.get(job_id)
-            if known:
-                self._made.move_to_end(job_id)
-                return known
+            known = self._scorers.get(job_id)
+        if known:
+            return known
         model = self._encoder.card.id
         if spec.model is not None and spec.model != model:
             raise ConfigError(
                 f"the job asks for {spec.model}, this worker serves {model}: "
                 "set PRELABEL_MODEL alike for producers, adapter and workers"
             )
-        made = JobScorer(spec, self._encoder, self._texts, self._kept)
+        scorer = JobScorer(spec, self._encoder, self._texts, self._kept)
         with self._lock:
-            self._made[job_id] = made
-            while len(self._made) > _JOBS_KEPT:
-                self._made.popitem(last=False)
-        return made
+            self._scorers[job_id] = scorer
+        return scorer

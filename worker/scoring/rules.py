@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 from ..arrays import Vectors
 from .answers import Answerer
@@ -20,28 +21,23 @@ class Rules(NamedTuple):
     texts: Vectors
 
 
+def _size(rules: Rules) -> int:
+    return min(len(rules.texts), _OPTIONS_KEPT)  # a set of more labels than that is kept as long as it is the only one
+
+
 class KeptRules:
     """The rules of sets of labels seen lately, as many as hold `_OPTIONS_KEPT` labels together. Thread-safe."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[str, str], Rules] = OrderedDict()
-        self._labels = 0
+        self._rules: LRUCache[tuple[str, str], Rules] = LRUCache(_OPTIONS_KEPT, getsizeof=_size)
         self._lock = threading.Lock()
 
     def get(self, key: tuple[str, str]) -> Rules | None:
         """The rules kept under this key."""
         with self._lock:
-            known = self._made.get(key)
-            if known:
-                self._made.move_to_end(key)
-            return known
+            return self._rules.get(key)
 
-    def keep(self, key: tuple[str, str], made: Rules) -> None:
+    def keep(self, key: tuple[str, str], rules: Rules) -> None:
         """Keep the rules under this key; the longest unused ones go."""
         with self._lock:
-            if key not in self._made:
-                self._made[key] = made
-                self._labels += len(made.texts)
-            while self._labels > _OPTIONS_KEPT and len(self._made) > 1:
-                _, dropped = self._made.popitem(last=False)
-                self._labels -= len(dropped.texts)
+            self._rules[key] = rules

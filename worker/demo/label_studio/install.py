@@ -7,20 +7,22 @@ already. A file lock lets one process do the work while others wait; an install 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from filelock import Timeout
+
 from ....schemas.errors import ConfigError, TransientError
 from ...machine.children import kill, spawn
+from ...machine.files import lock_file
 
 VERSION: Final = "1.23.2"
 """The release whose behaviour the adapter is written and tested against."""
@@ -88,12 +90,12 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
         path: the file; made where it is not there.
         waiting: called once when another process holds it.
     """
-    with path.open("w") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(lock_file(path))
+        except Timeout:
             waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(lock_file(path, wait_s=-1))
         yield
 
 

@@ -8,19 +8,17 @@ write-ahead log.)
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
 import secrets
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from ...machine.files import lock_file
 from ..writer import shown
 from .index import INDEX_FILE, VERSION, Damage, Index, create_index
 
@@ -33,6 +31,7 @@ TROUBLES = (OSError, sqlite3.Error)
 
 _NAME = re.compile(r"v(\d{1,6})-[0-9a-f]{16}")
 _LOCK_S = 2.0
+"""Seconds to wait while another process makes a generation."""
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR)
 """The last is about the statement: ours are right on our tables."""
@@ -107,10 +106,10 @@ def start_anew(root: Path, seen: str | None, why: Exception | None = None) -> No
     """Put an empty generation in place of the one that was `seen`, unless somebody did; drop all others.
 
     Raises:
-        OSError, sqlite3.Error: the folder cannot be written to.
+        OSError, sqlite3.Error: the folder cannot be written to, or another process is at it for long.
     """
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _locked(root / "lock"):
+    with lock_file(root / "lock", _LOCK_S):
         if current(root) != seen:
             return
         if why:
@@ -140,23 +139,3 @@ def _read_only(error: Exception) -> bool:
 def _writable(folder: Path) -> bool:
     """Whether it is not the disk that forbids writing to an index: then it is a damaged header."""
     return os.access(folder, os.W_OK) and os.access(folder / INDEX_FILE, os.W_OK)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file.
-
-    Raises:
-        OSError: another process holds it for long.
-    """
-    with path.open("w") as file:
-        deadline = time.monotonic() + _LOCK_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-        yield
