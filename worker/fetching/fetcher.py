@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import threading
 
 from ...schemas.errors import ItemError, TransientError
 from ...schemas.items import ImageRef
+from ...schemas.retrying import Backoff
 from ...schemas.settings import Settings
 from .deadline import Deadline
 from .files import FileReader
@@ -16,10 +16,7 @@ from .readers import Readers, scheme_of
 from .s3 import S3Reader
 from .web import Authorize, Refused, WebReader
 
-BACKOFF_S = 0.25
-"""Longest wait before the second try; it doubles with each further one."""
-
-MAX_BACKOFF_S = 8.0
+_BACKOFF = Backoff(base_s=0.25, cap_s=8.0)
 
 
 class Fetcher:
@@ -105,6 +102,4 @@ class Fetcher:
 
     @staticmethod
     def _wait_s(attempt: int, retry_after_s: float | None) -> float:
-        # Full jitter: many threads that failed together must not come back together.
-        jitter = random.uniform(0, min(BACKOFF_S * 2 ** (attempt - 1), MAX_BACKOFF_S))  # noqa: S311 - no secret
-        return jitter if retry_after_s is None else retry_after_s + jitter
+        return _BACKOFF.pause_s(attempt) + (retry_after_s or 0.0)

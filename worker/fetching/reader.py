@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ...schemas.errors import ItemError, TransientError
@@ -53,17 +51,6 @@ class Reader(Protocol):
             TransientError: not now.
         """
         ...
-
-
-def retry_after_s(header: str) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date; None when it holds neither."""
-    text = header.strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def no_content() -> ItemError:

@@ -11,9 +11,10 @@ import botocore.exceptions as aws
 from botocore.config import Config
 
 from ...schemas.errors import ItemError, TransientError
+from ...schemas.retrying import retry_after_s
 from ...schemas.settings import Settings
 from .deadline import Deadline
-from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, retry_after_s, too_large, too_slow
+from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, too_large, too_slow
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

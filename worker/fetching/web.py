@@ -11,11 +11,12 @@ from contextlib import closing
 import httpx
 
 from ...schemas.errors import ConfigError, ItemError, TransientError
+from ...schemas.retrying import retry_after_s
 from ...schemas.settings import Settings
 from .addresses import AddressPolicy
 from .deadline import Deadline
 from .guard import GuardedTransport
-from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, retry_after_s, too_large, too_slow
+from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, too_large, too_slow
 
 Authorize = Callable[[str], Mapping[str, str]]
 """Gives the headers that identify us to Label Studio for a URL there; none where the URL is not media."""

@@ -19,6 +19,7 @@ from typing import IO, Any
 from ...integrations.broker.celery import Sender
 from ...integrations.broker.connection import connect_redis
 from ...integrations.ledger.leases import Ledger
+from ...schemas.retrying import Backoff
 from ...schemas.settings import Settings
 from ..machine.children import EXIT_CONFIG, WORKER_NAME_VARIABLE, kill, new_worker_name, spawn
 from ..machine.gpus import claimed_gpu
@@ -28,9 +29,7 @@ log = logging.getLogger(__name__)
 _STABLE_S = 60.0
 """A child that ran this long counts as healthy: the next death starts the backoff anew."""
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
-
+_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
 
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 """OpenMP's threads spin while they wait for each other, on the cores that decoding wants: on busy cores a forward pass
@@ -70,7 +69,7 @@ class Supervisor:
             return self._supervise()
 
     def _supervise(self) -> int:
-        pause = _FIRST_PAUSE_S
+        deaths = 0
         while not self._stop.is_set():
             started = time.monotonic()
             status = self._run_child()
@@ -79,10 +78,11 @@ class Supervisor:
             if status == EXIT_CONFIG:
                 return EXIT_CONFIG
             if time.monotonic() - started > _STABLE_S:
-                pause = _FIRST_PAUSE_S
-            log.error("the worker ended (%s); starting it again in %.1f s", _describe(status), pause)
-            self._stop.wait(pause)
-            pause = min(_LONGEST_PAUSE_S, pause * 2)
+                deaths = 0
+            deaths += 1
+            pause_s = _BACKOFF.longest_s(deaths)
+            log.error("the worker ended (%s); starting it again in %.1f s", _describe(status), pause_s)
+            self._stop.wait(pause_s)
         return 0
 
     def _run_child(self) -> int:

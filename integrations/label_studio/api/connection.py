@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from json import JSONDecodeError, loads
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import httpx
 
 from ....schemas import ConfigError, PrelabelError, Settings, TransientError
+from ....schemas.retrying import retry_after_s
 from .auth import LabelStudioAuth
 
 LONGEST_RETRY_AFTER_S = 900.0
@@ -150,17 +149,10 @@ class LabelStudioAPI:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date."""
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    try:
-        return min(max(0.0, float(value)), LONGEST_RETRY_AFTER_S)
-    except ValueError:
-        pass
-    try:
-        left_s = parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
-        return None
-    return min(max(0.0, left_s), LONGEST_RETRY_AFTER_S)
+    """Seconds a server asks to be left alone for, as far as it is believed; None when it does not say."""
+    header = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    asked_s = retry_after_s(header)
+    return None if asked_s is None else min(asked_s, LONGEST_RETRY_AFTER_S)
 
 
 def _says_so_itself(body: object) -> bool:
