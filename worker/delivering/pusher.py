@@ -7,7 +7,6 @@ lose to a person who opened the task and was answered inline. So the platform is
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from ...integrations.platforms import Platform
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
 from ...schemas.jobs import PushTarget
 from ...schemas.predictions import Prediction
+from ...schemas.retrying import Backoff
 from ...schemas.settings import Settings
 from ..telemetry import metrics
 from ..telemetry.logs import Once, log_about
@@ -40,7 +40,7 @@ _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
 
 _ATTEMPTS = 8
-_LONGEST_PAUSE_S = 30.0
+_BACKOFF = Backoff(base_s=1.0, cap_s=30.0)
 
 
 class JobPusher:
@@ -148,7 +148,7 @@ class JobPusher:
                     report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
                 metrics.pushes.labels("put_off").inc(len(wanted))
-                pause = random.uniform(0, min(_LONGEST_PAUSE_S, 2.0**attempt))  # noqa: S311  # jitter, no secret
+                pause = _BACKOFF.pause_s(attempt + 1)
                 if error.retry_after_s is not None:
                     pause += error.retry_after_s
                 log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
