@@ -28,10 +28,10 @@ class CountingStore:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """See `EmbeddingStore.get`."""
-        found = self._store.get(keys)
-        self._hits.inc(len(found))
-        self._misses.inc(len(set(keys)) - len(found))
-        return found
+        vectors = self._store.get(keys)
+        self._hits.inc(len(vectors))
+        self._misses.inc(len(set(keys)) - len(vectors))
+        return vectors
 
     def put(self, vectors: Mapping[bytes, Vectors]) -> None:
         """See `EmbeddingStore.put`."""

@@ -62,9 +62,9 @@ def _canonical(region: Region | None) -> str:
 
 def _key(person: bytes, *parts: str | bytes) -> bytes:
     """BLAKE2b-128 of the parts, each behind its length: no two lists of parts are the same bytes."""
-    made = hashlib.blake2b(digest_size=16, person=person)
+    digest = hashlib.blake2b(digest_size=16, person=person)
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode(errors="surrogatepass")
-        made.update(len(data).to_bytes(8, "little"))
-        made.update(data)
-    return made.digest()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.digest()

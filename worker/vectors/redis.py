@@ -90,10 +90,10 @@ class RedisStore:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Those that are stored and sound: float32 `(dim,)`."""
-        found: dict[bytes, Vectors] = {}
+        vectors: dict[bytes, Vectors] = {}
         for some, records in self._records(list(dict.fromkeys(keys))):
-            found.update(zip(some, floats(vectors_of(records)), strict=True))
-        return found
+            vectors.update(zip(some, floats(vectors_of(records)), strict=True))
+        return vectors
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:
         """Stream stored vectors, as fast as the network."""

@@ -118,11 +118,11 @@ class Index:
         return {stamp: key for stamp, key, _ in whole}
 
     def _select(self, query: str, values: Sequence[bytes]) -> list[Any]:
-        found: list[Any] = []
+        rows: list[Any] = []
         for start in range(0, len(values), _AT_ONCE):
             some = values[start : start + _AT_ONCE]
-            found += self._db.execute(f"{query} IN ({','.join('?' * len(some))})", some)
-        return found
+            rows += self._db.execute(f"{query} IN ({','.join('?' * len(some))})", some)
+        return rows
 
     def add(self, shard: Shard, entries: Iterable[Entry]) -> None:
         """Add entries and say how large their shard has become; inside `change`."""
@@ -156,8 +156,8 @@ class Index:
 
     def new_shard(self, dim: int) -> Shard:
         """A new, empty shard; inside `change`."""
-        made = self._db.execute("INSERT INTO shards (dim, bytes, used) VALUES (?, 0, ?)", (dim, int(time.time())))
-        return Shard(int(made.lastrowid or 0), dim, 0)
+        inserted = self._db.execute("INSERT INTO shards (dim, bytes, used) VALUES (?, 0, ?)", (dim, int(time.time())))
+        return Shard(int(inserted.lastrowid or 0), dim, 0)
 
     def shards(self) -> list[Shard]:
         """All shards, the longest unused first."""

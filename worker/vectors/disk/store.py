@@ -40,7 +40,7 @@ _FIRST_LOOK, _LAST_LOOK = 64, 512
 _READ_PAUSE_S = 5.0
 
 
-class _Found(NamedTuple):
+class _Locations(NamedTuple):
     """What the index says of some keys: entries by shard, each shard's in order, and the length of its vectors."""
 
     generation: Index
@@ -90,11 +90,11 @@ class DiskStore:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Those that are stored and sound: float32 `(dim,)`."""
-        found: dict[bytes, Vectors] = {}
+        vectors: dict[bytes, Vectors] = {}
         for positions, halves in self.blocks(keys, len(keys)):
             # Copies: who keeps one vector shall not keep the whole block.
-            found.update((keys[at], row.copy()) for at, row in zip(positions.tolist(), floats(halves), strict=True))
-        return found
+            vectors.update((keys[at], row.copy()) for at, row in zip(positions.tolist(), floats(halves), strict=True))
+        return vectors
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:
         """Stream any number of stored vectors, those that were put in this order at nearly the speed of memory."""
@@ -103,14 +103,14 @@ class DiskStore:
             some = keys[at : at + min(look, rows)]
             places = places_of(some, at)
             at += len(some)
-            found = self._find(list(places))
-            if found is None:
+            locations = self._find(list(places))
+            if locations is None:
                 continue
-            for entries, records in self._sound(found):
+            for entries, records in self._sound(locations):
                 yield block_of(records, [key for _, key in entries], places)
-            run = found.run(some)
+            run = locations.run(some)
             look = _FIRST_LOOK if run else min(2 * look, _LAST_LOOK)
-            for block in self._go_on(found, run, keys, at, rows) if run else ():
+            for block in self._go_on(locations, run, keys, at, rows) if run else ():
                 yield block
                 at += len(block.positions)
 
@@ -145,36 +145,38 @@ class DiskStore:
         with self._read_lock:
             self._reading.close()
 
-    def _find(self, keys: Sequence[bytes]) -> _Found | None:
-        def find(index: Index) -> _Found:
+    def _find(self, keys: Sequence[bytes]) -> _Locations | None:
+        def find(index: Index) -> _Locations:
             entries = by_shard(index.find(keys))
-            return _Found(index, entries, index.dims(list(entries)))
+            return _Locations(index, entries, index.dims(list(entries)))
 
-        found = self._read(find, None)
-        if found:
-            self._note_use(found.generation.folder.name, found.shards)
-        return found
+        locations = self._read(find, None)
+        if locations:
+            self._note_use(locations.generation.folder.name, locations.shards)
+        return locations
 
-    def _sound(self, found: _Found) -> Iterator[tuple[list[Entry], Records]]:
+    def _sound(self, locations: _Locations) -> Iterator[tuple[list[Entry], Records]]:
         """The sound records, shard by shard, and whose they are."""
-        for shard, entries in found.shards.items():
-            records = self._records(found, shard, np.asarray([place for place, _ in entries]) % MAX_ROWS)
+        for shard, entries in locations.shards.items():
+            records = self._records(locations, shard, np.asarray([place for place, _ in entries]) % MAX_ROWS)
             if records is None:
-                self._note_doubt(found.generation.folder.name, entries)
+                self._note_doubt(locations.generation.folder.name, entries)
                 continue
             good = sound(records, [key for _, key in entries])
             if good.all():
                 yield entries, records
                 continue
-            self._note_doubt(found.generation.folder.name, [entries[at] for at in np.flatnonzero(~good)])
+            self._note_doubt(locations.generation.folder.name, [entries[at] for at in np.flatnonzero(~good)])
             if good.any():
                 yield [entries[at] for at in np.flatnonzero(good)], records[good]
 
-    def _go_on(self, found: _Found, run: tuple[int, int], keys: Sequence[bytes], at: int, rows: int) -> Iterator[Block]:
+    def _go_on(
+        self, locations: _Locations, run: tuple[int, int], keys: Sequence[bytes], at: int, rows: int
+    ) -> Iterator[Block]:
         """Go on behind a run while the shard has there what the keys from `at` name: the index is not asked."""
         shard, row = run
         while some := keys[at : at + rows]:
-            records = self._records(found, shard, np.arange(row, row + len(some)))
+            records = self._records(locations, shard, np.arange(row, row + len(some)))
             if records is None:
                 return
             good = sound(records, some)
@@ -185,10 +187,10 @@ class DiskStore:
                 return
             at, row = at + count, row + count
 
-    def _records(self, found: _Found, shard: int, rows: NDArray[np.int64]) -> Records | None:
+    def _records(self, locations: _Locations, shard: int, rows: NDArray[np.int64]) -> Records | None:
         """None where the shard is gone, or cannot be read."""
         try:
-            return read_records(found.generation.shard_path(shard), found.dims[shard], rows)
+            return read_records(locations.generation.shard_path(shard), locations.dims[shard], rows)
         except (KeyError, FileNotFoundError):
             return None
         except OSError as error:
