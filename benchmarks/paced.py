@@ -15,9 +15,9 @@ from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Settings
 from prelabel.schemas.progress import WorkerInfo
 from prelabel.worker.arrays import Pixels, Vectors
-from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.keeper import LeaseKeeper
 from prelabel.worker.chunks.pipeline import Pipeline
+from prelabel.worker.chunks.tools import Tools
 from prelabel.worker.embedding.images import bulk_embedder, urgent_embedder
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
@@ -104,18 +104,17 @@ def run(
     keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
     bulk = bulk_embedder(engine, fetcher.fetch, store, settings)
     urgent = urgent_embedder(engine, fetcher.fetch, store, settings)
-    pipeline = Pipeline(
+    tools = Tools(
         engine=engine,
         scorers=JobScorers(encoder, TextVectors(encoder, 1000)),
         bulk=bulk,
         urgent=urgent,
         ledger=ledger,
-        keeper=keeper,
         hint=lambda *_: None,
         push=lambda _: None,
-        gate=Gate(),
         stopping=threading.Event(),
     )
+    pipeline = Pipeline(tools=tools, keeper=keeper)
     keeper.start()
     started = time.perf_counter()
     with ThreadPoolExecutor(settings.bulk_chunks) as pool:

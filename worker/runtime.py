@@ -23,10 +23,10 @@ from ..schemas.errors import ConfigError, ScorerError
 from ..schemas.package import package_version
 from ..schemas.progress import WorkerInfo
 from ..schemas.settings import Settings
-from .chunks.gate import Gate
 from .chunks.keeper import LeaseKeeper
 from .chunks.pipeline import Pipeline
 from .chunks.sweeper import Sweeper
+from .chunks.tools import Tools
 from .delivering.pusher import JobPusher
 from .delivering.showcase import Showcase
 from .embedding.images import bulk_embedder, urgent_embedder
@@ -93,20 +93,19 @@ class Runtime:
         self._fetcher = make_fetcher(settings)
         showcase = Showcase(redis)
         images = CountingStore(self._store, "images")
-        self._pipeline = Pipeline(
+        self._tools = Tools(
             engine=self._engine,
             scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, CountingStore(self._store, "texts"))),
             bulk=bulk_embedder(self._engine, self._fetcher.fetch, images, settings, showcase.thumbnail),
             urgent=urgent_embedder(self._engine, self._fetcher.fetch, images, settings, showcase.thumbnail),
             ledger=self._ledger,
-            keeper=self._keeper,
             hint=self._hint,
             push=self._hint_push,
-            gate=Gate(),
             stopping=threading.Event(),
             item_retries=settings.item_retries,
             show=showcase.show,
         )
+        self._pipeline = Pipeline(tools=self._tools, keeper=self._keeper)
         self._pusher = JobPusher(store, redis, settings)
         self._deadline: threading.Timer | None = None
         self._redis = redis
@@ -161,7 +160,7 @@ class Runtime:
     def stop_soon(self) -> None:
         """Let running chunks finish within the grace time, then make them hand back the rest."""
         self._pusher.stop()
-        self._deadline = threading.Timer(self.settings.grace_s, self._pipeline.stopping.set)
+        self._deadline = threading.Timer(self.settings.grace_s, self._tools.stopping.set)
         self._deadline.daemon = True
         self._deadline.start()
 
@@ -169,10 +168,10 @@ class Runtime:
         """End all threads; call when no chunk runs any more."""
         if self._deadline:
             self._deadline.cancel()
-        self._pipeline.stopping.set()
+        self._tools.stopping.set()
         self._stop_metrics()
-        self._pipeline.bulk.close()
-        self._pipeline.urgent.close()
+        self._tools.bulk.close()
+        self._tools.urgent.close()
         self._sweeper.stop()
         self._engine.close()
         self._keeper.stop()

@@ -10,7 +10,9 @@ from prelabel.integrations.ledger.leases import Ledger
 def ledger(client, settings):
     """Makes ledgers of workers by name, on a Redis that holds nothing."""
 
-    def make(owner: str = "a", lease_s: float = 30.0) -> Ledger:
-        return Ledger(connect_redis(settings), owner=owner, lease_s=lease_s, ttl_s=100)
+    with connect_redis(settings) as redis:
 
-    return make
+        def make(owner: str = "a", lease_s: float = 30.0) -> Ledger:
+            return Ledger(redis, owner=owner, lease_s=lease_s, ttl_s=100)
+
+        yield make

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...integrations.ledger.leases import ChunkRef, Lease, Refusal
-from ...integrations.ledger.protocol import Leases
 from ...schemas.errors import ConfigError
-from ..embedding.images import ImageEmbedder
-from ..model.engine import Engine
-from ..scoring.job_scorer import JobScorers
 from ..telemetry.logs import Once, log_about
 from .chunk_run import ChunkRun
 from .gate import Gate
 from .keeper import LeaseKeeper
-from .tools import Hint, Show, show_nobody
+from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -31,33 +26,15 @@ class Pipeline:
     """Scores chunks; `run` is called from many threads at once.
 
     Attributes:
-        engine: embeds prepared images.
-        scorers: the jobs' answer rules and text matrices.
-        bulk: embeds images of bulk chunks.
-        urgent: embeds images of interactive chunks.
-        ledger: leases and outcomes.
+        tools: what the chunks are scored and written with.
         keeper: renews leases.
-        hint: puts a handed-back chunk on its queue again.
-        push: says that a job has predictions to push.
         gate: keeps suspects apart from everything else.
-        stopping: set when every running chunk is to write what it has and hand back the rest.
-        item_retries: times a bulk item is tried again later when its images cannot be had for now.
-        show: lets people see some of what was scored.
         left: jobs this release cannot read, each spoken of once.
     """
 
-    engine: Engine
-    scorers: JobScorers
-    bulk: ImageEmbedder
-    urgent: ImageEmbedder
-    ledger: Leases
+    tools: Tools
     keeper: LeaseKeeper
-    hint: Hint
-    push: Callable[[str], None]
-    gate: Gate
-    stopping: threading.Event
-    item_retries: int = 0
-    show: Show = show_nobody
+    gate: Gate = field(default_factory=Gate)
     left: Once = field(default_factory=Once)
 
     def run(self, ref: ChunkRef, *, urgent: bool = False) -> None:
@@ -70,7 +47,7 @@ class Pipeline:
         Raises:
             ScorerError: the encoder is broken; the chunk was handed back.
         """
-        if self.stopping.is_set():
+        if self.tools.stopping.is_set():
             return  # it stays in the ledger; another worker's sweeper sends it again
         with log_about(job=ref.job_id, chunk=ref.chunk):
             begun = time.monotonic()
@@ -94,7 +71,7 @@ class Pipeline:
 
     def _claim(self, ref: ChunkRef, *, alone: bool = False) -> Lease | Refusal:
         try:
-            return self.ledger.claim(ref, alone=alone)
+            return self.tools.ledger.claim(ref, alone=alone)
         except ConfigError as error:  # it is free again, and sweeps send it to whoever can read it
             if self.left.first(ref.job_id):
                 log.warning("job %s is left to other workers: %s", ref.job_id, error)
@@ -106,14 +83,14 @@ class Pipeline:
             try:
                 if lease.deaths >= SPLIT_DEATHS and len(lease.pairs) > 1 and not lease.problem:
                     log.warning("job %s chunk %d: %s; trying its items one by one", *lease.ref, lease.why)
-                    self._hint_all(self.ledger.split(lease), lease)
+                    self._hint_all(self.tools.ledger.split(lease), lease)
                     finished = True
                 else:
-                    finished = ChunkRun(self, lease, lost).run()
+                    finished = ChunkRun(self.tools, lease, lost).run()
             finally:
-                if not finished and self.ledger.release(lease):
+                if not finished and self.tools.ledger.release(lease):
                     self._hint_all([lease.ref], lease)
 
     def _hint_all(self, refs: Sequence[ChunkRef], lease: Lease) -> None:
         for ref in refs:
-            self.hint(ref, lease.spec.priority.value)
+            self.tools.hint(ref, lease.spec.priority.value)

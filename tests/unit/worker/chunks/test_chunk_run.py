@@ -17,9 +17,9 @@ from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Options, Settings, Taxonomy, WorkerInfo
 from prelabel.schemas.errors import OutOfMemory, ScorerError
 from prelabel.worker.arrays import Pixels, Vectors
-from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.keeper import LeaseKeeper
 from prelabel.worker.chunks.pipeline import Pipeline
+from prelabel.worker.chunks.tools import Tools
 from prelabel.worker.embedding.images import bulk_embedder, urgent_embedder
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
@@ -114,24 +114,24 @@ def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[W
     ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
     info = WorkerInfo(name="a", model=encoder.card.id, device="cpu", dtype="float32")
     threads = [make(engine, fetcher.fetch, store, here) for make in (bulk_embedder, urgent_embedder)]
-    pipeline = Pipeline(
+    tools = Tools(
         engine=engine,
         scorers=JobScorers(encoder, TextVectors(encoder, 1000)),
         bulk=threads[0],
         urgent=threads[1],
         ledger=ledger,
-        keeper=LeaseKeeper(ledger, redis, info, 30),
         hint=lambda *_: None,
         push=lambda _: None,
-        gate=Gate(),
         stopping=threading.Event(),
         item_retries=2,
     )
+    pipeline = Pipeline(tools=tools, keeper=LeaseKeeper(ledger, redis, info, 30))
     yield Workplace(client, pipeline, trouble, store, stopped)
     for one in threads:
         one.close()
     engine.close()
     fetcher.close()
+    redis.close()
 
 
 def picture(directory: Path, colour: str) -> str:
@@ -199,7 +199,7 @@ class TestPostponing:
     def test_after_so_many_times_the_item_fails(self, work, server) -> None:
         server.serve("/gone.png", 503)
         job = work.client.submit([server.url("/gone.png")], COLOURS)
-        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert work.run_until_done(job) == work.pipeline.tools.item_retries + 1
         assert [failure.error.kind for failure in job.failures()] == ["TransientError"]
 
     def test_what_a_person_waits_for_is_not_postponed(self, work, server) -> None:
@@ -225,7 +225,7 @@ class TestMemory:
         work.run(job)
         assert [(one.ordinal, one.label) for one in job.results_so_far()] == [(0, "red")]
         assert work.waits(job) == 1
-        assert work.run_until_done(job) == work.pipeline.item_retries
+        assert work.run_until_done(job) == work.pipeline.tools.item_retries
         assert [(one.ordinal, one.error.kind) for one in job.failures()] == [(1, "OutOfMemory")]
         assert not work.stopped
 
@@ -241,7 +241,7 @@ class TestMemory:
     def test_labels_of_the_job_that_never_fit_fail_its_items_in_the_end(self, work, tmp_path) -> None:
         work.trouble.no_memory_for = {"green"}
         job = work.client.submit([picture(tmp_path, "red")], COLOURS)
-        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert work.run_until_done(job) == work.pipeline.tools.item_retries + 1
         assert [one.error.kind for one in job.failures()] == ["OutOfMemory"]
 
     def test_an_image_that_does_not_fit_alone_is_postponed_alone(self, work, tmp_path) -> None:
@@ -297,7 +297,7 @@ class TestImagesAnItemCanDoWithout:
     def test_one_the_device_has_no_memory_for_is_waited_for_first(self, work, tmp_path) -> None:
         work.trouble.too_large = {"blue"}
         job = self.submit(work, picture(tmp_path, "red"), picture(tmp_path, "blue"))
-        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert work.run_until_done(job) == work.pipeline.tools.item_retries + 1
         assert self.answers(job) == {0: ("red",)}
 
     def test_one_whose_store_does_not_deliver_fails_the_item_which_can_be_sent_again(
@@ -305,7 +305,7 @@ class TestImagesAnItemCanDoWithout:
     ) -> None:
         server.serve("/busy.png", 503)
         job = self.submit(work, picture(tmp_path, "red"), server.url("/busy.png"))
-        assert work.run_until_done(job) == work.pipeline.item_retries + 1
+        assert work.run_until_done(job) == work.pipeline.tools.item_retries + 1
         assert [failure.error.kind for failure in job.failures()] == ["TransientError"]
 
     def test_when_none_is_left_the_item_fails(self, work, tmp_path) -> None:

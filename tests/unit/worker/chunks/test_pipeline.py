@@ -10,26 +10,25 @@ import pytest
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef
 from prelabel.schemas import Taxonomy
-from prelabel.worker.chunks.gate import Gate
 from prelabel.worker.chunks.pipeline import Pipeline
+from prelabel.worker.chunks.tools import Tools
 
 
 @pytest.fixture
 def pipeline(ledger) -> Pipeline:
     """One without a model, for chunks that get no further than their lease."""
     absent: Any = None
-    return Pipeline(
+    tools = Tools(
         engine=absent,
         scorers=absent,
         bulk=absent,
         urgent=absent,
         ledger=ledger(),
-        keeper=absent,
         hint=absent,
         push=absent,
-        gate=Gate(),
         stopping=threading.Event(),
     )
+    return Pipeline(tools=tools, keeper=absent)
 
 
 def test_a_job_of_another_release_is_left_to_its_workers_and_said_once(client, pipeline, caplog) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prelabel.schemas import ConfigError, ItemError, TransientError
 from prelabel.schemas.errors import BrokerUnavailable, OutOfMemory, ScorerError
-from prelabel.worker.chunks.postponing import Postponement
+from prelabel.worker.chunks.postponing import PostponedItems, Postponement
 
 
 @pytest.mark.parametrize("error", [TransientError("503"), BrokerUnavailable("gone"), OutOfMemory("cuda")])
@@ -38,3 +38,32 @@ def test_the_longest_that_any_item_needs_holds_for_its_chunk() -> None:
     asked = [None, 90.0, 30.0]
     made = [Postponement.of(TransientError("429", retry_after_s=one), 0, 1) for one in asked]
     assert max(made).pause_s() >= 90
+
+
+class TestTheItemsOfAChunk:
+    BUSY, LOST = TransientError("429", retry_after_s=90.0), ItemError("no image")
+
+    def test_those_that_may_pass_are_counted_and_the_others_fail(self) -> None:
+        items = PostponedItems(postponed=0, retries=2)
+        assert items.pause_s() is None
+        assert [items.take(error) for error in (self.BUSY, self.LOST, OutOfMemory("cuda"))] == [True, False, True]
+        assert items.count == 2
+
+    def test_wait_for_the_longest_of_their_pauses(self) -> None:
+        items = PostponedItems(postponed=0, retries=2)
+        items.take(self.BUSY)
+        items.take(TransientError("503"), items=5)
+        assert items.count == 6
+        assert items.pause_s() >= 90
+
+    def test_a_pause_is_never_so_short_that_it_would_not_count(self, monkeypatch) -> None:
+        monkeypatch.setattr("random.uniform", lambda low, high: low)
+        items = PostponedItems(postponed=0, retries=2)
+        items.take(TransientError("503"))
+        assert items.pause_s() > 0
+
+    def test_asking_whether_an_error_may_pass_postpones_nothing(self) -> None:
+        items = PostponedItems(postponed=1, retries=2)
+        assert items.may_pass(self.BUSY)
+        assert items.count == 0
+        assert not PostponedItems(postponed=2, retries=2).may_pass(self.BUSY)

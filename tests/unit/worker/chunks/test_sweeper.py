@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.keys import SWEEPER
 from prelabel.integrations.ledger.leases import ChunkRef, Lease
 from prelabel.schemas import Answer, JobState, Outcome, Taxonomy
@@ -42,11 +41,11 @@ def hints() -> list[ChunkRef]:
 
 
 @pytest.fixture
-def sweeper(client, ledger, settings, hints) -> Sweeper:
+def sweeper(client, ledger, hints) -> Sweeper:
     return Sweeper(
         ledger("s"),
         client.connection.store,
-        connect_redis(settings),
+        client.connection.redis,
         lambda ref, _: hints.append(ref),
         lambda _: None,
         owner="s",
@@ -143,7 +142,7 @@ class TestLock:
     """One worker at a time sweeps."""
 
     @pytest.fixture
-    def started(self, client, ledger, settings):
+    def started(self, client, ledger):
         """Starts a sweeper that sends its hints to a function."""
         made = []
 
@@ -151,7 +150,7 @@ class TestLock:
             sweeper = Sweeper(
                 ledger("s"),
                 client.connection.store,
-                connect_redis(settings),
+                client.connection.redis,
                 hint,
                 lambda _: None,
                 owner="s",

@@ -1,0 +1,116 @@
+"""Writes a chunk's outcomes to the ledger, some at a time, and tells everybody who waits for them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import redis
+
+from ...integrations.broker.errors import passes
+from ...integrations.ledger.leases import Lease
+from ...schemas.predictions import Outcome
+from ..delivering.showcase import Shown
+from ..telemetry import metrics, trace
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+FLUSH_S: Final = 0.25
+"""Seconds between two writes: often enough that a slow device shows progress and that a death costs little."""
+
+FLUSH_ITEMS: Final = 32
+"""Outcomes that are written at once, however short ago the last ones were."""
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+"""Between tries of a write while Redis is away."""
+
+
+class OutcomeWriter:
+    """Gathers the outcomes of one leased chunk and writes them. For one thread.
+
+    Args:
+        tools: the ledger, and who is to learn of what was written.
+        lease: the chunk; once it is lost, nothing is written.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, tools: Tools, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tools = tools
+        self._lease = lease
+        self._clock = clock
+        self._outcomes: list[tuple[int, Outcome]] = []
+        self._scored: list[Shown] = []
+        self._written_s = clock()
+
+    def add(self, ordinal: int, outcome: Outcome, shown: Shown | None = None) -> None:
+        """Keep an item's outcome for the next write.
+
+        Args:
+            ordinal: the item's.
+            outcome: its answers, or why it has none.
+            shown: what people may see of it.
+        """
+        self._outcomes.append((ordinal, outcome))
+        if shown:
+            self._scored.append(shown)
+
+    @property
+    def due(self) -> bool:
+        """Whether what was added should be written now."""
+        waited_s = self._clock() - self._written_s
+        return bool(self._outcomes) and (len(self._outcomes) >= FLUSH_ITEMS or waited_s >= FLUSH_S)
+
+    def write(self, left: int) -> bool:
+        """Write what was added; while Redis is away, try again until it is back or the worker stops.
+
+        Args:
+            left: the chunk's items that are without an outcome after this; the chunk is closed when there are none.
+
+        Returns:
+            Whether the chunk is still ours; if not, nothing was written.
+
+        Raises:
+            RedisError: Redis refuses, or the worker stops while Redis is away.
+        """
+        outcomes, self._outcomes = self._outcomes, []
+        scored, self._scored = self._scored, []
+        with trace.span("write", images=len(outcomes)):
+            written = self._until_redis_is_back(
+                lambda: self._tools.ledger.complete(self._lease, outcomes, close=left == 0)
+            )
+        self._written_s = self._clock()
+        job_id = self._lease.ref.job_id
+        if not written.held:
+            log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
+            return False
+        self._tools.show(job_id, self._lease.spec, scored)
+        metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
+        if written.push_ready and outcomes:
+            self._tools.push(job_id)
+        return True
+
+    def postpone(self, pause_s: float) -> None:
+        """Give the chunk back: the items without an outcome are to be tried again in `pause_s` seconds.
+
+        Raises:
+            RedisError: as `write`.
+        """
+        self._until_redis_is_back(lambda: self._tools.ledger.release(self._lease, pause_s))
+
+    def _until_redis_is_back(self, write: Callable[[], _T]) -> _T:
+        """Repeat a write that is harmless to repeat; the lease decides whether it still counts."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return write()
+            except redis.RedisError as error:
+                if self._tools.stopping.is_set() or not passes(error):
+                    raise
+                log.warning("cannot write outcomes (%s), trying again", error)
+                self._tools.stopping.wait(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
