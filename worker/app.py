@@ -111,10 +111,11 @@ def _on_setup_logging(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _on_worker_init(**_: Any) -> None:
-    """Load the model before the first message is taken."""
+    """Load the model and warm it up before the first message is taken."""
     global _runtime
     try:
-        _runtime = load_runtime(get_settings())
+        loaded = load_runtime(get_settings())
+        loaded.start()
     except ScorerError as error:
         log.critical("%s", error)
         sys.exit(EXIT_CONFIG if isinstance(error, ModelLoadError) else EXIT_BROKEN)
@@ -124,12 +125,13 @@ def _on_worker_init(**_: Any) -> None:
     except Exception as error:  # Celery would only log it and go on with a worker that can do nothing
         log.critical("the first forward passes failed: %r", error)
         sys.exit(EXIT_BROKEN)
+    _runtime = loaded
 
 
 @signals.worker_ready.connect
 def _on_worker_ready(**_: Any) -> None:
-    runtime().start()
-    log.info("worker %s is ready: %s", runtime().name, runtime().describe())
+    runtime().announce()
+    log.info("worker %s is ready: %s", runtime().info.name, runtime().describe())
 
 
 @signals.worker_shutting_down.connect

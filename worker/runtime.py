@@ -1,4 +1,4 @@
-"""Everything one worker process is made of, wired together; started and stopped by the Celery app."""
+"""Everything one worker process is made of: wired together here, started and stopped by the Celery app."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Self
+
+from redis import Redis
 
 from ..integrations.broker.celery import Sender
 from ..integrations.broker.connection import connect_redis
@@ -53,143 +58,188 @@ _SWEEP_S = 2.0
 """Seconds between sweeps at most: a lost message is noticed within about three of them."""
 
 
+class _Hints:
+    """Messages that say what waits: a chunk to score, a job with predictions to push."""
+
+    def __init__(self, sender: Sender, pushes: PushHints) -> None:
+        self._sender = sender
+        self._pushes = pushes
+
+    def chunk(self, ref: ChunkRef, queue: str) -> None:
+        self._sender.score_chunk(ref.job_id, ref.chunk, queue)
+
+    def push(self, job_id: str) -> None:
+        if self._pushes.due(job_id):
+            self._sender.push(job_id)
+
+
+@dataclass(kw_only=True)
 class Runtime:
-    """One worker's engine, pipeline and threads.
+    """One worker's parts and what becomes of them: `wire`, `start`, `announce`, `stop_soon`, `close`.
 
-    Args:
+    Attributes:
         settings: the worker's settings.
-        encoder: the loaded model.
-
-    Raises:
-        ConfigError: a setting cannot be used.
+        info: what it tells about itself.
+        redis: its connection to the ledger.
+        sender: puts messages on queues.
+        store: vectors embedded before.
+        fetcher: reads images.
+        tools: what its chunks are scored and written with.
+        pipeline: scores chunks.
+        keeper: renews leases, and shows that the worker lives.
+        sweeper: finds what got lost.
+        pusher: sends predictions to their platform.
     """
 
-    def __init__(self, settings: Settings, encoder: Encoder) -> None:
-        self.settings = settings
-        self.name = os.environ.get(WORKER_NAME_VARIABLE) or new_worker_name()
-        redis = connect_redis(settings)
-        self._sender = Sender(settings)
-        self._push_hints = PushHints(redis)
-        self._ledger = Ledger(redis, owner=self.name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
-        info = WorkerInfo(name=self.name, model=encoder.card.id, device=encoder.device, dtype=encoder.dtype)
-        self._keeper = LeaseKeeper(self._ledger, redis, info, settings.lease_s, self._end_if_hung)
-        store = JobStore(redis, settings.job_ttl_s)
-        self._sweeper = Sweeper(
-            self._ledger,
-            store,
-            redis,
-            self._hint,
-            self._hint_push,
-            owner=self.name,
-            every_s=min(settings.lease_s / 5, _SWEEP_S),
-            lease_s=settings.lease_s,
-        )
-        batch_size = settings.batch_size or find_batch_size(encoder)
-        encoder.images.tune(batch_size)
-        if settings.trace:
-            _start_trace(settings.trace)
-        self._engine = Engine(encoder, batch_size, on_broken=_stop_loudly)
-        self._store = _vector_store(settings)
-        self._fetcher = make_fetcher(settings)
-        showcase = Showcase(redis)
-        images = CountingStore(self._store, "images")
-        self._tools = Tools(
-            engine=self._engine,
-            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, CountingStore(self._store, "texts"))),
-            bulk=bulk_embedder(self._engine, self._fetcher.fetch, images, settings, showcase.thumbnail),
-            urgent=urgent_embedder(self._engine, self._fetcher.fetch, images, settings, showcase.thumbnail),
-            ledger=self._ledger,
-            hint=self._hint,
-            push=self._hint_push,
+    settings: Settings
+    info: WorkerInfo
+    redis: Redis
+    sender: Sender
+    store: EmbeddingStore
+    fetcher: Fetcher
+    tools: Tools
+    pipeline: Pipeline
+    keeper: LeaseKeeper
+    sweeper: Sweeper
+    pusher: JobPusher
+    _deadline: threading.Timer | None = field(default=None, init=False)
+    _metrics: ExitStack = field(default_factory=ExitStack, init=False)
+
+    @classmethod
+    def wire(cls, settings: Settings, encoder: Encoder) -> Self:
+        """Build a worker's parts. None of them does anything yet: no forward pass, no thread, no file, no connection.
+
+        Args:
+            settings: the worker's settings.
+            encoder: the loaded model.
+
+        Raises:
+            ConfigError: a setting cannot be used.
+        """
+        name = os.environ.get(WORKER_NAME_VARIABLE) or new_worker_name()
+        info = WorkerInfo(name=name, model=encoder.card.id, device=encoder.device, dtype=encoder.dtype)
+        redis, sender = connect_redis(settings), Sender(settings)
+        ledger = Ledger(redis, owner=name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
+        jobs = JobStore(redis, settings.job_ttl_s)
+        hints = _Hints(sender, PushHints(redis))
+        engine = Engine(encoder, on_broken=_stop_loudly)
+        store, fetcher, showcase = _vector_store(settings), make_fetcher(settings), Showcase(redis)
+        images, texts = CountingStore(store, "images"), CountingStore(store, "texts")
+        tools = Tools(
+            engine=engine,
+            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, texts)),
+            bulk=bulk_embedder(engine, fetcher.fetch, images, settings, showcase.thumbnail),
+            urgent=urgent_embedder(engine, fetcher.fetch, images, settings, showcase.thumbnail),
+            ledger=ledger,
+            hint=hints.chunk,
+            push=hints.push,
             stopping=threading.Event(),
             item_retries=settings.item_retries,
             show=showcase.show,
         )
-        self._pipeline = Pipeline(tools=self._tools, keeper=self._keeper)
-        self._pusher = JobPusher(store, redis, settings)
-        self._deadline: threading.Timer | None = None
-        self._redis = redis
-        self._info = info
-        self._stop_metrics: Callable[[], None] = lambda: None
+        keeper = LeaseKeeper(ledger, redis, info, settings.lease_s, partial(_end_if_hung, engine))
+        sweeper = Sweeper(
+            ledger,
+            jobs,
+            redis,
+            hints.chunk,
+            hints.push,
+            owner=name,
+            every_s=min(settings.lease_s / 5, _SWEEP_S),
+            lease_s=settings.lease_s,
+        )
+        return cls(
+            settings=settings,
+            info=info,
+            redis=redis,
+            sender=sender,
+            store=store,
+            fetcher=fetcher,
+            tools=tools,
+            pipeline=Pipeline(tools=tools, keeper=keeper),
+            keeper=keeper,
+            sweeper=sweeper,
+            pusher=JobPusher(jobs, redis, settings),
+        )
 
     def describe(self) -> str:
         """Model, device and batch size, for people."""
-        encoder = self._engine.encoder
-        return f"{encoder.card.id} on {encoder.device} ({encoder.dtype}), batches of {self._engine.batch_size}"
-
-    def start(self) -> None:
-        """Become visible and begin to renew leases and sweep."""
-        self._keeper.start()
-        self._sweeper.start()
-        collect_garbage_seldom()
-        if self.settings.metrics_port:
-            self._serve_metrics()
-
-    def _serve_metrics(self) -> None:
-        encoder = self._engine.encoder
-        info = self._info
-        metrics.worker_info.labels(info.name, info.model, info.device, info.dtype, package_version()).set(1)
-        metrics.batch_limit.set_function(lambda: self._engine.batch_size)
-        for collector in (Queues(lambda: queue_states(self._redis)), metrics.DeviceMemory(encoder.device_memory)):
-            metrics.REGISTRY.register(collector)
-        served = serve_metrics(metrics.REGISTRY, self.settings.host, self.settings.metrics_port)
-        if served:
-            self._stop_metrics = served[1]
-
-    def _end_if_hung(self) -> None:
-        """A device that does not come back cannot be told to: the process ends, and its parent starts another."""
-        busy_s = self._engine.busy_s()
-        if busy_s > HUNG_S:
-            log.critical("the device has been at one batch for %.0f s: ending this worker", busy_s)
-            logging.shutdown()
-            os._exit(EXIT_BROKEN)
+        return f"{self.info.model} on {self.info.device} ({self.info.dtype}), batches of {self.tools.engine.batch_size}"
 
     @property
     def broken(self) -> bool:
         """Whether the encoder has failed for good."""
-        return self._engine.broken
+        return self.tools.engine.broken
+
+    def start(self) -> None:
+        """Make it ready for its first chunk: run the model's first forward passes, begin the trace and the metrics.
+
+        Raises:
+            ConfigError: the trace cannot be written.
+            ScorerError: the model cannot be run.
+        """
+        encoder = self.tools.engine.encoder
+        batch_size = self.settings.batch_size or find_batch_size(encoder)
+        encoder.images.tune(batch_size)
+        self.tools.engine.allow(batch_size)
+        if self.settings.trace:
+            _start_trace(self.settings.trace)
+        if self.settings.metrics_port:
+            self._serve_metrics(self.settings.metrics_port)
+
+    def announce(self) -> None:
+        """Show the world a worker that takes chunks; begin to renew leases and to sweep."""
+        self.keeper.start()
+        self.sweeper.start()
+        collect_garbage_seldom()
+
+    def _serve_metrics(self, port: int) -> None:
+        info, engine = self.info, self.tools.engine
+        metrics.worker_info.labels(info.name, info.model, info.device, info.dtype, package_version()).set(1)
+        metrics.batch_limit.set_function(lambda: engine.batch_size)
+        self._metrics.callback(metrics.worker_info.clear)
+        for collector in (Queues(lambda: queue_states(self.redis)), metrics.DeviceMemory(engine.encoder.device_memory)):
+            metrics.REGISTRY.register(collector)
+            self._metrics.callback(metrics.REGISTRY.unregister, collector)
+        served = serve_metrics(metrics.REGISTRY, self.settings.host, port)
+        if served:
+            self._metrics.callback(served[1])
 
     def score_chunk(self, job_id: str, chunk: int, *, urgent: bool = False) -> None:
         """Score one chunk; returns when it is written, handed back or needs no work."""
-        self._pipeline.run(ChunkRef(job_id, chunk), urgent=urgent)
+        self.pipeline.run(ChunkRef(job_id, chunk), urgent=urgent)
 
     def push(self, job_id: str) -> None:
         """Push what a job has ready."""
-        self._pusher.push(job_id)
+        self.pusher.push(job_id)
 
     def stop_soon(self) -> None:
         """Let running chunks finish within the grace time, then make them hand back the rest."""
-        self._pusher.stop()
-        self._deadline = threading.Timer(self.settings.grace_s, self._tools.stopping.set)
+        self.pusher.stop()
+        self._deadline = threading.Timer(self.settings.grace_s, self.tools.stopping.set)
         self._deadline.daemon = True
         self._deadline.start()
 
     def close(self) -> None:
-        """End all threads; call when no chunk runs any more."""
+        """End all threads and connections; call when no chunk runs any more."""
         if self._deadline:
             self._deadline.cancel()
-        self._tools.stopping.set()
-        self._stop_metrics()
-        self._tools.bulk.close()
-        self._tools.urgent.close()
-        self._sweeper.stop()
-        self._engine.close()
-        self._keeper.stop()
-        self._fetcher.close()
-        self._store.close()
-        self._sender.close()
+        self.tools.stopping.set()
+        self._metrics.close()
+        self.tools.bulk.close()
+        self.tools.urgent.close()
+        self.sweeper.stop()
+        self.tools.engine.close()
+        self.keeper.stop()
+        self.fetcher.close()
+        self.store.close()
+        self.sender.close()
         trace.stop()
-
-    def _hint(self, ref: ChunkRef, queue: str) -> None:
-        self._sender.score_chunk(ref.job_id, ref.chunk, queue)
-
-    def _hint_push(self, job_id: str) -> None:
-        if self._push_hints.due(job_id):
-            self._sender.push(job_id)
+        self.redis.close()
 
 
 def load_runtime(settings: Settings) -> Runtime:
-    """Load the model and wire a worker.
+    """Load the model and wire a worker; see `Runtime.wire`.
 
     Raises:
         ModelLoadError: the checkpoint cannot be loaded.
@@ -197,7 +247,7 @@ def load_runtime(settings: Settings) -> Runtime:
     """
     encoder = load_encoder(settings, settings_model_id(settings))
     single_threaded_blas()
-    return Runtime(settings, encoder)
+    return Runtime.wire(settings, encoder)
 
 
 def collect_garbage_seldom() -> None:
@@ -227,6 +277,15 @@ def _start_trace(path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"PRELABEL_TRACE={path} cannot be written: {error.strerror or error}") from None
     log.info("writing a trace of the pipeline to %s: open it in https://ui.perfetto.dev", path)
+
+
+def _end_if_hung(engine: Engine) -> None:
+    """A device that does not come back cannot be told to: the process ends, and its parent starts another."""
+    busy_s = engine.busy_s()
+    if busy_s > HUNG_S:
+        log.critical("the device has been at one batch for %.0f s: ending this worker", busy_s)
+        logging.shutdown()
+        os._exit(EXIT_BROKEN)
 
 
 def _stop_loudly(error: ScorerError) -> None:

@@ -49,24 +49,25 @@ class _Started(NamedTuple):
 class Engine:
     """Runs the encoder on one thread; hands vectors out on another, while the next batch is under way.
 
+    Both begin with the first image.
+
     Args:
         encoder: what to run.
-        batch_size: images per forward pass at most; halved for good when the device runs out of memory.
+        batch_size: images per forward pass at most, see `allow`; halved for good when the device runs out of memory.
         on_broken: called once, from one of the two threads, when the encoder fails for another reason than memory.
             Every waiting and later image then gets that `ScorerError`.
     """
 
     def __init__(
-        self, encoder: Encoder, batch_size: int, on_broken: Callable[[ScorerError], None] = lambda _: None
+        self, encoder: Encoder, batch_size: int = 1, on_broken: Callable[[ScorerError], None] = lambda _: None
     ) -> None:
         self.encoder = encoder
-        self.batch_size = batch_size
         self._on_broken = on_broken
         self._broken: ScorerError | None = None
         self._urgent: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
-        self._capacity = max(64, batch_size * _WAITING_BATCHES)
-        self._closing = self._dropping = False
+        self.allow(batch_size)
+        self._begun = self._closing = self._dropping = False
         # One lock, taken once a batch and once an image: among many threads each more would cost a switch or two.
         lock = threading.Lock()
         self._filled, self._room = threading.Condition(lock), threading.Condition(lock)
@@ -78,8 +79,11 @@ class Engine:
             threading.Thread(target=self._run, name="prelabel-forward", daemon=True),
             threading.Thread(target=self._hand_out, name="prelabel-vectors", daemon=True),
         )
-        for thread in self._threads:
-            thread.start()
+
+    def allow(self, batch_size: int) -> None:
+        """Form batches of up to this many images from now on."""
+        self.batch_size = batch_size
+        self._capacity = max(64, batch_size * _WAITING_BATCHES)
 
     def submit(self, pixels: Pixels, *, urgent: bool = False) -> Future[Vectors]:
         """Queue one prepared image; blocks while too many wait (urgent ones never block).
@@ -94,6 +98,10 @@ class Engine:
             return future
         waiting = _Waiting(pixels, future, trace.now_ns())
         with self._filled:
+            if not self._begun:
+                self._begun = True
+                for thread in self._threads:
+                    thread.start()
             if urgent:
                 self._urgent.append(waiting)
             else:
@@ -142,9 +150,10 @@ class Engine:
                 self._bulk.clear()
                 self._room.notify_all()
             self._filled.notify()
+            begun = self._begun
         for waiting in dropped:
             waiting.future.cancel()
-        for thread in self._threads:
+        for thread in self._threads if begun else ():
             thread.join()
 
     def _run(self) -> None:

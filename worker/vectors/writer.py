@@ -25,7 +25,8 @@ class Batch:
 class BackgroundWriter:
     """One thread that writes what callers hand over and never wait for. Thread-safe; not to be taken across a fork.
 
-    While a write runs the next batch gathers. What exceeds `capacity` is dropped: it is computed again one day.
+    The thread begins with the first thing handed over. While a write runs the next batch gathers. What exceeds
+    `capacity` is dropped: it is computed again one day.
 
     Args:
         write: writes a batch; should keep its troubles to itself.
@@ -38,15 +39,17 @@ class BackgroundWriter:
         self._waiting = Batch()
         self._changed = threading.Condition()
         self._asked = self._done = 0
-        self._closed = False
+        self._begun = self._closed = False
         self._thread = threading.Thread(target=self._run, name="vector-store", daemon=True)
-        self._thread.start()
 
     def add(self, vectors: Mapping[bytes, bytes], stamps: Mapping[bytes, bytes]) -> None:
         """Take over as much as there is room for. With nothing, just have the thread call `write` soon."""
         with self._changed:
             if self._closed:
                 return
+            if not self._begun:
+                self._begun = True
+                self._thread.start()
             for waiting, more in ((self._waiting.vectors, vectors), (self._waiting.stamps, stamps)):
                 waiting.update(islice(more.items(), max(0, self._capacity - len(waiting))))
             self._asked += 1
@@ -63,7 +66,9 @@ class BackgroundWriter:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(timeout_s)
+            begun = self._begun
+        if begun:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
