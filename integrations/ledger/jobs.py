@@ -108,21 +108,24 @@ class JobStore:
         return bool(self._redis.hexists(JobKeys(job_id).meta, "sealed"))
 
     def expired(self, silent_s: float) -> list[tuple[str, str]]:
-        """Active jobs that must be cancelled, each with the reason.
+        """Active jobs that must be cancelled, each with the reason; without those whose times cannot be read.
 
         Args:
             silent_s: seconds without a new item after which an unfinished submission counts as abandoned.
         """
-        found = []
+        expired = []
         now = redis_time(self._redis)
         for raw in self._redis.smembers(ACTIVE):
             job_id = raw.decode()
             sealed, touched, deadline = self._redis.hmget(JobKeys(job_id).meta, "sealed", "touched", "deadline")
-            if deadline and now > float(deadline):
-                found.append((job_id, PAST_DEADLINE))
-            elif not sealed and touched and now - float(touched) > silent_s:
-                found.append((job_id, "its submitter fell silent before all items were there"))
-        return found
+            try:
+                if deadline and now > float(deadline):
+                    expired.append((job_id, PAST_DEADLINE))
+                elif not sealed and touched and now - float(touched) > silent_s:
+                    expired.append((job_id, "its submitter fell silent before all items were there"))
+            except ValueError:  # another release wrote it: one odd job must not keep the others from being judged
+                log.debug("job %s is not judged: its times cannot be read", job_id)
+        return expired
 
     def spec(self, job_id: str) -> JobSpec:
         """The job's spec.

@@ -99,7 +99,7 @@ class JobPusher:
         if target is None:
             self._redis.srem(PUSH_PENDING, job_id)
             return
-        if target.hold and not self._released(keys):
+        if target.hold and not self._released(job_id, keys):
             return
         lock = TimedLock(self._redis, keys.push_lock, _LOCK_S)
         self._redis.set(keys.push_wanted, 1, ex=self._settings.job_ttl_s)
@@ -112,10 +112,17 @@ class JobPusher:
             finally:
                 lock.give_back()
 
-    def _released(self, keys: JobKeys) -> bool:
-        """Whether the submitter has let go, or has been silent for so long that it must have died."""
+    def _released(self, job_id: str, keys: JobKeys) -> bool:
+        """Whether the submitter has let go, or has been silent for so long that it must have died.
+
+        Raises:
+            ConfigError: another release wrote the job.
+        """
         created, ready = self._redis.hmget(keys.meta, "created", "push_ready")
-        return bool(ready) or redis_time(self._redis) - float(created) > _HOLD_S
+        try:
+            return bool(ready) or redis_time(self._redis) - float(created or b"") > _HOLD_S
+        except ValueError:
+            raise ConfigError(f"when job {job_id} was submitted cannot be read: another release wrote it") from None
 
     def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, lock: TimedLock) -> bool:
         """Push all there is. Returns False when something that is ready could not be pushed.

@@ -31,12 +31,25 @@ def pipeline(ledger) -> Pipeline:
     return Pipeline(tools=tools, keeper=absent)
 
 
-def test_a_job_of_another_release_is_left_to_its_workers_and_said_once(client, pipeline, caplog) -> None:
+UNREADABLE = {
+    '{"wire_version": 2}': "wire version 2",
+    '{"wire_version": 1, "controls": []}': "controls",
+    "{": "not a valid JobSpec message",
+    "\xff": "not a valid JobSpec message",
+}
+
+
+@pytest.mark.parametrize(("spec", "why"), UNREADABLE.items())
+def test_a_job_this_release_cannot_read_is_left_to_other_workers_and_said_once(
+    client, pipeline, caplog, spec: str, why: str
+) -> None:
     job = client.submit([f"s3://b/{i}.jpg" for i in range(100)], Taxonomy.flat(["cat"]))
-    client.connection.redis.hset(JobKeys(job.id).meta, "spec", '{"wire_version": 2}')
+    client.connection.redis.hset(JobKeys(job.id).meta, "spec", spec.encode("latin-1"))
     for _ in range(3):  # as often as a sweep sends the messages again
         for chunk in range(2):
             pipeline.run(ChunkRef(job.id, chunk))
     (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert job.id in said
-    assert "wire version 2" in said
+    assert why in said
+    assert not [record for record in caplog.records if record.exc_info]
+    assert client.connection.redis.zcount(JobKeys(job.id).open, "(0", "+inf") == 0, "no chunk of it is leased"

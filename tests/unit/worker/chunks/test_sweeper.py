@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from prelabel.integrations.ledger.keys import SWEEPER
+from prelabel.integrations.ledger.keys import SWEEPER, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Lease
 from prelabel.schemas import Answer, JobState, Outcome, Taxonomy
 from prelabel.worker.chunks.sweeper import Calm, Sweeper
@@ -136,6 +136,20 @@ def test_a_job_past_its_deadline_is_cancelled_and_keeps_what_is_done(client, led
     assert not worker.renew(lease)
     assert redis.hget(f"prelabel:{{{job.id}}}:meta", "cancelled") == b"its deadline passed"
     assert [prediction.ordinal for prediction in job.results(5)] == [0]
+
+
+@pytest.mark.parametrize("field", ["deadline", "touched"])
+def test_a_time_of_a_job_that_is_no_number_does_not_stop_the_sweep(client, sweeper, hints, field) -> None:
+    redis = client.connection.redis
+    jobs = [submit(client)[0] for _ in range(5)]  # Redis gives them in whatever order
+    odd, late = jobs[0], jobs[1:]
+    for job in jobs:
+        redis.hset(JobKeys(job.id).meta, "deadline", time.time() - 1)
+    redis.hdel(JobKeys(odd.id).meta, "sealed", "deadline")
+    redis.hset(JobKeys(odd.id).meta, field, "tomorrow")
+    sweeper.sweep()
+    assert [job.progress().state for job in late] == [JobState.CANCELLED] * 4
+    assert redis.hget(JobKeys(odd.id).meta, "cancelled") is None
 
 
 class TestLock:

@@ -195,6 +195,15 @@ class TestOtherRelease:
         assert pending(client) == {job.id.encode()}
         assert len(self.told(caplog)) == 1
 
+    def test_a_held_job_of_which_nobody_knows_since_when_stays_pending(self, client, pusher, finish, caplog) -> None:
+        job = finish(hold=True)
+        client.connection.redis.hset(JobKeys(job.id).meta, "created", "yesterday")
+        for _ in range(3):
+            pusher.push(job.id)
+        assert pending(client) == {job.id.encode()}
+        (said,) = self.told(caplog)
+        assert job.id in said
+
     def test_a_job_that_expires_while_it_is_pushed_is_forgotten(
         self, client, pusher, platform, finish, monkeypatch
     ) -> None:
