@@ -50,12 +50,13 @@ class Plugin:
             raise self.broken(f"{self.entry.value} cannot be called")
         return self.run(lambda: factory(*arguments), f"{self.entry.value} failed")
 
-    def run(self, call: Callable[[], _T], failed: str) -> _T:
+    def run(self, call: Callable[[], _T], failed: str, *passing: type[Exception]) -> _T:
         """What a call of the plugin's code returns.
 
         Args:
             call: calls it.
             failed: what did not work if that raises, for people.
+            passing: errors that whoever calls knows what to do about; they are raised as they are.
 
         Raises:
             ConfigError: it raises something that is no error of ours.
@@ -63,7 +64,7 @@ class Plugin:
         """
         try:
             return call()
-        except PrelabelError:
+        except (PrelabelError, *passing):  # type: ignore[misc]  # a tuple of exception classes all the same
             raise
         except Exception as error:
             raise self.broken(f"{failed}: {_one_line(error)}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,16 +40,31 @@ class Control(Model):
     form: str = ""
 
 
+LABEL_STUDIO: Final = "label_studio"
+"""The platform that is prelabel's own."""
+
+
 class PushTarget(Model):
     """Where finished predictions are pushed to.
 
-    `hold` keeps them back until the job's submitter calls `Job.release_push`: it may answer some itself first.
+    Attributes:
+        platform: Label Studio, or the name under which a package brings another one (entry points
+            `prelabel.platforms`). Workers alone know which are installed.
+        project: the place there: Label Studio's project, or whatever number the platform tells its places by.
+        label_config: how the project is labelled; Label Studio's must be given.
+        hold: keep predictions back until the job's submitter calls `Job.release_push`: it may answer some itself first.
     """
 
-    platform: Literal["label_studio"] = "label_studio"
+    platform: Annotated[str, Field(min_length=1)] = LABEL_STUDIO
     project: int
-    label_config: str
+    label_config: str = ""
     hold: bool = False
+
+    @model_validator(mode="after")
+    def _label_studio_needs_its_config(self) -> Self:
+        if self.platform == LABEL_STUDIO and not self.label_config:
+            raise ConfigError("a push to Label Studio needs label_config: predictions are written by it")
+        return self
 
 
 class JobSpec(WireModel):
@@ -74,6 +89,11 @@ class JobSpec(WireModel):
     deadline_s: Annotated[float, Field(gt=0)] | None = None
     push: PushTarget | None = None
     name: str = ""
+
+    @property
+    def label_studio_project(self) -> int | None:
+        """The project of Label Studio that predictions go to; None when they go elsewhere or nowhere."""
+        return self.push.project if self.push and self.push.platform == LABEL_STUDIO else None
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -32,6 +32,7 @@ from .chunks.keeper import LeaseKeeper
 from .chunks.pipeline import Pipeline
 from .chunks.sweeper import Sweeper
 from .chunks.tools import Tools
+from .delivering.platforms import Platforms
 from .delivering.pusher import JobPusher
 from .delivering.showcase import Showcase
 from .embedding.images import bulk_embedder, urgent_embedder
@@ -159,7 +160,7 @@ class Runtime:
             pipeline=Pipeline(tools=tools, keeper=keeper),
             keeper=keeper,
             sweeper=sweeper,
-            pusher=JobPusher(jobs, redis, settings),
+            pusher=JobPusher(jobs, redis, settings, Platforms(settings, redis).get),
         )
 
     def describe(self) -> str:

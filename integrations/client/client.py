@@ -158,7 +158,7 @@ class Client:
         job_ids, place = self._patiently(self.connection.store.page)
         while job_ids:
             for job_id, spec in self._patiently(partial(self.connection.store.specs, job_ids)).items():
-                if spec.push is not None and spec.push.project == project:
+                if spec.label_studio_project == project:
                     yield Job(self.connection, job_id)
             job_ids, place = self._patiently(partial(self.connection.store.page, place))
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 
@@ -19,7 +19,7 @@ from ...integrations.ledger.clock import redis_time
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...integrations.ledger.keys import PUSH_PENDING, JobKeys
 from ...integrations.ledger.push_hints import PushHints
-from ...integrations.platforms import Platform
+from ...integrations.platforms import Platform, PushReport
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
 from ...schemas.jobs import PushTarget
 from ...schemas.predictions import Prediction
@@ -28,10 +28,6 @@ from ...schemas.settings import Settings
 from ..telemetry import metrics
 from ..telemetry.logs import Once, log_about
 from ..telemetry.stages import stage
-
-if TYPE_CHECKING:
-    from ...integrations.platforms import PushReport
-
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +45,8 @@ class JobPusher:
     Args:
         store: reads results.
         client: Redis.
-        settings: the platform's address and key.
-        platform: for tests; made from the settings when first needed.
+        settings: how long a job is kept.
+        platforms: the platform a job names; raises `ConfigError` where there is none.
         wait: for tests; waits some seconds between tries and says whether to stop.
     """
 
@@ -59,14 +55,14 @@ class JobPusher:
         store: JobStore,
         client: redis.Redis,
         settings: Settings,
-        platform: Platform | None = None,
+        platforms: Callable[[str], Platform],
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         self._store = store
         self._redis: Any = client
         self._hints = PushHints(client)
         self._settings = settings
-        self._platform = platform
+        self._platforms = platforms
         self._left = Once()
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
@@ -152,7 +148,8 @@ class JobPusher:
         for attempt in range(_ATTEMPTS):
             try:
                 with stage("push", len(wanted)), self._keeping(lock):
-                    report = self._get_platform().push(target, wanted, check_existing=True, who=job_id)
+                    platform = self._platforms(target.platform)
+                    report = platform.push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
                 metrics.pushes.labels("put_off").inc(len(wanted))
                 pause = _BACKOFF.pause_s(attempt + 1)
@@ -227,13 +224,3 @@ class JobPusher:
                 pipe.getbit(keys.pushed, ordinal)
             bits: list[int] = pipe.execute()
         return bits
-
-    def _get_platform(self) -> Platform:
-        if self._platform is None:
-            from ...integrations.label_studio.deliver.push import (
-                Pusher,  # the SDK brings pandas: only when something is pushed
-            )
-            from ...integrations.label_studio.projects.claims import Claims
-
-            self._platform = Pusher(self._settings, Claims(self._redis))
-        return self._platform

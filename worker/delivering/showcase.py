@@ -76,7 +76,7 @@ class Showcase:
             chosen = answered[-1:]
         if not chosen:
             return
-        project = spec.push.project if spec.push else None
+        project = spec.label_studio_project
         try:
             recent.add(self._redis, [_recent(job_id, project, one) for one in chosen])
         except redis.RedisError as error:

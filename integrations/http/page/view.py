@@ -131,7 +131,7 @@ def _job(client: Client, progress: Progress, spec: JobSpec) -> JobView:
             ]
         except ConfigError as error:  # another release wrote them, or they expire just now
             log.debug("job %s is shown without its failures: %s", progress.job_id, error)
-    return JobView(progress=progress, project=spec.push.project if spec.push else None, failures=failures)
+    return JobView(progress=progress, project=spec.label_studio_project, failures=failures)
 
 
 def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:

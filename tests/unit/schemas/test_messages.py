@@ -266,3 +266,19 @@ def test_errors_about_messages_hold_no_input() -> None:
 )
 def test_the_ordinals_of_a_chunk_whose_items_cannot_be_read(text, ordinals) -> None:
     assert list(Chunk.ordinals_in(text)) == ordinals
+
+
+class TestPushTarget:
+    def test_label_studio_needs_to_know_how_the_project_is_labelled(self) -> None:
+        with pytest.raises(ConfigError, match="needs label_config"):
+            PushTarget(project=3)
+
+    def test_another_platform_may_have_no_use_for_that(self) -> None:
+        target = PushTarget(platform="table", project=3)
+        assert PushTarget.from_json(target.model_dump_json(exclude_defaults=True)) == target
+
+    def test_the_number_of_a_place_elsewhere_is_no_project_of_label_studio(self) -> None:
+        spec = JobSpec(controls=(Control(taxonomy=Taxonomy.flat(["cat"])),))
+        targets = [None, PushTarget(project=3, label_config="<View/>"), PushTarget(platform="table", project=3)]
+        projects = [spec.model_copy(update={"push": target}).label_studio_project for target in targets]
+        assert projects == [None, 3, None]

@@ -49,15 +49,17 @@ def platform() -> Platform:
 
 @pytest.fixture
 def pusher(client, settings, platform) -> JobPusher:
-    return JobPusher(client.connection.store, connect_redis(settings), settings, platform, wait=lambda _: False)
+    return JobPusher(
+        client.connection.store, connect_redis(settings), settings, lambda _: platform, wait=lambda _: False
+    )
 
 
 @pytest.fixture
 def finish(client, settings):
     """Submit a job of `count` items and give it outcomes."""
 
-    def make(count: int = 3, outcomes=None, hold: bool = False, close: bool = True):
-        push = PushTarget(project=1, label_config="<View/>", hold=hold)
+    def make(count: int = 3, outcomes=None, hold: bool = False, close: bool = True, push: PushTarget | None = None):
+        push = push or PushTarget(project=1, label_config="<View/>", hold=hold)
         job = client.submit([f"s3://b/{i}" for i in range(count)], Taxonomy.flat(["cat"]), push=push)
         ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
         lease = ledger.claim(ChunkRef(job.id, 0))
@@ -120,6 +122,30 @@ def test_a_refused_key_is_written_down_and_nothing_is_lost(client, pusher, platf
     pusher.push(job.id)
     assert platform.stored == [0, 1, 2]
     assert client.connection.redis.hget(f"prelabel:{{{job.id}}}:meta", "push_error") is None
+
+
+def test_a_platform_this_worker_has_not_is_written_down_and_nothing_is_lost(client, settings, platform, finish) -> None:
+    def lacking(name: str) -> Platform:
+        raise ConfigError(f"no package brings {name}")
+
+    job, store, redis = finish(), client.connection.store, client.connection.redis
+    JobPusher(store, redis, settings, lacking).push(job.id)
+    assert redis.hget(JobKeys(job.id).meta, "push_error") == b"no package brings label_studio"
+    assert pending(client) == {job.id.encode()}
+    JobPusher(store, redis, settings, lambda _: platform).push(job.id)
+    assert platform.stored == [0, 1, 2]
+
+
+def test_the_job_says_which_platform_is_pushed_to(client, settings, platform, finish) -> None:
+    asked: list[str] = []
+
+    def platforms(name: str) -> Platform:
+        asked.append(name)
+        return platform
+
+    job = finish(push=PushTarget(platform="table", project=1))
+    JobPusher(client.connection.store, client.connection.redis, settings, platforms).push(job.id)
+    assert (asked, platform.stored) == (["table"], [0, 1, 2])
 
 
 def test_a_refused_prediction_is_kept_with_its_reason_and_the_others_go_through(
@@ -230,7 +256,7 @@ def test_a_platform_that_asks_to_be_left_alone_is_and_the_lock_is_kept(client, s
         return False
 
     platform.errors = [TransientError("busy", retry_after_s=90)]
-    JobPusher(client.connection.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    JobPusher(client.connection.store, connect_redis(settings), settings, lambda _: platform, wait=wait).push(job.id)
     assert 90 <= sum(waited) <= 121
     assert max(waited) <= 30, "the lock is renewed meanwhile"
     assert job.progress().pushed == 3
@@ -245,7 +271,7 @@ def test_a_pusher_that_lost_its_lock_stops_and_leaves_the_others_alone(client, s
         return False
 
     platform.errors = [TransientError("busy", retry_after_s=90)]
-    JobPusher(client.connection.store, connect_redis(settings), settings, platform, wait=wait).push(job.id)
+    JobPusher(client.connection.store, connect_redis(settings), settings, lambda _: platform, wait=wait).push(job.id)
     assert platform.stored == []
     assert redis.get(lock) == b"somebody else"
     assert redis.pttl(lock) <= 5000
@@ -266,12 +292,16 @@ def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, fi
     class Slow(Platform):
         def push(self, *args, **options) -> PushReport:
             time.sleep(3)
-            other = JobPusher(client.connection.store, connect_redis(settings), settings, fast, wait=lambda _: False)
+            other = JobPusher(
+                client.connection.store, connect_redis(settings), settings, lambda _: fast, wait=lambda _: False
+            )
             other.push(job.id)
             return super().push(*args, **options)
 
     slow, fast = Slow(), Platform()
     job = finish()
-    JobPusher(client.connection.store, connect_redis(settings), settings, slow, wait=lambda _: False).push(job.id)
+    JobPusher(client.connection.store, connect_redis(settings), settings, lambda _: slow, wait=lambda _: False).push(
+        job.id
+    )
     assert slow.stored == [0, 1, 2]
     assert fast.stored == [], "somebody else pushed the same"

@@ -1,0 +1,105 @@
+"""Which platform predictions are pushed to: ours, or one that another package brings.
+
+A package announces a platform as an entry point of the group `prelabel.platforms`, under the name that a job's
+`PushTarget.platform` gives (https://packaging.python.org/en/latest/specifications/entry-points/). Ours come first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import redis
+
+from ...integrations.platforms import Platform, PushReport
+from ...integrations.plugins import Plugin, Plugins
+from ...schemas.errors import ConfigError
+from ...schemas.jobs import LABEL_STUDIO, PushTarget
+from ...schemas.predictions import Prediction
+from ...schemas.settings import Settings
+
+GROUP: Final = "prelabel.platforms"
+
+MakePlatform = Callable[[Settings, redis.Redis], Platform]
+"""What an entry point names: makes the platform, from the settings and the Redis that holds the jobs."""
+
+
+class Platforms:
+    """The platforms of a worker, each made when something is first pushed to it. Thread-safe.
+
+    Args:
+        settings: where the platforms are, and their keys.
+        client: Redis.
+    """
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._settings = settings
+        self._redis = client
+        self._by_name: dict[str, Platform] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Platform:
+        """The platform a job names.
+
+        Raises:
+            ConfigError: it is not installed, or the package that brings it is broken, or a setting it needs is missing.
+        """
+        with self._lock:
+            if name not in self._by_name:
+                self._by_name[name] = self._make(name)
+            return self._by_name[name]
+
+    def _make(self, name: str) -> Platform:
+        if name in _OURS:
+            return _OURS[name](self._settings, self._redis)
+        return _Brought(_plugin(name), self._settings, self._redis)
+
+
+def _label_studio(settings: Settings, client: redis.Redis) -> Platform:
+    # The SDK brings pandas: only when something is pushed.
+    from ...integrations.label_studio.deliver.push import Pusher
+    from ...integrations.label_studio.projects.claims import Claims
+
+    return Pusher(settings, Claims(client))
+
+
+_OURS: Final[dict[str, MakePlatform]] = {LABEL_STUDIO: _label_studio}
+
+
+class _Brought:
+    """A platform of another package: whatever goes wrong in there is one line that names the package.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+
+    def __init__(self, plugin: Plugin, settings: Settings, client: redis.Redis) -> None:
+        self._plugin = plugin
+        platform = plugin.make(settings, client)
+        if not isinstance(platform, Platform):
+            raise plugin.broken(f"it made {type(platform).__name__}, which has no push()")
+        self._platform = platform
+
+    def push(
+        self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
+    ) -> PushReport:
+        def call() -> PushReport:
+            return self._platform.push(target, predictions, check_existing=check_existing, who=who)
+
+        report = self._plugin.run(call, "its push() failed", redis.RedisError)
+        if not isinstance(report, PushReport):
+            raise self._plugin.broken(f"its push() returned {type(report).__name__}, not a PushReport")
+        return report
+
+
+def _plugin(name: str) -> Plugin:
+    plugins = Plugins(GROUP, "platform")
+    plugin = plugins.find(name)
+    if plugin is None:
+        known = ", ".join(sorted({*_OURS, *plugins.names}))
+        raise ConfigError(
+            f"the job's predictions go to the platform {name!r}, and this worker knows {known} alone: "
+            "install the package that brings it beside prelabel, on every worker"
+        )
+    return plugin
