@@ -88,18 +88,18 @@ class PushLane(LaneStep):
 def make_app() -> Celery:
     """The worker's Celery app, from the process's settings."""
     settings = get_settings()
-    made = BrokerApp("prelabel", set_as_current=True)
-    made.conf.update(celery_config(settings))
-    made.conf.update(
+    worker_app = BrokerApp("prelabel", set_as_current=True)
+    worker_app.conf.update(celery_config(settings))
+    worker_app.conf.update(
         broker_transport="prelabel.worker.consuming.transport:Transport",
         task_queues=[Queue(QUEUE_BULK)],
         worker_pool="threads",
         worker_concurrency=settings.bulk_chunks,
     )
-    made.task(name=TASK_SCORE_CHUNK)(score_chunk)
-    made.task(name=TASK_PUSH)(push)
-    made.steps["consumer"].update((InteractiveLane, PushLane))
-    return made
+    worker_app.task(name=TASK_SCORE_CHUNK)(score_chunk)
+    worker_app.task(name=TASK_PUSH)(push)
+    worker_app.steps["consumer"].update((InteractiveLane, PushLane))
+    return worker_app
 
 
 @signals.celeryd_init.connect

@@ -16,22 +16,27 @@ class Arrivals(Generic[_T]):
     """
 
     def __init__(self) -> None:
-        self._there: list[_T] = []
+        self._waiting: list[_T] = []
         self._wanted = 1
         self._enough = threading.Condition()
 
-    def put(self, one: _T) -> None:
-        """Add one."""
+    def put(self, arrival: _T) -> None:
+        """Add what a thread has finished."""
         with self._enough:
-            self._there.append(one)
-            if len(self._there) == self._wanted:
+            self._waiting.append(arrival)
+            if len(self._waiting) == self._wanted:
                 self._enough.notify()
 
     def take(self, wanted: int, timeout_s: float) -> list[_T]:
-        """All there is, as soon as that is as many as wanted; after `timeout_s` however many there are."""
+        """Wait for what the threads finish, and take all of it.
+
+        Args:
+            wanted: how many are waited for.
+            timeout_s: seconds after which however many there are will do.
+        """
         with self._enough:
             self._wanted = wanted
-            if len(self._there) < wanted:
+            if len(self._waiting) < wanted:
                 self._enough.wait(timeout_s)
-            taken, self._there = self._there, []
+            taken, self._waiting = self._waiting, []
             return taken

@@ -17,10 +17,11 @@ from ...schemas.errors import ConfigError, OutOfMemory, PrelabelError, ScorerErr
 from ...schemas.items import Item
 from ...schemas.jobs import Priority
 from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
-from ..delivering.showcase import Shown
+from ..delivering.showcase import Exhibit
 from ..embedding.items import ItemImages, Ready, embed_item, stored_item
 from ..scoring.failures import failure, failure_message
-from ..scoring.job_scorer import JobScorer
+from ..scoring.item_images import ItemImages, embed_item, failure, failure_message, stored_item
+from ..scoring.job_scorer import JobScorer, Ready
 from ..telemetry.logs import log_about
 from ..telemetry.stages import stage
 from .arrivals import Arrivals
@@ -55,7 +56,7 @@ class ChunkRun:
         self._lease = lease
         self._lost = lost
         self._is_bulk = lease.spec.priority is Priority.BULK
-        self._threads = tools.bulk if self._is_bulk else tools.urgent
+        self._embedder = tools.bulk if self._is_bulk else tools.urgent
         self._arrivals: Arrivals[_Arrived] = Arrivals()
         self._writer = OutcomeWriter(tools, lease)
         # Somebody waits for an interactive item: it is answered or fails.
@@ -84,7 +85,7 @@ class ChunkRun:
         if lease.spec.stored_only:
             return self._score_stored(scorer)
         todo = deque(lease.pairs)
-        self._threads.run(partial(self._embed_item, scorer), todo)
+        self._embedder.run(partial(self._embed_item, scorer), todo)
         try:
             return self._collect(scorer)
         finally:
@@ -116,7 +117,7 @@ class ChunkRun:
 
     def _score_stored(self, scorer: JobScorer) -> bool:
         """From stored vectors alone, the whole chunk at once: nothing is waited for."""
-        stored = self._threads.stored({image for _, item in self._lease.pairs for image in item.images})
+        stored = self._embedder.stored({image for _, item in self._lease.pairs for image in item.images})
         self._score(scorer, [_Arrived(at, stored_item(scorer.wanted, item, stored)) for at, item in self._lease.pairs])
         if self._writer.write(left=self._postponed.count):
             self._postpone()
@@ -126,7 +127,7 @@ class ChunkRun:
         ordinal, item = pair
         with log_about(job=self._lease.ref.job_id, chunk=self._lease.ref.chunk, item=item.id):
             embed_item(
-                self._threads,
+                self._embedder,
                 scorer.wanted,
                 item,
                 then=lambda images: self._arrivals.put(_Arrived(ordinal, images)),
@@ -186,7 +187,7 @@ class ChunkRun:
             raise
         for ordinal, item, result in zip(ordinals, embedded, scored, strict=True):
             if isinstance(result, Outcome):
-                self._writer.add(ordinal, result, Shown(item.item, result, _thumbnail(item)))
+                self._writer.add(ordinal, result, Exhibit(item.item, result, _thumbnail(item)))
             else:
                 self._fail(ordinal, result)
 

@@ -12,7 +12,7 @@ import redis
 from ...integrations.broker.errors import passes
 from ...integrations.ledger.leases import Lease
 from ...schemas.predictions import Outcome
-from ..delivering.showcase import Shown
+from ..delivering.showcase import Exhibit
 from ..telemetry import metrics, trace
 from .tools import Tools
 
@@ -44,20 +44,20 @@ class OutcomeWriter:
         self._lease = lease
         self._clock = clock
         self._outcomes: list[tuple[int, Outcome]] = []
-        self._scored: list[Shown] = []
+        self._exhibits: list[Exhibit] = []
         self._written_s = clock()
 
-    def add(self, ordinal: int, outcome: Outcome, shown: Shown | None = None) -> None:
+    def add(self, ordinal: int, outcome: Outcome, exhibit: Exhibit | None = None) -> None:
         """Keep an item's outcome for the next write.
 
         Args:
             ordinal: the item's.
             outcome: its answers, or why it has none.
-            shown: what people may see of it.
+            exhibit: what people may see of it.
         """
         self._outcomes.append((ordinal, outcome))
-        if shown:
-            self._scored.append(shown)
+        if exhibit:
+            self._exhibits.append(exhibit)
 
     @property
     def due(self) -> bool:
@@ -78,7 +78,7 @@ class OutcomeWriter:
             RedisError: Redis refuses, or the worker stops while Redis is away.
         """
         outcomes, self._outcomes = self._outcomes, []
-        scored, self._scored = self._scored, []
+        exhibits, self._exhibits = self._exhibits, []
         with trace.span("write", images=len(outcomes)):
             written = self._until_redis_is_back(
                 lambda: self._tools.ledger.complete(self._lease, outcomes, close=left == 0)
@@ -88,7 +88,7 @@ class OutcomeWriter:
         if not written.held:
             log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
             return False
-        self._tools.show(job_id, self._lease.spec, scored)
+        self._tools.show(job_id, self._lease.spec, exhibits)
         metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
         if written.push_ready and outcomes:
             self._tools.push(job_id)

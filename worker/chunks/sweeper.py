@@ -22,6 +22,7 @@ from ...integrations.ledger.protocol import Jobs, Leases
 from ...schemas.errors import PrelabelError
 from ..telemetry import metrics
 from ..telemetry.logs import log_about
+from .clock_guard import ClockGuard
 from .keeper import BEAT_S
 from .tools import Hint
 
@@ -32,43 +33,6 @@ _ABANDONED_S = 3600.0
 
 _PUSH_EVERY = 10
 """Sweeps between looks at pushes (a platform that is down wants a longer pause) and at jobs that have expired."""
-
-_JUMP_S = 1.5
-"""Seconds Redis's clock may drift from ours between two sweeps."""
-
-
-class Calm:
-    """Says when leases may be judged: not right after Redis was silent or its clock jumped.
-
-    Leases run by Redis's clock. When nobody could reach Redis for a while, or its clock leapt ahead, all of them seem
-    to have run out; the workers that live renew theirs within a heartbeat, and only then is the rest dead.
-
-    Args:
-        gap_s: seconds without contact that count as silence.
-        settle_s: seconds within which every live worker renews its leases.
-    """
-
-    def __init__(self, gap_s: float, settle_s: float) -> None:
-        self._gap_s = gap_s
-        self._settle_s = settle_s
-        self._last: tuple[float, float] | None = None
-        self._calm_at = 0.0
-
-    def contact(self, redis_s: float, monotonic_s: float) -> bool:
-        """Note that Redis has answered; whether leases may be judged now.
-
-        Args:
-            redis_s: Redis's clock.
-            monotonic_s: ours, which never jumps.
-        """
-        if self._last is not None:
-            passed_s = monotonic_s - self._last[1]
-            jump_s = redis_s - self._last[0] - passed_s
-            if passed_s > self._gap_s or jump_s > _JUMP_S:
-                log.info("Redis was silent for %.1f s, or its clock jumped: leases get time to be renewed", passed_s)
-                self._calm_at = monotonic_s + self._settle_s
-        self._last = redis_s, monotonic_s
-        return monotonic_s >= self._calm_at
 
 
 class Sweeper:
@@ -105,7 +69,7 @@ class Sweeper:
         self._sweeps = 0
         self._forgotten_to = 0
         self._every_s = every_s
-        self._calm = Calm(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
+        self._clock_guard = ClockGuard(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
         # Not given back: it ends shortly before the next sweep is due, so that all workers together sweep that often.
         self._lock = TimedLock(client, SWEEPER, 0.9 * every_s, who=owner)
         self._stop = threading.Event()
@@ -125,13 +89,13 @@ class Sweeper:
         while not self._stop.wait(self._every_s):
             try:
                 mine = self._lock.take()
-                calm = self._calm.contact(redis_time(self._redis), time.monotonic())
+                may_judge = self._clock_guard.contact(redis_time(self._redis), time.monotonic())
                 if mine:
-                    self.sweep(judge_leases=calm, keep=self._lock.keep)
+                    self.sweep(judge_leases=may_judge, keep=self._lock.keep)
             except LockLost as error:
                 log.info("sweep ends here: %s", error)
             except redis.RedisError as error:
-                log.warning("sweep put off: %s", error)
+                log.warning("sweep postponed: %s", error)
             except Exception:  # without the sweeper lost chunks stay lost
                 log.exception("sweep failed")
 

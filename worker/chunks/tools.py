@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from ...integrations.ledger.leases import ChunkRef
 from ...integrations.ledger.protocol import Leases
 from ...schemas.jobs import JobSpec
-from ..delivering.showcase import Shown
+from ..delivering.showcase import Exhibit
 from ..embedding.images import ImageEmbedder
 from ..model.engine import Engine
 from ..scoring.job_scorer import JobScorers
 
-Show = Callable[[str, JobSpec, Sequence[Shown]], None]
+Show = Callable[[str, JobSpec, Sequence[Exhibit]], None]
 """`Showcase.show`."""
 
 
-def show_nobody(_job: str, _spec: JobSpec, _scored: Sequence[Shown]) -> None:
+def show_nobody(_job: str, _spec: JobSpec, _exhibits: Sequence[Exhibit]) -> None:
     """For a worker without a showcase."""
 
 

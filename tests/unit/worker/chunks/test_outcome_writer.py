@@ -14,7 +14,7 @@ from prelabel.integrations.ledger.leases import ChunkRef, Lease, Ledger, Written
 from prelabel.schemas import Answer, Item, ItemFailure, JobSpec, JobState, Outcome, PushTarget, Taxonomy
 from prelabel.worker.chunks.outcome_writer import FLUSH_ITEMS, FLUSH_S, OutcomeWriter
 from prelabel.worker.chunks.tools import Tools
-from prelabel.worker.delivering.showcase import Shown
+from prelabel.worker.delivering.showcase import Exhibit
 from prelabel.worker.telemetry import metrics
 
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
@@ -58,7 +58,7 @@ def pushes() -> list[str]:
 
 
 @pytest.fixture
-def shown() -> list[Shown]:
+def shown() -> list[Exhibit]:
     return []
 
 
@@ -67,7 +67,7 @@ def tools(ledger, pushes, shown) -> Tools:
     """Those of a worker without a model: a writer asks none of it."""
     absent: Any = None
 
-    def show(_job: str, _spec: JobSpec, scored: Sequence[Shown]) -> None:
+    def show(_job: str, _spec: JobSpec, scored: Sequence[Exhibit]) -> None:
         shown.extend(scored)
 
     return Tools(
@@ -147,7 +147,7 @@ class TestWhatAWriteDoes:
         assert pushes == [lease.ref.job_id]
 
     def test_what_may_be_shown_is_shown_once(self, tools, lease, shown) -> None:
-        writer, example = OutcomeWriter(tools, lease), Shown(Item.of("s3://b/0.jpg"), GOOD, "")
+        writer, example = OutcomeWriter(tools, lease), Exhibit(Item.of("s3://b/0.jpg"), GOOD, "")
         writer.add(0, GOOD, example)
         writer.add(1, BAD)
         writer.write(left=1)
@@ -159,7 +159,7 @@ class TestWhatAWriteDoes:
     ) -> None:
         writer, job = OutcomeWriter(tools, lease), client.job(lease.ref.job_id)
         job.cancel()
-        writer.add(0, GOOD, Shown(Item.of("s3://b/0.jpg"), GOOD, ""))
+        writer.add(0, GOOD, Exhibit(Item.of("s3://b/0.jpg"), GOOD, ""))
         assert not writer.write(left=2)
         assert (list(job.results_so_far()), pushes, shown) == ([], [], [])
 

@@ -9,7 +9,7 @@ import pytest
 from prelabel.integrations.ledger.keys import SWEEPER, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Lease
 from prelabel.schemas import Answer, JobState, Outcome, Taxonomy
-from prelabel.worker.chunks.sweeper import Calm, Sweeper
+from prelabel.worker.chunks.sweeper import Sweeper
 from tests.conftest import eventually
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
@@ -259,26 +259,3 @@ class TestClock:
         assert worker.renew(lease)
         sweeper.sweep()
         assert hints == []
-
-
-class TestCalm:
-    def test_leases_are_judged_at_once_by_a_sweeper_that_has_just_begun(self) -> None:
-        assert Calm(gap_s=5, settle_s=3).contact(1000.0, 10.0)
-
-    def test_after_a_silence_live_workers_get_time_to_renew(self) -> None:
-        calm = Calm(gap_s=5, settle_s=3)
-        calm.contact(1000.0, 10.0)
-        assert not calm.contact(1020.0, 30.0)
-        assert not calm.contact(1022.0, 32.0)
-        assert calm.contact(1023.5, 33.5)
-
-    def test_a_clock_that_leaps_ahead_is_a_silence(self) -> None:
-        calm = Calm(gap_s=5, settle_s=3)
-        calm.contact(1000.0, 10.0)
-        assert not calm.contact(4602.0, 12.0)
-        assert calm.contact(4605.5, 15.5)
-
-    def test_a_clock_that_jumps_back_makes_no_lease_look_dead(self) -> None:
-        calm = Calm(gap_s=5, settle_s=3)
-        calm.contact(4600.0, 10.0)
-        assert calm.contact(1002.0, 12.0)

@@ -11,7 +11,7 @@ from prelabel.integrations.broker.connection import connect_redis
 from prelabel.schemas import Answer, Item, ItemFailure, JobSpec, Outcome, PushTarget, Taxonomy
 from prelabel.schemas.jobs import Control
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.delivering.showcase import BURST, SIZE_PX, Showcase, Shown
+from prelabel.worker.delivering.showcase import BURST, SIZE_PX, Exhibit, Showcase
 
 SPEC = JobSpec(controls=(Control(taxonomy=Taxonomy.flat(["cat"])),), push=PushTarget(project=7, label_config="<View/>"))
 
@@ -33,10 +33,10 @@ def showcase(client, settings, clock):
     return Showcase(connect_redis(settings), clock)
 
 
-def scored(number: int = 1, thumbnail: str = "", **changes) -> Shown:
+def scored(number: int = 1, thumbnail: str = "", **changes) -> Exhibit:
     answer = Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.75)
     outcome = Outcome(**{"model_version": "m", "answers": (answer,), **changes})
-    return Shown(
+    return Exhibit(
         Item.of(f"https://u:s3cret@e.org/{number}.jpg").model_copy(update={"id": str(number)}), outcome, thumbnail
     )
 
