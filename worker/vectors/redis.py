@@ -23,7 +23,7 @@ from ...schemas.settings import Settings
 from ..arrays import Vectors
 from .records import Block, Records, block_of, floats, pack, places_of, record_dim, sound, stamp_checksum, vectors_of
 from .store import FLUSH_S
-from .writer import BackgroundWriter, Batch, Trouble
+from .writer import BackgroundWriter, Batch, Outage
 
 _T = TypeVar("_T")
 
@@ -68,7 +68,7 @@ class RedisStore:
                 "PRELABEL_VECTOR_STORE is no redis URL that redis-py takes, like redis://user:password@host:6379/0 "
                 "(percent-encode special characters in the password)"
             ) from None
-        self._trouble = Trouble(
+        self._outage = Outage(
             f"the vector store at {display_uri(url)} does not work: images are embedded anew, scoring goes on", pause_s
         )
         self._writer = BackgroundWriter(self._write, _CAPACITY)
@@ -113,12 +113,12 @@ class RedisStore:
         Raises:
             ValueError: a vector is not `(dim,)`, or a key not of 16 bytes.
         """
-        if vectors and not self._trouble.paused():
+        if vectors and not self._outage.paused():
             self._writer.add(pack(vectors), {})
 
     def remember(self, stamps: Mapping[bytes, bytes]) -> None:
         """Store stamps soon."""
-        if stamps and not self._trouble.paused():
+        if stamps and not self._outage.paused():
             self._writer.add({}, stamps)
 
     def flush(self, timeout_s: float = FLUSH_S) -> None:
@@ -169,14 +169,14 @@ class RedisStore:
             pipe.execute()
 
     def _try(self, call: Callable[[], _T], otherwise: _T) -> _T:
-        if self._trouble.paused():
+        if self._outage.paused():
             return otherwise
         try:
             answer = call()
         except (redis.RedisError, OSError) as error:
-            self._trouble.failed(error)
+            self._outage.failed(error)
             return otherwise
-        self._trouble.passed()
+        self._outage.passed()
         return answer
 
 

@@ -1,4 +1,4 @@
-"""What every vector store shares beside its records: a background writer, and how trouble is told."""
+"""What every vector store shares beside its records: a background writer, and how an outage is told."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BackgroundWriter:
     `capacity` is dropped: it is computed again one day.
 
     Args:
-        write: writes a batch; should keep its troubles to itself.
+        write: writes a batch; should keep its errors to itself.
         capacity: vectors, and as many stamps, that may wait.
     """
 
@@ -93,7 +93,7 @@ def shown(error: Exception) -> str:
     return text[:200] or type(error).__name__
 
 
-class Trouble:
+class Outage:
     """Whether a store is to be left alone for now. Says so once, not for every image. Thread-safe.
 
     Args:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-TROUBLES = (OSError, sqlite3.Error)
+DISK_ERRORS = (OSError, sqlite3.Error)
 """What a disk store that does not work raises here."""
 
 _NAME = re.compile(r"v(\d{1,6})-[0-9a-f]{16}")

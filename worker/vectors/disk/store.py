@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ...arrays import Vectors
 from ..records import Block, Records, block_of, floats, pack, places_of, sound, vectors_of
 from ..store import FLUSH_S
-from ..writer import BackgroundWriter, Batch, Trouble
-from .generation import TROUBLES, LiveIndex
+from ..writer import BackgroundWriter, Batch, Outage
+from .generation import DISK_ERRORS, LiveIndex
 from .index import MAX_ROWS, Entry, Index
 from .shards import ShardWriter, by_shard, read_records
 
@@ -73,7 +73,7 @@ class DiskStore:
         self._shard_bytes = shard_bytes or max(1, min(SHARD_BYTES, max_bytes // _SHARDS))
         self._reading = LiveIndex(root)
         self._read_lock = threading.Lock()
-        self._read_trouble = Trouble(f"cannot read the vector store in {root}: images are embedded anew", _READ_PAUSE_S)
+        self._read_outage = Outage(f"cannot read the vector store in {root}: images are embedded anew", _READ_PAUSE_S)
         self._notes_lock = threading.Lock()
         self._doubtful: set[tuple[str, int, bytes]] = set()  # generation, place, key of what could not be read
         self._touched: dict[tuple[str, int], float] = {}  # generation and shard: when it was last noted as read
@@ -81,7 +81,7 @@ class DiskStore:
         # From here on the writer's thread alone:
         self._writing = LiveIndex(root)
         self._shards: ShardWriter | None = None
-        self._write_trouble = Trouble(
+        self._write_outage = Outage(
             f"cannot write to the vector store in {root}: new vectors are not stored for now, scoring goes on; make "
             "room there, or set PRELABEL_VECTOR_STORE_DIR, or PRELABEL_VECTOR_STORE=off",
             pause_s,
@@ -124,12 +124,12 @@ class DiskStore:
         Raises:
             ValueError: a vector is not `(dim,)`, or a key not of 16 bytes.
         """
-        if vectors and not self._write_trouble.paused():
+        if vectors and not self._write_outage.paused():
             self._writer.add(pack(vectors), {})
 
     def remember(self, stamps: Mapping[bytes, bytes]) -> None:
         """Store those stamps whose vectors are stored."""
-        if stamps and not self._write_trouble.paused():
+        if stamps and not self._write_outage.paused():
             self._writer.add({}, stamps)
 
     def flush(self, timeout_s: float = FLUSH_S) -> None:
@@ -194,19 +194,19 @@ class DiskStore:
         except (KeyError, FileNotFoundError):
             return None
         except OSError as error:
-            self._read_trouble.failed(error)
+            self._read_outage.failed(error)
             return None
 
     def _read(self, ask: Callable[[Index], _T], otherwise: _T) -> _T:
-        if self._read_trouble.paused():
+        if self._read_outage.paused():
             return otherwise
         try:
             with self._read_lock:
                 answer = self._reading.run(ask)
-        except TROUBLES as error:
-            self._read_trouble.failed(error)
+        except DISK_ERRORS as error:
+            self._read_outage.failed(error)
             return otherwise
-        self._read_trouble.passed()
+        self._read_outage.passed()
         return answer
 
     def _note_doubt(self, generation: str, entries: Iterable[Entry]) -> None:
@@ -230,7 +230,7 @@ class DiskStore:
         with self._notes_lock:
             doubtful, self._doubtful = self._doubtful, set()
             touched, self._to_touch = self._to_touch, set()
-        if self._write_trouble.paused():
+        if self._write_outage.paused():
             return
 
         def use(index: Index) -> None:
@@ -244,10 +244,10 @@ class DiskStore:
 
         try:
             self._writing.run(use)
-        except TROUBLES as error:
-            self._write_trouble.failed(error)
+        except DISK_ERRORS as error:
+            self._write_outage.failed(error)
         else:
-            self._write_trouble.passed()
+            self._write_outage.passed()
 
     def _shard_writer(self, index: Index) -> ShardWriter:
         if self._shards is None or self._shards.folder != index.folder:
