@@ -20,8 +20,7 @@ from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from ..delivering.showcase import Exhibit
 from ..embedding.items import ItemImages, Ready, embed_item, stored_item
 from ..scoring.failures import failure, failure_message
-from ..scoring.item_images import ItemImages, embed_item, failure, failure_message, stored_item
-from ..scoring.job_scorer import JobScorer, Ready
+from ..scoring.job_scorer import JobScorer
 from ..telemetry.logs import log_about
 from ..telemetry.stages import stage
 from .arrivals import Arrivals
