@@ -11,7 +11,7 @@ from .wire import Model, WireModel
 
 
 class Recent(WireModel):
-    """One of the last predictions. Workers write a sample, at most one a second each; `names.RECENT` holds the newest.
+    """One of the last predictions. Workers write a sample, at most one a second each; the ledger keeps the newest.
 
     Attributes:
         job_id: the job it was made for.

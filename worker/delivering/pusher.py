@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import redis
 
 from ...integrations.broker.locks import LockLost, TimedLock
-from ...integrations.ledger.clock import redis_time
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
-from ...integrations.ledger.keys import PUSH_PENDING, JobKeys
-from ...integrations.ledger.push_hints import PushHints
+from ...integrations.ledger.pushes import LOCK_S, Pushes
 from ...integrations.platforms import Platform, PushReport
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
 from ...schemas.jobs import PushTarget
@@ -31,7 +28,6 @@ from ..telemetry.stages import stage
 
 log = logging.getLogger(__name__)
 
-_LOCK_S = 120
 _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
 
@@ -59,9 +55,7 @@ class JobPusher:
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         self._store = store
-        self._redis: Any = client
-        self._hints = PushHints(client)
-        self._settings = settings
+        self._pushes = Pushes(client, settings.job_ttl_s)
         self._platforms = platforms
         self._left = Once()
         self._stopping = threading.Event()
@@ -74,11 +68,11 @@ class JobPusher:
     def push(self, job_id: str) -> None:
         """Push until nothing is ready. Returns at once when somebody else is at it: they go on for us."""
         with log_about(job=job_id):
-            self._hints.taken(job_id)
+            self._pushes.taken(job_id)
             try:
                 self._push(job_id)
             except NoSuchJob:
-                self._redis.srem(PUSH_PENDING, job_id)
+                self._pushes.forget(job_id)
             except LockLost as error:
                 log.info("push of job %s ends here: %s", job_id, error)
             except ConfigError as error:
@@ -90,60 +84,44 @@ class JobPusher:
             log.warning("job %s is left for a worker of its own release to push: %s", job_id, error)
 
     def _push(self, job_id: str) -> None:
-        keys = JobKeys(job_id)
         target = self._store.spec(job_id).push
         if target is None:
-            self._redis.srem(PUSH_PENDING, job_id)
+            self._pushes.forget(job_id)
             return
-        if target.hold and not self._released(job_id, keys):
+        if target.hold and not self._pushes.is_released(job_id, _HOLD_S):
             return
-        lock = TimedLock(self._redis, keys.push_lock, _LOCK_S)
-        self._redis.set(keys.push_wanted, 1, ex=self._settings.job_ttl_s)
+        lock = self._pushes.lock(job_id)
+        self._pushes.want(job_id)
         # The loop closes the gap between "nothing left" and unlocking: who asks in between finds the lock taken.
-        while self._redis.exists(keys.push_wanted) and lock.take():
+        while self._pushes.is_wanted(job_id) and lock.take():
             try:
-                self._redis.delete(keys.push_wanted)
-                if not self._push_ready(job_id, keys, target, lock):
+                self._pushes.begin(job_id)
+                if not self._push_ready(job_id, target, lock):
                     return  # the sweeper sends us again
             finally:
                 lock.give_back()
 
-    def _released(self, job_id: str, keys: JobKeys) -> bool:
-        """Whether the submitter has let go, or has been silent for so long that it must have died.
-
-        Raises:
-            ConfigError: another release wrote the job.
-        """
-        created, ready = self._redis.hmget(keys.meta, "created", "push_ready")
-        try:
-            return bool(ready) or redis_time(self._redis) - float(created or b"") > _HOLD_S
-        except ValueError:
-            raise ConfigError(f"when job {job_id} was submitted cannot be read: another release wrote it") from None
-
-    def _push_ready(self, job_id: str, keys: JobKeys, target: PushTarget, lock: TimedLock) -> bool:
+    def _push_ready(self, job_id: str, target: PushTarget, lock: TimedLock) -> bool:
         """Push all there is. Returns False when something that is ready could not be pushed.
 
         Raises:
             LockLost: we were slow and another has taken over.
         """
         while True:
-            cursor = (self._redis.hget(keys.meta, "push_cursor") or b"0").decode()
-            after, predictions = self._store.results(job_id, cursor, None)
+            after, predictions = self._store.results(job_id, self._pushes.cursor(job_id), None)
             if not predictions:
                 if self._store.progress(job_id).state.ended:
-                    self._redis.srem(PUSH_PENDING, job_id)
+                    self._pushes.forget(job_id)
                 return True
-            pushed = self._bits(keys, [prediction.ordinal for prediction in predictions])
+            pushed = self._pushes.are_pushed(job_id, [prediction.ordinal for prediction in predictions])
             wanted = [p for p, is_pushed in zip(predictions, pushed, strict=True) if p.ok and not is_pushed]
             lock.keep()
-            if wanted and not self._push_batch(job_id, keys, target, wanted, lock):
+            if wanted and not self._push_batch(job_id, target, wanted, lock):
                 return False
             lock.keep()  # whoever took over has a cursor of their own
-            self._redis.hset(keys.meta, "push_cursor", after)
+            self._pushes.move(job_id, after)
 
-    def _push_batch(
-        self, job_id: str, keys: JobKeys, target: PushTarget, wanted: list[Prediction], lock: TimedLock
-    ) -> bool:
+    def _push_batch(self, job_id: str, target: PushTarget, wanted: list[Prediction], lock: TimedLock) -> bool:
         """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
@@ -156,16 +134,16 @@ class JobPusher:
                 if error.retry_after_s is not None:
                     pause_s += error.retry_after_s
                 log.warning("push of job %s postponed for %.1f s: %s", job_id, pause_s, error)
-                self._redis.hset(keys.meta, "push_error", str(error)[:500])
+                self._pushes.trouble(job_id, str(error))
                 if self._pause(lock, pause_s):
                     return False  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
                 metrics.pushes.labels("refused").inc(len(wanted))
                 log.error("push of job %s failed: %s", job_id, error)
-                self._redis.hset(keys.meta, "push_error", str(error)[:500])
+                self._pushes.trouble(job_id, str(error))
                 return False
-            self._mark(keys, report)
+            self._mark(job_id, report)
             return True
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
         return False
@@ -176,7 +154,7 @@ class JobPusher:
         done = threading.Event()
 
         def renew() -> None:
-            while not done.wait(_LOCK_S / 4):
+            while not done.wait(LOCK_S / 4):
                 try:
                     lock.keep()
                 except LockLost:
@@ -196,32 +174,15 @@ class JobPusher:
         """Wait, and go on being the job's one pusher. Returns whether to stop."""
         while True:
             lock.keep()
-            if self._wait(min(seconds, _LOCK_S / 4)):
+            if self._wait(min(seconds, LOCK_S / 4)):
                 return True
-            seconds -= _LOCK_S / 4
+            seconds -= LOCK_S / 4
             if seconds <= 0:
                 lock.keep()
                 return False
 
-    def _mark(self, keys: JobKeys, report: PushReport) -> None:
+    def _mark(self, job_id: str, report: PushReport) -> None:
         counts = {"pushed": len(report.pushed), "skipped": len(report.skipped), "rejected": len(report.rejected)}
         for status, count in counts.items():
             metrics.pushes.labels(status).inc(count)
-        with self._redis.pipeline(transaction=True) as pipe:
-            for ordinal in (*report.pushed, *report.skipped):
-                pipe.setbit(keys.pushed, ordinal, 1)
-            for ordinal, reason in report.rejected:
-                pipe.hset(keys.push_failed, ordinal, reason[:500])
-            pipe.hdel(keys.meta, "push_error")
-            pipe.ttl(keys.meta)
-            ttl = pipe.execute()[-1]
-        if ttl > 0:  # the job has ended: its keys expire together
-            self._redis.expire(keys.pushed, ttl)
-            self._redis.expire(keys.push_failed, ttl)
-
-    def _bits(self, keys: JobKeys, ordinals: Sequence[int]) -> list[int]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for ordinal in ordinals:
-                pipe.getbit(keys.pushed, ordinal)
-            bits: list[int] = pipe.execute()
-        return bits
+        self._pushes.mark(job_id, (*report.pushed, *report.skipped), report.rejected)

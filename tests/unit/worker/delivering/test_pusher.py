@@ -287,7 +287,7 @@ def test_a_lock_from_before_redis_clock_jumped_back_holds_no_push_up_for_an_hour
 
 
 def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, finish, monkeypatch) -> None:
-    monkeypatch.setattr(pushing, "_LOCK_S", 2)
+    monkeypatch.setattr(pushing, "LOCK_S", 2)
 
     class Slow(Platform):
         def push(self, *args, **options) -> PushReport:

@@ -1,0 +1,115 @@
+"""What the ledger holds of a job's way to its platform: who pushes, how far, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import redis
+
+from ...schemas.errors import ConfigError
+from ..broker.locks import TimedLock
+from .clock import redis_time
+from .keys import PUSH_PENDING, JobKeys
+from .push_hints import PushHints
+
+LOCK_S: Final = 120
+"""Seconds a pusher has a job to itself unless it says that it still works."""
+
+_LONGEST_REASON: Final = 500
+"""Characters of a reason that are kept."""
+
+
+class Pushes:
+    """Pushes of jobs. Thread-safe. Every method raises `redis.RedisError` where Redis does not answer.
+
+    Args:
+        client: Redis.
+        ttl_s: seconds a finished job is kept.
+    """
+
+    def __init__(self, client: redis.Redis, ttl_s: int) -> None:
+        self._redis: Any = client
+        self._ttl_s = ttl_s
+        self._hints = PushHints(client)
+
+    def taken(self, job_id: str) -> None:
+        """Note that the job's message was taken: what is ready from now on is news again."""
+        self._hints.taken(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Say that the job has nothing to push any more."""
+        self._redis.srem(PUSH_PENDING, job_id)
+
+    def lock(self, job_id: str) -> TimedLock:
+        """The lock of whoever pushes the job."""
+        return TimedLock(self._redis, JobKeys(job_id).push_lock, LOCK_S)
+
+    def want(self, job_id: str) -> None:
+        """Ask for a push, of whoever pushes the job now or next."""
+        self._redis.set(JobKeys(job_id).push_wanted, 1, ex=self._ttl_s)
+
+    def is_wanted(self, job_id: str) -> bool:
+        """Whether somebody has asked since the last push began."""
+        return bool(self._redis.exists(JobKeys(job_id).push_wanted))
+
+    def begin(self, job_id: str) -> None:
+        """Take what was asked for: a push begins."""
+        self._redis.delete(JobKeys(job_id).push_wanted)
+
+    def is_released(self, job_id: str, hold_s: float) -> bool:
+        """Whether a held job's submitter has let go, or has been silent for so long that it must have died.
+
+        Args:
+            job_id: the job.
+            hold_s: seconds from its submission after which that is so.
+
+        Raises:
+            ConfigError: another release wrote the job.
+        """
+        created, ready = self._redis.hmget(JobKeys(job_id).meta, "created", "push_ready")
+        try:
+            return bool(ready) or redis_time(self._redis) - float(created or b"") > hold_s
+        except ValueError:
+            raise ConfigError(f"when job {job_id} was submitted cannot be read: another release wrote it") from None
+
+    def cursor(self, job_id: str) -> str:
+        """Id of the last entry in the job's results that was looked at; "0" at the start."""
+        return (self._redis.hget(JobKeys(job_id).meta, "push_cursor") or b"0").decode()
+
+    def move(self, job_id: str, cursor: str) -> None:
+        """Say that all results up to this id have been looked at."""
+        self._redis.hset(JobKeys(job_id).meta, "push_cursor", cursor)
+
+    def are_pushed(self, job_id: str, ordinals: Sequence[int]) -> list[bool]:
+        """For each ordinal whether its answer is on the platform."""
+        keys = JobKeys(job_id)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for ordinal in ordinals:
+                pipe.getbit(keys.pushed, ordinal)
+            return [bool(bit) for bit in pipe.execute()]
+
+    def trouble(self, job_id: str, problem: str) -> None:
+        """Keep why the job cannot be pushed now; the next success drops it."""
+        self._redis.hset(JobKeys(job_id).meta, "push_error", problem[:_LONGEST_REASON])
+
+    def mark(self, job_id: str, pushed: Iterable[int], rejected: Iterable[tuple[int, str]]) -> None:
+        """Write what became of items.
+
+        Args:
+            job_id: the job.
+            pushed: ordinals whose answer is on the platform, or needs not to be.
+            rejected: ordinals the platform does not take, with the reason.
+        """
+        keys = JobKeys(job_id)
+        with self._redis.pipeline(transaction=True) as pipe:
+            for ordinal in pushed:
+                pipe.setbit(keys.pushed, ordinal, 1)
+            for ordinal, reason in rejected:
+                pipe.hset(keys.push_failed, ordinal, reason[:_LONGEST_REASON])
+            pipe.hdel(keys.meta, "push_error")
+            pipe.ttl(keys.meta)
+            ttl_s = pipe.execute()[-1]
+        if ttl_s > 0:  # the job has ended: its keys expire together
+            self._redis.expire(keys.pushed, ttl_s)
+            self._redis.expire(keys.push_failed, ttl_s)
