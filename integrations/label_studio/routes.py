@@ -66,6 +66,7 @@ class LabelStudioBackend:
     def _routes(self) -> APIRouter:
         router = APIRouter(route_class=BodyRoute)
 
+        @router.head("/health", include_in_schema=False)
         @router.get("/health", summary="Whether the adapter runs; asks neither broker nor worker")
         async def health() -> dict[str, str]:
             return {"status": "UP", "model_class": "prelabel"}

@@ -173,6 +173,8 @@ def read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[s
 
 def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ControlTag:
     element, name = node.element, written(node.element, "name") or ""
+    if any(tag_of(outer) == "repeater" for outer in node.around):
+        raise Skip('it stands in a <Repeater>, which makes many of it: a list of images is <Image valueList="$…">')
     kind: Kind = "taxonomy" if tag_of(element) == "taxonomy" else "choices"
     image = _image(element, name, images, unusable)
     options = _options(element)

@@ -391,6 +391,23 @@ def test_a_control_that_cannot_be_used_takes_no_other_with_it(broken, reason):
     assert reason in told
 
 
+REPEATED = (
+    '<Repeater on="$pages" indexFlag="{{idx}}"><Image name="page_{{idx}}" value="$pages[{{idx}}]"/>'
+    + choices("Cat", name="kind_{{idx}}", to="page_{{idx}}")
+    + "</Repeater>"
+)
+
+
+def test_what_a_repeater_makes_is_left_to_people_in_words():
+    with pytest.raises(ConfigError, match=r"kind_\{\{idx\}\}: it stands in a <Repeater>"):
+        LabelConfig.parse(view(REPEATED))
+    about_one = f'<Repeater on="$pages" indexFlag="{{{{idx}}}}">{choices("Cat", name="kind_{{idx}}")}</Repeater>'
+    for repeated in (REPEATED, about_one):
+        config = LabelConfig.parse(view(IMAGE, repeated, choices("Cat", "Dog")))
+        assert [control.from_name for control in config.controls] == ["cls"]
+        assert [name for name, _ in config.skipped] == ["kind_{{idx}}"]
+
+
 def test_of_choices_with_one_value_the_first_counts():
     twice = '<Choice value="Cat" hint="a pet"/><Choice value="Cat" hint="a wild one"/><Choice value="Dog"/>'
     control = only(view(IMAGE, f'<Choices name="cls" toName="img">{twice}</Choices>'))

@@ -27,6 +27,11 @@ def test_health_asks_nobody(http, client, path):
     assert (response.status_code, response.json()) == (200, {"status": "UP", "model_class": "prelabel"})
 
 
+def test_health_answers_a_probe_that_wants_no_body(http):
+    response = http.head("/health")
+    assert (response.status_code, response.content) == (200, b"")
+
+
 def test_setup(http, capture):
     response = http.post("/setup", json=capture("setup_with_extra_params")["body"])
     assert (response.status_code, response.json()) == (200, {"model_version": VERSION})
