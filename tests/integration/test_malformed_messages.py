@@ -49,7 +49,7 @@ MALFORMED: list[bytes] = [
         for value in (7, [])
     ),
     *(json.dumps(envelope(body)).encode() for body in JSON_VALUES[1:]),
-    *(json.dumps(envelope([args, {}, {}])).encode() for args in ([], ["job"], ["job", 0, 1], [1, "x"], [[], {}])),
+    *(json.dumps(envelope([args, {}, {}])).encode() for args in (7, None, [], ["job"], ["job", 0, 1], [1, "x"])),
     json.dumps(envelope(headers={**HEADERS, "task": TASK_PUSH})).encode(),
     json.dumps(envelope(headers={**HEADERS, "task": "os.system"})).encode(),
     json.dumps(envelope(**{"content-type": "application/x-python-serialize"})).encode(),

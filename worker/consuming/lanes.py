@@ -83,8 +83,9 @@ class LaneStep(bootsteps.ConsumerStep):
         try:
             handler(*args, **kwargs)
         except Exception:
-            log.exception("task %s%r failed", message.headers.get("task"), tuple(args))
-        self._consumer.call_soon(self._ack, message)  # kombu's channels belong to the consumer's thread
+            log.exception("task %s failed, called with %.200r", message.headers.get("task"), args)
+        finally:
+            self._consumer.call_soon(self._ack, message)  # kombu's channels belong to the consumer's thread
 
     def _ack(self, message: Any) -> None:
         try:

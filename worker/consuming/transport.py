@@ -18,12 +18,13 @@ from kombu.transport import redis
 from redis import RedisError
 
 from ...integrations.ledger.malformed import set_aside
+from ...schemas.queues import QUEUES
 
 log = logging.getLogger(__name__)
 
 
 class QoS(redis.QoS):
-    """Books messages in hand."""
+    """Kombu's list of the messages that were taken and not acknowledged yet; giving them back may fail here."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Give messages in hand back, if Redis is there to take them."""
@@ -36,7 +37,7 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
-    """A channel with such a book, whose consumers meet messages only."""
+    """Kombu's channel; what is no message of Celery's never reaches its consumers."""
 
     QoS = QoS
 
@@ -44,6 +45,9 @@ class Channel(redis.Channel):
         self, queue: str, no_ack: bool, callback: Callable[..., Any] | None, consumer_tag: str | None, **options: Any
     ) -> str:
         """Called by kombu for each queue; see its `Channel`."""
+        if queue not in QUEUES:
+            its_tag: str = super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
+            return its_tag
 
         def take(message: Any) -> None:
             try:
@@ -104,7 +108,8 @@ class Transport(redis.Transport):
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str | None) -> None:
-        problem = envelope_problem(message)
+        # Celery's own queues, for `inspect` and `control`, carry other envelopes.
+        problem = envelope_problem(message) if queue in QUEUES else ""
         if problem:
             channels: Any = self.channels
             channels[0].put_aside(str(queue), message, problem)
