@@ -1,1 +1,1 @@
-"""Consuming, fetching and scoring. `siglip.py` alone imports torch."""
+"""Consuming, fetching and scoring. `model/` alone imports torch."""

@@ -7,16 +7,18 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Self
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from ..integrations.broker.celery import Sender
 from ..integrations.broker.connection import connect_redis
+from ..integrations.broker.errors import broker_errors
 from ..integrations.client.checkpoint import names_one_model, settings_model_id
 from ..integrations.ledger.jobs import JobStore
 from ..integrations.ledger.leases import ChunkRef, Ledger
@@ -24,7 +26,7 @@ from ..integrations.ledger.push_hints import PushHints
 from ..integrations.ledger.queues import queue_states
 from ..integrations.telemetry.queues import Queues
 from ..integrations.telemetry.server import serve_metrics
-from ..schemas.errors import ConfigError, ScorerError
+from ..schemas.errors import ConfigError, PrelabelError, ScorerError
 from ..schemas.package import package_version
 from ..schemas.progress import WorkerInfo
 from ..schemas.settings import Settings
@@ -60,18 +62,32 @@ _SWEEP_S = 2.0
 
 
 class _Hints:
-    """Messages that say what waits: a chunk to score, a job with predictions to push."""
+    """Messages that say what waits: a chunk to score, a job with predictions to push.
 
-    def __init__(self, sender: Sender, pushes: PushHints) -> None:
+    One that cannot be sent is a line in the log: a sweep finds what waits without one, so it fails nothing.
+    """
+
+    def __init__(self, settings: Settings, sender: Sender, pushes: PushHints) -> None:
+        self._settings = settings
         self._sender = sender
         self._pushes = pushes
 
     def chunk(self, ref: ChunkRef, queue: str) -> None:
-        self._sender.score_chunk(ref.job_id, ref.chunk, queue)
+        self._send(lambda: self._sender.score_chunk(ref.job_id, ref.chunk, queue), ref.job_id)
 
     def push(self, job_id: str) -> None:
-        if self._pushes.due(job_id):
-            self._sender.push(job_id)
+        def send() -> None:
+            if self._pushes.due(job_id):
+                self._sender.push(job_id)
+
+        self._send(send, job_id)
+
+    def _send(self, send: Callable[[], None], job_id: str) -> None:
+        try:
+            with broker_errors(self._settings):  # kombu's are no redis-py's
+                send()
+        except (PrelabelError, RedisError) as error:
+            log.warning("no message for job %s could be sent, a sweep sends it: %s", job_id, error)
 
 
 @dataclass(kw_only=True)
@@ -89,6 +105,7 @@ class Runtime:
         pipeline: scores chunks.
         keeper: renews leases, and shows that the worker lives.
         sweeper: finds what got lost.
+        platforms: where predictions are sent to.
         pusher: sends predictions to their platform.
     """
 
@@ -102,6 +119,7 @@ class Runtime:
     pipeline: Pipeline
     keeper: LeaseKeeper
     sweeper: Sweeper
+    platforms: Platforms
     pusher: JobPusher
     _deadline: threading.Timer | None = field(default=None, init=False)
     _metrics: ExitStack = field(default_factory=ExitStack, init=False)
@@ -122,7 +140,8 @@ class Runtime:
         redis, sender = connect_redis(settings), Sender(settings)
         ledger = Ledger(redis, owner=name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
         jobs = JobStore(redis, settings.job_ttl_s)
-        hints = _Hints(sender, PushHints(redis))
+        platforms = Platforms(settings, redis)
+        hints = _Hints(settings, sender, PushHints(redis))
         engine = Engine(encoder, on_broken=_stop_loudly)
         store, fetcher, showcase = _vector_store(settings), make_fetcher(settings), Showcase(redis)
         images, texts = CountingStore(store, "images"), CountingStore(store, "texts")
@@ -160,7 +179,8 @@ class Runtime:
             pipeline=Pipeline(tools=tools, keeper=keeper),
             keeper=keeper,
             sweeper=sweeper,
-            pusher=JobPusher(jobs, redis, settings, Platforms(settings, redis).get),
+            platforms=platforms,
+            pusher=JobPusher(jobs, redis, settings, platforms.get),
         )
 
     def describe(self) -> str:
@@ -234,6 +254,7 @@ class Runtime:
         self.keeper.stop()
         self.fetcher.close()
         self.store.close()
+        self.platforms.close()
         self.sender.close()
         trace.stop()
         self.redis.close()

@@ -20,8 +20,8 @@ from .leases import ChunkRef, Lease, Refusal, Written
 class Jobs(Protocol):
     """The producer's half: create, seal, watch, read, cancel and retry jobs. Thread-safe.
 
-    What takes a job's id raises `NoSuchJob` for `spec`, `progress` and `state` when the job never was or has expired;
-    the other methods then find nothing and change nothing.
+    Of what takes a job's id `spec`, `progress`, `state` and `reopen` raise `NoSuchJob` when the job never was or has
+    expired; the other methods then find nothing and change nothing.
     """
 
     def create(self, job_id: str, spec: JobSpec) -> None:

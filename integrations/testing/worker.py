@@ -120,7 +120,7 @@ class MemoryWorker:
                             job_id=lease.ref.job_id,
                             item_id=items[ordinal].id,
                             image=items[ordinal].images[0].display,
-                            project=lease.spec.push.project if lease.spec.push else None,
+                            project=lease.spec.label_studio_project,
                             paths=outcome.answers[0].paths,
                             confidence=outcome.answers[0].confidence,
                             made_at=self._state.now(),

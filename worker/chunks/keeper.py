@@ -82,16 +82,21 @@ class LeaseKeeper:
     def _run(self) -> None:
         while True:
             self._watch()
-            try:
-                self._beat()
-                self._renew_all()
-            except redis.RedisError as error:
-                # The leases run on; if they run out, the fencing token keeps us from writing.
-                log.warning("could not renew leases: %s", error)
-            except Exception:  # a heartbeat that ends silently would make a live worker look dead
-                log.exception("heartbeat failed")
+            # Leases first: at its memory limit Redis refuses a heartbeat, and renews leases all the same. If they run
+            # out, the fencing token keeps us from writing.
+            self._try(self._renew_all, "leases could not be renewed")
+            self._try(self._beat, "no heartbeat could be sent")
             if self._stop.wait(self._every_s):
                 return
+
+    @staticmethod
+    def _try(work: Callable[[], None], failed: str) -> None:
+        try:
+            work()
+        except redis.RedisError as error:
+            log.warning("%s: %s", failed, error)
+        except Exception:  # a thread that ends silently would make a live worker look dead
+            log.exception("%s", failed)
 
     def _renew_all(self) -> None:
         with self._lock:

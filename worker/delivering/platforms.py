@@ -6,9 +6,10 @@ A package announces a platform as an entry point of the group `prelabel.platform
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import redis
 
@@ -19,10 +20,17 @@ from ...schemas.jobs import LABEL_STUDIO, PushTarget
 from ...schemas.predictions import Prediction
 from ...schemas.settings import Settings
 
+log = logging.getLogger(__name__)
+
 GROUP: Final = "prelabel.platforms"
 
 MakePlatform = Callable[[Settings, redis.Redis], Platform]
 """What an entry point names: makes the platform, from the settings and the Redis that holds the jobs."""
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
 class Platforms:
@@ -49,6 +57,16 @@ class Platforms:
             if name not in self._by_name:
                 self._by_name[name] = self._make(name)
             return self._by_name[name]
+
+    def close(self) -> None:
+        """Close those platforms that can be closed."""
+        with self._lock:
+            for name, platform in self._by_name.items():
+                if isinstance(platform, _Closable):
+                    try:
+                        platform.close()
+                    except Exception:  # of a package; the others are to be closed all the same
+                        log.exception("the platform %r could not be closed", name)
 
     def _make(self, name: str) -> Platform:
         if name in _OURS:
@@ -80,6 +98,10 @@ class _Brought:
         if not isinstance(platform, Platform):
             raise plugin.broken(f"it made {type(platform).__name__}, which has no push()")
         self._platform = platform
+
+    def close(self) -> None:
+        if isinstance(self._platform, _Closable):
+            self._platform.close()
 
     def push(
         self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""

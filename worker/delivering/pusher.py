@@ -144,6 +144,12 @@ class JobPusher:
                 self._pushes.trouble(job_id, str(error))
                 return False
             self._mark(job_id, report)
+            told = {*report.pushed, *report.skipped, *(ordinal for ordinal, _ in report.rejected)}
+            if untold := [prediction.ordinal for prediction in wanted if prediction.ordinal not in told]:
+                problem = f"the platform said nothing of {len(untold)} of {len(wanted)} predictions"
+                log.error("push of job %s: %s; they stay ready", job_id, problem)
+                self._pushes.trouble(job_id, problem)
+                return False
             return True
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
         return False

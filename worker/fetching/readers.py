@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Final, Protocol, runtime_checkable
 
-from ...integrations.plugins import Plugins
+from ...integrations.plugins import Plugin, Plugins
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings
-from .reader import Reader
+from .deadline import Deadline
+from .reader import Fetched, IsKnown, Reader
 
 log = logging.getLogger(__name__)
 
@@ -100,4 +101,19 @@ class Readers:
             raise plugin.broken(
                 f"{plugin.entry.value} made {type(reader).__name__}, which has no read(uri, deadline, is_known)"
             )
-        return reader
+        return _Brought(plugin, reader)
+
+
+class _Brought:
+    """A reader of another package: whatever goes wrong in there is one line that names the package."""
+
+    def __init__(self, plugin: Plugin, reader: Reader) -> None:
+        self._plugin = plugin
+        self._reader = reader
+
+    def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
+        return self._plugin.run(lambda: self._reader.read(uri, deadline, is_known), "its read() failed")
+
+    def close(self) -> None:
+        if isinstance(self._reader, _Closable):
+            self._reader.close()

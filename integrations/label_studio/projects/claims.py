@@ -55,7 +55,7 @@ class Claims:
 
     Args:
         client: Redis.
-        call: runs what uses Redis; `Client.patiently` makes its errors prelabel's.
+        call: runs what uses Redis; `Connection.patiently` makes its errors prelabel's.
     """
 
     def __init__(self, client: redis.Redis, call: Callable[[Callable[[], Any]], Any] = lambda use: use()) -> None:

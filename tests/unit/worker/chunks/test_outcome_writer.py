@@ -183,8 +183,10 @@ class TestWhileRedisIsAway:
 
     def test_postponing_is_repeated_as_well(self, client, tools, lease) -> None:
         OutcomeWriter(interrupted(tools, self.AWAY), lease).postpone(60.0)
-        again = tools.ledger.claim(lease.ref)
-        assert not isinstance(again, Lease), "it waits for its time"
+        seconds, _ = client.connection.redis.time()
+        due_ms = -client.connection.redis.zscore(f"prelabel:{{{lease.ref.job_id}}}:open", lease.ref.chunk)
+        assert 50_000 < due_ms - seconds * 1000 < 70_000
+        assert not isinstance(tools.ledger.claim(lease.ref), Lease), "it waits for its time"
 
     def test_a_worker_that_stops_waits_no_longer(self, tools, lease) -> None:
         away = interrupted(tools, *[self.AWAY] * 3)

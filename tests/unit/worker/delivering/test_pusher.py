@@ -305,3 +305,18 @@ def test_the_lock_is_kept_while_the_platform_takes_its_time(client, settings, fi
     )
     assert slow.stored == [0, 1, 2]
     assert fast.stored == [], "somebody else pushed the same"
+
+
+def test_what_a_platform_says_nothing_of_stays_ready_and_is_said(client, settings, finish) -> None:
+    class Forgetful(Platform):
+        def push(self, target, predictions, *, check_existing=False, who=""):
+            report = super().push(target, predictions, check_existing=check_existing, who=who)
+            return PushReport(pushed=tuple(ordinal for ordinal in report.pushed if ordinal != 1))
+
+    job, platform = finish(3), Forgetful()
+    pusher = JobPusher(client.connection.store, connect_redis(settings), settings, lambda _: platform)
+    pusher.push(job.id)
+    redis = client.connection.redis
+    assert job.progress().pushed == 2
+    assert redis.hget(JobKeys(job.id).meta, "push_error") == b"the platform said nothing of 1 of 3 predictions"
+    assert redis.sismember(PUSH_PENDING, job.id)
