@@ -15,7 +15,23 @@ PUBLIC = {
     """,
     "prelabel.integrations": "Client Job",
     "prelabel.integrations.label_studio.label_config": "LabelConfig",
+    "prelabel.integrations.testing": "Answering Choice MemoryClient",
 }
+
+FOR_EXTENSIONS = {
+    "prelabel.integrations.platforms": "Platform PushReport",
+    "prelabel.worker.fetching.reader": "Fetched IsKnown Reader",
+    "prelabel.worker.vectors.store": "EmbeddingStore",
+    "prelabel.worker.model.encoder": "Encoder ImageTower TextTower",
+    "prelabel.worker.model.registry": "Family",
+}
+"""What packages that extend prelabel import, see docs/extending.md."""
+
+
+@pytest.mark.parametrize("module", FOR_EXTENSIONS)
+def test_what_extensions_import_is_there(module: str) -> None:
+    offered = importlib.import_module(module)
+    assert [name for name in FOR_EXTENSIONS[module].split() if not hasattr(offered, name)] == []
 
 
 @pytest.mark.parametrize("module", PUBLIC)
