@@ -59,6 +59,8 @@ class Progress(Model):
         quarantined: items among the failed that killed their worker again and again.
         cancelled: why the job was cancelled; empty when it was not.
         pushed: items whose answer is on the platform.
+        refused: items whose answer the platform does not take; `Job.refusals` has the reasons.
+        push_problem: why nothing can be pushed at present; empty when all is well, or nothing is to be pushed.
         rate: images per second from the first claim to the last result; None before the second result.
         eta_s: seconds until done at that rate; None when unknown.
     """
@@ -73,6 +75,8 @@ class Progress(Model):
     quarantined: int = 0
     cancelled: str = ""
     pushed: int = 0
+    refused: int = 0
+    push_problem: str = ""
     created_at: float = 0.0
     rate: float | None = None
     eta_s: float | None = None
@@ -81,6 +85,20 @@ class Progress(Model):
     def pending(self) -> int:
         """Items without an outcome yet."""
         return self.total - self.done - self.failed
+
+
+class PushRefusal(Model):
+    """One reason for which a platform does not take answers, and what it was given for.
+
+    Attributes:
+        reason: in words; numbers that differ from item to item are an ellipsis.
+        count: items it was given for.
+        examples: ids of the first few of them; in Label Studio the tasks' numbers.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...] = ()
 
 
 class WorkerInfo(Model):

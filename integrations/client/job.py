@@ -9,9 +9,10 @@ from functools import partial
 from ...schemas.errors import ConfigError
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
-from ...schemas.progress import JobState, Progress
+from ...schemas.progress import JobState, Progress, PushRefusal
 from .connection import Connection
 from .cutting import retry_batches
+from .refusals import Reasons
 
 _BLOCK_MS = 500
 
@@ -102,6 +103,22 @@ class Job:
         while prediction := self._patiently(following):
             if seen.is_news(prediction):
                 yield prediction
+
+    def refusals(self, limit: int | None = None) -> list[PushRefusal]:
+        """Why the platform does not take answers of this job: each reason once, the most frequent first.
+
+        Args:
+            limit: refused items to look at, at least; `progress().refused` counts all. None looks at every one.
+        """
+        reasons, seen, cursor = Reasons(), set[int](), 0
+        while True:
+            cursor, page = self._patiently(partial(self._store.refusals, self.id, cursor))
+            for refused in page:
+                if refused.ordinal not in seen:
+                    seen.add(refused.ordinal)
+                    reasons.add(refused)
+            if not cursor or (limit is not None and len(seen) >= limit):
+                return reasons.refusals(lambda ordinals: self._patiently(lambda: self._store.items(self.id, ordinals)))
 
     def wait(self, timeout: float | None = None) -> Progress:
         """Block until the job has ended.

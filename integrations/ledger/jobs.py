@@ -22,11 +22,13 @@ from ...schemas.predictions import ItemFailure, Outcome, Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
 from .clock import redis_time
+from .items import item_in, items_of
 from .keys import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
 from .packing import unpack
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
 from .queues import queue_lengths, queue_states
 from .recent import newest
+from .refusals import Refused, refusals_page
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
 
 log = logging.getLogger(__name__)
@@ -239,6 +241,22 @@ class JobStore:
             for _, fields in self._redis.xrange(keys.results, entry_id, entry_id):
                 yield _join(fields, self._redis.hget(keys.chunks, fields[b"c"]), raw)
 
+    def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
+        """A page of what the platform refused, in no order.
+
+        Args:
+            job_id: the job.
+            cursor: what the call before returned; 0 begins.
+
+        Returns:
+            Where the next call goes on, 0 when this was the last page; and some items, a few of them perhaps again.
+        """
+        return refusals_page(self._redis, job_id, cursor)
+
+    def items(self, job_id: str, ordinals: Sequence[int]) -> list[Item]:
+        """The items with these ordinals; what stands for those that cannot be read."""
+        return items_of(self._redis, job_id, ordinals)
+
     def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
         """Take failed items back to pending, as one chunk.
 
@@ -314,19 +332,6 @@ def _parse_spec(raw: bytes) -> JobSpec:
     return JobSpec.from_json(raw)
 
 
-@lru_cache(maxsize=256)
-def _parse_chunk(raw: bytes) -> Chunk:
-    return Chunk.from_json(raw)
-
-
-def _item(chunk: bytes | None, ordinal: int) -> Item:
-    """The item; what stands for it where it cannot be read: its outcome says why."""
-    try:
-        return Item.unreadable(ordinal) if chunk is None else _parse_chunk(chunk).item(ordinal)
-    except (ConfigError, ValueError):
-        return Item.unreadable(ordinal)
-
-
 def _outcome(packed: bytes, spec: bytes) -> Outcome:
     """The outcome; one that says so where it is damaged.
 
@@ -347,7 +352,7 @@ def _join(fields: dict[bytes, bytes], chunk: bytes | None, spec: bytes | None) -
     ordinal = int(fields[b"o"])
     outcome = _outcome(fields[b"r"], spec)
     return Prediction(
-        item=_item(chunk, ordinal),
+        item=item_in(chunk, ordinal),
         ordinal=ordinal,
         model_version=outcome.model_version,
         vectors=outcome.vectors,

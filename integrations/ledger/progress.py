@@ -22,6 +22,7 @@ class Counts(NamedTuple):
         failed: those whose outcome is an error.
         quarantined: those among them that killed their worker again and again.
         pushed: items whose answer is on the platform.
+        refused: items whose answer the platform does not take.
         waiting: chunks that are not closed.
         now: Redis's clock, Unix seconds.
     """
@@ -31,6 +32,7 @@ class Counts(NamedTuple):
     failed: int
     quarantined: int
     pushed: int
+    refused: int
     waiting: int
     now: float
 
@@ -64,14 +66,16 @@ def read_counts(client: Any, job_ids: Sequence[str]) -> list[Counts]:
             pipe.hlen(keys.failed)
             pipe.scard(keys.quarantined)
             pipe.bitcount(keys.pushed)
+            pipe.hlen(keys.push_failed)
             pipe.zcard(keys.open)
         (seconds, microseconds), *replies = pipe.execute()
-    found = []
-    for at in range(0, len(replies), 6):
-        raw, finished, failed, quarantined, pushed, waiting = replies[at : at + 6]
+    now = seconds + microseconds / 1e6
+    counts = []
+    for at in range(0, len(replies), 7):
+        raw, finished, failed, quarantined, pushed, refused, waiting = replies[at : at + 7]
         meta = {key.decode(): value for key, value in raw.items()}
-        found.append(Counts(meta, finished, failed, quarantined, pushed, waiting, now=seconds + microseconds / 1e6))
-    return found
+        counts.append(Counts(meta, finished, failed, quarantined, pushed, refused, waiting, now))
+    return counts
 
 
 def state_of(counts: Counts) -> tuple[JobState, str]:
@@ -118,6 +122,8 @@ def progress_of(job_id: str, spec: JobSpec, counts: Counts) -> Progress:
         quarantined=counts.quarantined,
         cancelled=cancelled,
         pushed=counts.pushed,
+        refused=counts.refused,
+        push_problem=meta.get("push_error", b"").decode(errors="replace"),
         created_at=float(meta["created"]),
         rate=rate,
         eta_s=(total - finished) / rate if rate and not state.ended else None,

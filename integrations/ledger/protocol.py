@@ -1,7 +1,7 @@
-"""What a ledger does, whatever it is kept in: the producer's half, the worker's half, and the marks of pushes.
+"""What a ledger does, whatever it is kept in: the producer's half, the worker's half, and what there is of pushes.
 
-`jobs.JobStore`, `leases.Ledger` and `push_hints.PushHints` keep it in Redis; `memory` keeps it in this process, for
-tests. One suite (`tests/unit/integrations/ledger/contract`) holds both to the same behaviour.
+`jobs.JobStore`, `leases.Ledger`, `push_hints.PushHints` and `pushes.Pushes` keep it in Redis; `memory` keeps it
+in this process, for tests. One suite (`tests/unit/integrations/ledger/contract`) holds both to the same behaviour.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ...schemas.chunks import Chunk
+from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Outcome, Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
 from .leases import ChunkRef, Lease, Refusal, Written
+from .refusals import Refused
 
 
 class Jobs(Protocol):
@@ -85,6 +87,17 @@ class Jobs(Protocol):
 
     def failures(self, job_id: str) -> Iterator[Prediction]:
         """The predictions of failed items, in no order."""
+        ...
+
+    def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
+        """A page of what the platform refused, in no order, an item perhaps twice; takes 0 or the last reply.
+
+        Returns where the next call goes on, 0 after the last page, and the items of this page.
+        """
+        ...
+
+    def items(self, job_id: str, ordinals: Sequence[int]) -> list[Item]:
+        """The items with these ordinals, few of them; what stands for those that cannot be read."""
         ...
 
     def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
@@ -180,4 +193,19 @@ class PushMarks(Protocol):
 
     def taken(self, job_id: str) -> None:
         """Note that the job's message was taken: what is ready from now on is news again."""
+        ...
+
+
+class PushOutcomes(Protocol):
+    """What came of pushes. Thread-safe."""
+
+    def mark(self, job_id: str, pushed: Iterable[int], rejected: Iterable[tuple[int, str]]) -> None:
+        """Write which ordinals are delivered and which the platform does not take, with the reason; drops `trouble`.
+
+        An ordinal that was refused before and is delivered now is refused no more.
+        """
+        ...
+
+    def trouble(self, job_id: str, problem: str) -> None:
+        """Keep why the job cannot be pushed now."""
         ...

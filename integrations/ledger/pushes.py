@@ -38,8 +38,9 @@ class Pushes:
         self._hints.taken(job_id)
 
     def forget(self, job_id: str) -> None:
-        """Say that the job has nothing to push any more."""
+        """Say that the job has nothing to push any more, so that nothing stands in the way either."""
         self._redis.srem(PUSH_PENDING, job_id)
+        self._redis.hdel(JobKeys(job_id).meta, "push_error")
 
     def lock(self, job_id: str) -> TimedLock:
         """The lock of whoever pushes the job."""
@@ -98,13 +99,16 @@ class Pushes:
 
         Args:
             job_id: the job.
-            pushed: ordinals whose answer is on the platform, or needs not to be.
+            pushed: ordinals whose answer is on the platform, or needs not to be; they are refused no more.
             rejected: ordinals the platform does not take, with the reason.
         """
         keys = JobKeys(job_id)
+        delivered = list(pushed)
         with self._redis.pipeline(transaction=True) as pipe:
-            for ordinal in pushed:
+            for ordinal in delivered:
                 pipe.setbit(keys.pushed, ordinal, 1)
+            if delivered:
+                pipe.hdel(keys.push_failed, *delivered)
             for ordinal, reason in rejected:
                 pipe.hset(keys.push_failed, ordinal, reason[:_LONGEST_REASON])
             pipe.hdel(keys.meta, "push_error")

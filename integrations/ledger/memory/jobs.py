@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final
 
 from ....schemas.chunks import Chunk
+from ....schemas.items import Item
 from ....schemas.jobs import JobSpec
 from ....schemas.predictions import Prediction
 from ....schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
@@ -15,6 +16,7 @@ from ....schemas.queues import QUEUE_PUSH, QUEUES
 from .. import index as job_index
 from ..jobs import NoSuchJob
 from ..progress import PAST_DEADLINE, progress_of, state_of
+from ..refusals import PAGE, Refused
 from .state import MemoryState, OpenChunk, StoredJob
 
 _READ_AT_ONCE: Final = 256
@@ -164,6 +166,21 @@ class MemoryJobs:
             job = self._state.job(job_id)
             found = [entry.prediction for entry in job.entries if entry.prediction.error] if job else []
         return iter(found)
+
+    def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
+        """A page of what the platform refused, and where the next one begins; 0 begins, and comes after the last."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            refused = sorted(job.refused.items()) if job else []
+        end = cursor + PAGE
+        return end if end < len(refused) else 0, [Refused(*entry) for entry in refused[cursor:end]]
+
+    def items(self, job_id: str, ordinals: Sequence[int]) -> list[Item]:
+        """The items with these ordinals; what stands for those that are not there."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            pairs = dict(pair for chunk in job.chunks.values() for pair in chunk.pairs()) if job else {}
+        return [pairs.get(ordinal, Item.unreadable(ordinal)) for ordinal in ordinals]
 
     def reopen(self, job_id: str, failed: Sequence[Prediction]) -> tuple[int, int] | None:
         """Take failed items back to pending, as one chunk; its index, and how many are pending again, or None."""

@@ -81,6 +81,8 @@ class StoredJob:
         failed: ordinals of items whose outcome is an error.
         quarantined: those among them that killed their worker again and again.
         pushed: ordinals of items whose answer is on the platform.
+        refused: ordinals of items whose answer the platform does not take, with the reason.
+        push_problem: why nothing can be pushed at present; empty when all is well.
         entries: outcomes in the order they came.
     """
 
@@ -102,6 +104,8 @@ class StoredJob:
     failed: set[int] = field(default_factory=set)
     quarantined: set[int] = field(default_factory=set)
     pushed: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+    push_problem: str = ""
     entries: list[Entry] = field(default_factory=list)
     _more_chunks: int = field(default=0, init=False)
     _written: int = field(default=0, init=False)
@@ -148,6 +152,7 @@ class StoredJob:
             "base": self.base,
             "sealed": 1 if self.sealed else None,
             "cancelled": self.cancelled or None,
+            "push_error": self.push_problem or None,
         }
         return Counts(
             meta={name: str(value).encode() for name, value in values.items() if value is not None},
@@ -155,6 +160,7 @@ class StoredJob:
             failed=len(self.failed),
             quarantined=len(self.quarantined),
             pushed=len(self.pushed),
+            refused=len(self.refused),
             waiting=len(self.open),
             now=now,
         )

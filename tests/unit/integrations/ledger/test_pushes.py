@@ -31,6 +31,14 @@ def test_what_was_pushed_or_refused_is_remembered_item_by_item(client: Client, p
     assert not redis.hexists(keys.meta, "push_error"), "a success drops what stood in the way"
 
 
+def test_a_job_that_has_nothing_left_to_push_has_nothing_in_its_way(
+    client: Client, pushes: Pushes, job_id: str
+) -> None:
+    pushes.trouble(job_id, "Label Studio is away")
+    pushes.forget(job_id)
+    assert client.job(job_id).progress().push_problem == ""
+
+
 def test_the_place_in_the_results_is_kept(pushes: Pushes, job_id: str) -> None:
     assert pushes.cursor(job_id) == "0"
     pushes.move(job_id, "17-1")

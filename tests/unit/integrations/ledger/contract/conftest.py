@@ -14,9 +14,11 @@ from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.leases import Ledger
 from prelabel.integrations.ledger.memory.leases import MemoryLedger
 from prelabel.integrations.ledger.memory.push_hints import MemoryPushHints
+from prelabel.integrations.ledger.memory.pushes import MemoryPushes
 from prelabel.integrations.ledger.memory.state import MemoryState
-from prelabel.integrations.ledger.protocol import Leases, PushMarks
+from prelabel.integrations.ledger.protocol import Leases, PushMarks, PushOutcomes
 from prelabel.integrations.ledger.push_hints import PushHints
+from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.integrations.testing.connection import MemoryConnection
 from prelabel.schemas import Settings
 
@@ -31,6 +33,9 @@ class Kept(Protocol):
 
     def push_hints(self) -> PushMarks:
         """The marks of pushes, as a worker has them."""
+
+    def pushes(self) -> PushOutcomes:
+        """What a worker writes of its pushes."""
 
     def pass_time(self, seconds: float) -> None:
         """Let so much time pass on the ledger's clock."""
@@ -54,6 +59,9 @@ class InRedis:
 
     def push_hints(self):
         return PushHints(connect_redis(self._settings))
+
+    def pushes(self):
+        return Pushes(connect_redis(self._settings), ttl_s=100)
 
     def pass_time(self, seconds):
         time.sleep(seconds)  # the server's own clock, which nobody can set
@@ -80,6 +88,9 @@ class InMemory:
 
     def push_hints(self):
         return MemoryPushHints(self._state)
+
+    def pushes(self):
+        return MemoryPushes(self._state)
 
     def pass_time(self, seconds):
         self._now += seconds
@@ -117,3 +128,9 @@ def ledger(kept: Kept):
         return kept.ledger(owner, lease_s, ttl_s)
 
     return make
+
+
+@pytest.fixture
+def pushes(kept: Kept) -> PushOutcomes:
+    """What a worker writes of its pushes."""
+    return kept.pushes()
