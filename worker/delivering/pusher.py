@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import redis
 
@@ -33,6 +34,34 @@ _HOLD_S = 150.0
 
 _ATTEMPTS = 8
 _BACKOFF = Backoff(base_s=1.0, cap_s=30.0)
+
+
+@dataclass
+class _Refused:
+    """What the platform refused in the course of one push.
+
+    Attributes:
+        count: items.
+        first: the first one's id, and why.
+    """
+
+    count: int = 0
+    first: tuple[str, str] | None = None
+
+    def add(self, sent: Sequence[Prediction], report: PushReport) -> None:
+        """Count what is refused of a batch."""
+        self.count += len(report.rejected)
+        if report.rejected and self.first is None:
+            ordinal, reason = report.rejected[0]
+            self.first = next((p.item.id for p in sent if p.ordinal == ordinal), str(ordinal)), " ".join(reason.split())
+
+    def tell(self, job_id: str) -> None:
+        """Say in one line of the log what was refused, if anything was."""
+        if self.first is not None:
+            log.warning(
+                "%d predictions of job %s are refused and not sent again; the first is item %s: %s (all: prelabel "
+                "status %s)", self.count, job_id, *self.first, job_id,
+            )  # fmt: skip
 
 
 class JobPusher:
@@ -84,6 +113,13 @@ class JobPusher:
             log.warning("job %s is left for a worker of its own release to push: %s", job_id, error)
 
     def _push(self, job_id: str) -> None:
+        refused = _Refused()
+        try:
+            self._push_wanted(job_id, refused)
+        finally:
+            refused.tell(job_id)
+
+    def _push_wanted(self, job_id: str, refused: _Refused) -> None:
         target = self._store.spec(job_id).push
         if target is None:
             self._pushes.forget(job_id)
@@ -96,12 +132,12 @@ class JobPusher:
         while self._pushes.is_wanted(job_id) and lock.take():
             try:
                 self._pushes.begin(job_id)
-                if not self._push_ready(job_id, target, lock):
+                if not self._push_ready(job_id, target, lock, refused):
                     return  # the sweeper sends us again
             finally:
                 lock.give_back()
 
-    def _push_ready(self, job_id: str, target: PushTarget, lock: TimedLock) -> bool:
+    def _push_ready(self, job_id: str, target: PushTarget, lock: TimedLock, refused: _Refused) -> bool:
         """Push all there is. Returns False when something that is ready could not be pushed.
 
         Raises:
@@ -116,13 +152,17 @@ class JobPusher:
             pushed = self._pushes.are_pushed(job_id, [prediction.ordinal for prediction in predictions])
             wanted = [p for p, is_pushed in zip(predictions, pushed, strict=True) if p.ok and not is_pushed]
             lock.keep()
-            if wanted and not self._push_batch(job_id, target, wanted, lock):
+            report = self._push_batch(job_id, target, wanted, lock) if wanted else PushReport()
+            if report is None:
                 return False
+            refused.add(wanted, report)
             lock.keep()  # whoever took over has a cursor of their own
             self._pushes.move(job_id, after)
 
-    def _push_batch(self, job_id: str, target: PushTarget, wanted: list[Prediction], lock: TimedLock) -> bool:
-        """Returns False when the platform stays unavailable or refuses us; what was not pushed stays ready."""
+    def _push_batch(
+        self, job_id: str, target: PushTarget, wanted: list[Prediction], lock: TimedLock
+    ) -> PushReport | None:
+        """What became of each; None when the platform stays unavailable or refuses us, and all of it stays ready."""
         for attempt in range(_ATTEMPTS):
             try:
                 with stage("push", len(wanted)), self._keeping(lock):
@@ -136,23 +176,23 @@ class JobPusher:
                 log.warning("push of job %s postponed for %.1f s: %s", job_id, pause_s, error)
                 self._pushes.trouble(job_id, str(error))
                 if self._pause(lock, pause_s):
-                    return False  # the sweeper of another worker goes on
+                    return None  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
                 metrics.pushes.labels("refused").inc(len(wanted))
                 log.error("push of job %s failed: %s", job_id, error)
                 self._pushes.trouble(job_id, str(error))
-                return False
+                return None
             self._mark(job_id, report)
             told = {*report.pushed, *report.skipped, *(ordinal for ordinal, _ in report.rejected)}
             if untold := [prediction.ordinal for prediction in wanted if prediction.ordinal not in told]:
                 problem = f"the platform said nothing of {len(untold)} of {len(wanted)} predictions"
                 log.error("push of job %s: %s; they stay ready", job_id, problem)
                 self._pushes.trouble(job_id, problem)
-                return False
-            return True
+                return None
+            return report
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
-        return False
+        return None
 
     @contextmanager
     def _keeping(self, lock: TimedLock) -> Iterator[None]:

@@ -158,6 +158,43 @@ def test_a_refused_prediction_is_kept_with_its_reason_and_the_others_go_through(
     assert client.connection.redis.hgetall(f"prelabel:{{{job.id}}}:push_failed") == {b"1": b"unknown choice"}
 
 
+def warnings(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_what_a_push_refuses_is_one_line_of_the_log_with_the_count_and_the_first_reason(
+    client, pusher, platform, finish, caplog
+) -> None:
+    platform.refuses = {1, 2}
+    job = finish()
+    pusher.push(job.id)
+    (line,) = warnings(caplog)
+    assert f"2 predictions of job {job.id}" in line
+    assert "item s3://b/1: unknown choice" in line
+
+
+def test_a_push_of_many_batches_says_once_what_was_refused(client, pusher, platform, caplog, settings) -> None:
+    job = client.submit(
+        (f"s3://b/{i}" for i in range(300)), Taxonomy.flat(["cat"]), push=PushTarget(project=1, label_config="<View/>")
+    )
+    ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
+    for chunk in range(5):
+        lease = ledger.claim(ChunkRef(job.id, chunk))
+        ledger.complete(lease, [(ordinal, GOOD) for ordinal, _ in lease.pairs], close=True)
+    platform.refuses = set(range(300))
+    pusher.push(job.id)
+    (line,) = warnings(caplog)
+    assert "300 predictions" in line
+
+
+def test_what_was_refused_before_is_not_told_again(client, pusher, platform, finish, caplog) -> None:
+    job = finish()
+    platform.refuses = {0}
+    for _ in range(2):
+        pusher.push(job.id)
+    assert len(warnings(caplog)) == 1
+
+
 def test_a_pusher_that_died_before_it_marked_its_batch_doubles_nothing(client, pusher, platform, finish) -> None:
     job = finish()
     platform.stored = [0, 1]  # sent by somebody who died before the ledger knew
