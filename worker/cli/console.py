@@ -16,6 +16,7 @@ from rich.table import Table
 from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.predictions import Prediction
 from ...schemas.progress import Progress as JobProgress
+from ...schemas.progress import PushRefusal
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -78,12 +79,14 @@ def bar() -> Progress:
 
 
 def job_detail(progress: JobProgress) -> str:
-    """`42.1 images/s, 3 failed, 12 s left`, as far as known."""
+    """`42.1 images/s, 3 failed, 2 refused, 12 s left`, as far as known."""
     parts = []
     if progress.rate:
         parts.append(f"{progress.rate:.1f} images/s")
     if progress.failed:
         parts.append(f"[red]{progress.failed} failed[/]")
+    if progress.refused:
+        parts.append(f"[red]{progress.refused} refused[/]")
     if progress.eta_s:
         parts.append(f"{duration(progress.eta_s)} left")
     return ", ".join(parts)
@@ -111,6 +114,14 @@ def predictions_table(predictions: Iterable[Prediction], title: str | None = Non
             others = [score for score in answer.scores if score.path not in answer.paths and score.logit is not None]
             runners = ", ".join(f"{score.label} {score.probability:.2f}" for score in others[:2])
             table.add_row(name, chosen, confidence_bar(answer.confidence), f"[dim]{plain(runners)}[/]")
+    return table
+
+
+def refusals_table(refusals: Iterable[PushRefusal], title: str) -> Table:
+    """How many items the platform refused for each reason, and a few of them."""
+    table = Table("items", "reason", "such as", title=title, title_justify="left", expand=False)
+    for refusal in refusals:
+        table.add_row(f"[red]{refusal.count}[/]", plain(refusal.reason), plain(", ".join(refusal.examples)))
     return table
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,18 @@ from ...integrations.client.job import Job
 from ...schemas.jobs import Priority
 from ...schemas.progress import Progress
 from . import options
-from .console import bar, duration, err, job_detail, out, plain, predictions_table, print_json, user_errors
+from .console import (
+    bar,
+    duration,
+    err,
+    job_detail,
+    out,
+    plain,
+    predictions_table,
+    print_json,
+    refusals_table,
+    user_errors,
+)
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
@@ -134,14 +145,17 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Stay and show progress until the job has ended")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show one job: counts, rate, time left, and what failed."""
+    """Show one job: counts, rate, time left, what failed, and what the platform refused."""
     with user_errors(), Client() as client:
         job = client.job(job_id)
         if wait:
             follow(job)
         progress = job.progress()
+        refusals = job.refusals() if progress.refused else []
         if as_json:
-            print_json(_progress_json(progress))
+            print_json(
+                {**_progress_json(progress), "refusals": [refusal.model_dump(mode="json") for refusal in refusals]}
+            )
             return
         out.print(_jobs_table([progress]))
         if progress.cancelled:
@@ -154,6 +168,13 @@ def status(
         if failed:
             out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
             out.print(f"try them again: prelabel retry {job_id}")
+        if refusals:
+            out.print(refusals_table(refusals, title=f"refused by the platform: {progress.refused}, not sent again"))
+            project = job.spec().label_studio_project
+            if project is not None:
+                out.print(f"correct the project, then: prelabel connect --project {project} --all")
+        if progress.push_problem:
+            out.print(f"not pushed at present: {plain(progress.push_problem)}")
 
 
 def cancel(job_id: JobId) -> None:
@@ -242,7 +263,7 @@ def _progress_json(progress: Progress) -> dict[str, Any]:
     return {**made, "pending": progress.pending}
 
 
-def _progress_row(progress: Progress) -> list[str]:
+def _progress_row(progress: Progress, with_refused: bool) -> list[str]:
     colour = {"done": "green", "running": "cyan", "cancelled": "yellow"}.get(progress.state.value, "white")
     return [
         progress.job_id,
@@ -250,6 +271,7 @@ def _progress_row(progress: Progress) -> list[str]:
         f"[{colour}]{progress.state.value}[/]",
         str(progress.done),
         _failed_cell(progress),
+        *([f"[red]{progress.refused}[/]" if progress.refused else "0"] if with_refused else []),
         str(progress.total),
         f"{progress.rate:.1f}" if progress.rate else "",
         duration(progress.eta_s) if progress.eta_s else "",
@@ -263,8 +285,11 @@ def _failed_cell(progress: Progress) -> str:
     return f"[red]{progress.failed}[/]" + (f" ({progress.quarantined} quarantined)" if progress.quarantined else "")
 
 
-def _jobs_table(found: Iterable[Progress]) -> Table:
-    table = Table(Column("job", no_wrap=True), "name", "state", "done", "failed", "total", "images/s", "left", "age")
-    for progress in found:
-        table.add_row(*_progress_row(progress))
+def _jobs_table(jobs: Sequence[Progress]) -> Table:
+    """A row for each job; what platforms refused has a column where they refused something."""
+    with_refused = any(progress.refused for progress in jobs)
+    counts = ("done", "failed", *(("refused",) if with_refused else ()), "total")
+    table = Table(Column("job", no_wrap=True), "name", "state", *counts, "images/s", "left", "age")
+    for progress in jobs:
+        table.add_row(*_progress_row(progress, with_refused))
     return table

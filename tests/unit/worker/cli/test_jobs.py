@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
 from prelabel.integrations.ledger.leases import ChunkRef
-from prelabel.schemas import Answer, ItemFailure, Outcome, Taxonomy, get_settings
+from prelabel.integrations.ledger.pushes import Pushes
+from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy, get_settings
 from prelabel.worker.cli import app
 from prelabel.worker.cli.console import err, out
 
@@ -47,3 +50,55 @@ def test_quarantined_items_are_shown_with_their_reason_and_sent_again(client, le
 def test_a_job_that_ran_into_its_deadline_says_so(client, run) -> None:
     job = client.submit(["s3://b/1.jpg"], TAXONOMY, deadline_s=0.001)
     assert "its deadline passed" in run("status", job.id)
+
+
+@pytest.fixture
+def pushed_job(client, ledger):
+    """A job of project 7: three answers are delivered, two refused for one reason and one for another."""
+    push = PushTarget(project=7, label_config="<View/>")
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(6)], TAXONOMY, push=push)
+    worker = ledger()
+    worker.complete(worker.claim(ChunkRef(job.id, 0)), [(ordinal, GOOD) for ordinal in range(6)], close=True)
+    refused = [(3, "dropped: [unknown] choice"), (4, "task is gone"), (5, "dropped: [unknown] choice")]
+    Pushes(client.connection.redis, ttl_s=100).mark(job.id, pushed=range(3), rejected=refused)
+    return job
+
+
+def test_what_the_platform_refused_is_shown_by_reason_with_examples_and_what_to_do(pushed_job, run) -> None:
+    status = run("status", pushed_job.id)
+    assert "refused by the platform: 3" in status
+    (line,) = (line for line in status.splitlines() if "dropped: [unknown] choice" in line)
+    assert "2" in line
+    assert "s3://b/3.jpg, s3://b/5.jpg" in line
+    assert "task is gone" in status
+    assert "prelabel connect --project 7 --all" in status
+
+
+def test_scripts_get_count_and_reasons_of_what_was_refused(pushed_job, run) -> None:
+    told = json.loads(run("status", pushed_job.id, "--json"))
+    assert (told["pushed"], told["refused"], told["push_problem"]) == (3, 3, "")
+    assert told["refusals"] == [
+        {"reason": "dropped: [unknown] choice", "count": 2, "examples": ["s3://b/3.jpg", "s3://b/5.jpg"]},
+        {"reason": "task is gone", "count": 1, "examples": ["s3://b/4.jpg"]},
+    ]
+
+
+def test_the_list_of_jobs_counts_what_was_refused_where_something_was(client, pushed_job, run) -> None:
+    client.submit(["s3://b/1.jpg"], TAXONOMY)
+    shown = run("jobs")
+    assert "refused" in shown
+    (line,) = (line for line in shown.splitlines() if pushed_job.id in line)
+    assert " 3 " in line
+    assert sorted(job["refused"] for job in json.loads(run("jobs", "--json"))["jobs"]) == [0, 3]
+
+
+def test_where_nothing_was_refused_nothing_is_said_of_it(client, run) -> None:
+    job = client.submit(["s3://b/1.jpg"], TAXONOMY)
+    assert "refused" not in run("jobs") + run("status", job.id)
+    assert json.loads(run("status", job.id, "--json"))["refusals"] == []
+
+
+def test_what_stands_in_the_way_of_pushes_is_told(client, pushed_job, run) -> None:
+    Pushes(client.connection.redis, ttl_s=100).trouble(pushed_job.id, "Label Studio refuses [the] API key")
+    assert "not pushed at present: Label Studio refuses [the] API key" in run("status", pushed_job.id)
+    assert json.loads(run("status", pushed_job.id, "--json"))["push_problem"] == "Label Studio refuses [the] API key"
