@@ -10,9 +10,10 @@ from itertools import islice
 
 from ....schemas.errors import ConfigError, PrelabelError
 from ....schemas.jobs import JobSpec
-from ....schemas.progress import JobState, Progress, Recent, WorkerInfo
+from ....schemas.progress import JobState, Progress, PushRefusal, Recent, WorkerInfo
 from ...client.client import Client
 from ...client.job import Job
+from ...client.refusals import merged
 from ...label_studio.projects.register import Projects
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,12 @@ JOBS = 30
 
 FAILURES = 5
 """Failed items shown per job."""
+
+REFUSED = 500
+"""Refused items looked at per job, about: the page is read every few seconds."""
+
+REASONS = 5
+"""Reasons of refused items shown."""
 
 THUMBNAILS = 24
 
@@ -37,11 +44,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class JobView:
-    """One job with what failed in it."""
+    """One job with what failed in it, and what its platform refused."""
 
     progress: Progress
     project: int | None
     failures: Sequence[Failure]
+    refusals: Sequence[PushRefusal]
 
     @property
     def percent(self) -> float:
@@ -67,6 +75,8 @@ class ProjectView:
     Attributes:
         connected: whether new tasks of it are looked for.
         problem: why nothing in it is pre-labelled at present; empty when all is well.
+        push_problem: why nothing can be pushed to it at present; empty when all is well.
+        refusals: why Label Studio did not take predictions, the most frequent reason first.
     """
 
     number: int
@@ -74,9 +84,12 @@ class ProjectView:
     waiting: int
     answered: int
     failed: int
+    refused: int
     active: bool
     connected: bool
     problem: str
+    push_problem: str
+    refusals: Sequence[PushRefusal]
 
 
 @dataclass(frozen=True)
@@ -121,17 +134,19 @@ def read_page(client: Client, connected: Projects) -> PageView:
 
 
 def _job(client: Client, progress: Progress, spec: JobSpec) -> JobView:
+    job = Job(client.connection, progress.job_id)
     failures: Sequence[Failure] = ()
     if progress.failed:
         try:
             failures = [
                 Failure(prediction.item.images[0].display, prediction.error.kind, prediction.error.message)
-                for prediction in islice(Job(client.connection, progress.job_id).failures(), FAILURES)
+                for prediction in islice(job.failures(), FAILURES)
                 if prediction.error
             ]
         except ConfigError as error:  # another release wrote them, or they expire just now
             log.debug("job %s is shown without its failures: %s", progress.job_id, error)
-    return JobView(progress=progress, project=spec.label_studio_project, failures=failures)
+    refusals = job.refusals(REFUSED)[:REASONS] if progress.refused else ()
+    return JobView(progress=progress, project=spec.label_studio_project, failures=failures, refusals=refusals)
 
 
 def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:
@@ -146,9 +161,12 @@ def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: st
                 waiting=sum(job.progress.pending for job in mine if job.can_cancel),
                 answered=sum(job.progress.done for job in mine),
                 failed=sum(job.progress.failed for job in mine),
+                refused=sum(job.progress.refused for job in mine),
                 active=any(job.can_cancel for job in mine),
                 connected=number in served,
                 problem=_problem(connected, number) if number in served else "",
+                push_problem=next((job.progress.push_problem for job in mine if job.progress.push_problem), ""),
+                refusals=merged(refusal for job in mine for refusal in job.refusals)[:REASONS],
             )
         )
     return found

@@ -10,10 +10,12 @@ from fastapi.testclient import TestClient
 from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.http.app import create_app
+from prelabel.integrations.http.page import view
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger import recent
 from prelabel.integrations.ledger.keys import RECENT, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
+from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.schemas import Answer, ItemFailure, JobState, Outcome, PushTarget, Taxonomy
 from prelabel.schemas.progress import Recent
 from prelabel.schemas.settings import load_settings
@@ -135,6 +137,57 @@ def test_failures_come_with_their_reason_and_can_be_tried_again(page, client, se
     said = press(page, f"jobs/{job.id}/retry")
     assert "on their way again" in said
     assert job.progress().pending == 1
+
+
+def refuse(client, job, *reasons: str) -> None:
+    """What a pusher would write of the job's first items."""
+    Pushes(client.connection.redis, ttl_s=100).mark(job.id, pushed=(), rejected=list(enumerate(reasons)))
+
+
+def test_what_the_platform_refused_is_told_at_its_job_with_count_reason_and_examples(page, client, settings) -> None:
+    job = client.submit(["1.jpg", "2.jpg", "3.jpg"], TAXONOMY, push=PushTarget(project=7, label_config=CONFIG))
+    finish(settings, job, answered(), answered(), answered())
+    refuse(client, job, "no <b>such</b> choice", "task is gone", "no <b>such</b> choice")
+    html = " ".join(read(page).split())
+    assert "3 refused by the platform" in html
+    assert "<b>2</b> no &lt;b&gt;such&lt;/b&gt; choice" in html
+    assert "<b>1</b> task is gone" in html
+    assert "1.jpg, " in html
+    assert "3.jpg" in html
+
+
+def test_what_the_platform_refused_is_summed_up_at_its_project(page, client, settings) -> None:
+    push = PushTarget(project=7, label_config=CONFIG)
+    for reasons in (("task is gone", "task is gone"), ("task is gone", "no such choice")):
+        job = client.submit(["1.jpg", "2.jpg"], TAXONOMY, push=push)
+        finish(settings, job, answered(), answered())
+        refuse(client, job, *reasons)
+    html = " ".join(read(page).split())
+    card = html[html.index("Project 7") : html.index("Queued and running")]
+    assert '<dt>refused</dt><dd class="bad">4</dd>' in card
+    assert "<b>3</b> task is gone" in card
+
+
+def test_where_nothing_was_refused_nothing_is_said_of_it(page, client, settings) -> None:
+    job = client.submit(["1.jpg"], TAXONOMY, push=PushTarget(project=7, label_config=CONFIG))
+    finish(settings, job, answered())
+    assert "refused" not in read(page)
+
+
+def test_what_stands_in_the_way_of_pushes_is_told_at_job_and_project(page, client, settings) -> None:
+    job = client.submit(["1.jpg"], TAXONOMY, push=PushTarget(project=7, label_config=CONFIG))
+    finish(settings, job, answered())
+    Pushes(client.connection.redis, ttl_s=100).trouble(job.id, "Label Studio refuses the API key")
+    assert read(page).count("not pushed at present: Label Studio refuses the API key") == 2
+
+
+def test_many_refusals_are_looked_at_in_part_and_counted_in_full(page, client, settings, monkeypatch) -> None:
+    monkeypatch.setattr(view, "REFUSED", 1)
+    job = client.submit(["1.jpg"], TAXONOMY, push=PushTarget(project=7, label_config=CONFIG))
+    refuse(client, job, *["task is gone"] * 2000)
+    html = " ".join(read(page).split())
+    assert "2,000 refused by the platform" in html
+    assert "and more" in html
 
 
 def press(page: TestClient, action: str) -> str:
