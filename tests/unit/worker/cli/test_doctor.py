@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.label_config import LabelConfig
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger.keys import WORKERS
-from prelabel.schemas import ConfigError, ModelLoadError, Settings, Taxonomy, get_settings, model_version
+from prelabel.integrations.ledger.pushes import Pushes
+from prelabel.schemas import ConfigError, ModelLoadError, PushTarget, Settings, Taxonomy, get_settings, model_version
 from prelabel.schemas.progress import WorkerInfo
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.cli import app
@@ -27,6 +29,7 @@ from prelabel.worker.cli.checks.disk import check_disk
 from prelabel.worker.cli.checks.images import check_image, check_project_image
 from prelabel.worker.cli.checks.label_studio import check_label_studio
 from prelabel.worker.cli.checks.model import check_model
+from prelabel.worker.cli.checks.pushes import check_pushes
 from prelabel.worker.cli.checks.workers import check_workers
 from tests.label_studio import LEGACY, LabelStudio, running
 
@@ -268,6 +271,56 @@ def test_a_wrong_key_says_how_to_make_another(site, connected) -> None:
     site.keys = {"Token other"}
     with pytest.raises(ConfigError, match="LABEL_STUDIO_API_KEY"):
         list(check_label_studio(connected, None))
+
+
+# ---- pushes
+
+
+def push_to(client, project: int, *, rejected=(), problem: str = "") -> str:
+    """A job of this project of which some items were refused; its id."""
+    push = PushTarget(project=project, label_config=XML)
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(5)], Taxonomy.flat(["cat", "dog"]), push=push)
+    pushes = Pushes(client.connection.redis, ttl_s=100)
+    pushes.mark(job.id, pushed=(), rejected=rejected)
+    if problem:
+        pushes.trouble(job.id, problem)
+    return job.id
+
+
+def test_what_a_connected_project_does_not_take_is_told_with_count_reasons_and_the_fix(settings, client) -> None:
+    Projects(client).add(7)
+    push_to(client, 7, rejected=[(0, "task is gone"), (1, "task is gone"), (2, "unknown choice")])
+    newest = push_to(client, 7, rejected=[(3, "task is gone")])
+    push_to(client, 8, rejected=[(0, "not connected, not told")])
+    (check,) = check_pushes(settings, None)
+    assert check.status == "warn"
+    assert check.detail == (
+        "project 7 does not take 4 predictions: 3 of them: task is gone (such as s3://b/3.jpg, s3://b/0.jpg, "
+        "s3://b/1.jpg); 1 of them: unknown choice (such as s3://b/2.jpg)"
+    )
+    assert "prelabel connect --project 7 --all" in check.fix
+    assert f"prelabel status {newest}" in check.fix
+
+
+def test_what_keeps_all_predictions_from_a_project_is_a_failure(settings, client) -> None:
+    Projects(client).add(7)
+    push_to(client, 7, problem="Label Studio refuses the API key")
+    (check,) = check_pushes(settings, None)
+    assert (check.status, "Label Studio refuses the API key" in check.detail) == ("fail", True)
+
+
+def test_projects_that_take_everything_are_one_line_and_without_a_project_there_is_none(settings, client) -> None:
+    assert list(check_pushes(settings, None)) == []
+    for project in (7, 8):
+        Projects(client).add(project)
+        push_to(client, project)
+    assert list(check_pushes(settings, None)) == [Check("pushes", "ok", "projects 7, 8: nothing is refused")]
+
+
+def test_a_project_that_is_named_is_looked_at_though_it_is_not_connected(settings, client) -> None:
+    push_to(client, 9, rejected=[(0, "task is gone")])
+    (check,) = check_pushes(settings, 9)
+    assert "project 9 does not take 1 predictions" in check.detail
 
 
 # ---- images
