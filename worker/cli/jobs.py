@@ -6,8 +6,10 @@ import json
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +20,14 @@ from ...integrations.client.client import Client
 from ...integrations.client.export import export
 from ...integrations.client.job import Job
 from ...schemas.jobs import Priority
-from ...schemas.progress import Progress
+from ...schemas.progress import Progress, PushRefusal
 from . import options
 from .console import (
+    EXIT_FAILED,
     bar,
     duration,
     err,
+    fail,
     job_detail,
     out,
     plain,
@@ -83,6 +87,8 @@ def submit(
         print_json(_progress_json(progress))
     elif wait:
         out.print(_jobs_table([progress]))
+    if wait:
+        _end(progress)
 
 
 @contextmanager
@@ -99,6 +105,16 @@ def _submitting(total: int | None) -> Iterator[Callable[[int], None]]:
             shown.update(task, detail=f"{speed:,.0f} images/s" if speed else "")
 
         yield told
+
+
+def _end(progress: Progress) -> None:
+    """End a command that has waited for a job with status 1 and a line that says why, unless all is well."""
+    counts = {"failed": progress.failed, "refused by the platform": progress.refused}
+    problems = [f"{count} of {progress.total} items {what}" for what, count in counts.items() if count]
+    if progress.cancelled:
+        problems.append(f"cancelled: {progress.cancelled}")
+    if problems:
+        fail(f"job {progress.job_id}: {', '.join(problems)} (prelabel status {progress.job_id})", EXIT_FAILED)
 
 
 def follow(job: Job, description: str | None = None) -> None:
@@ -156,25 +172,29 @@ def status(
             print_json(
                 {**_progress_json(progress), "refusals": [refusal.model_dump(mode="json") for refusal in refusals]}
             )
-            return
-        out.print(_jobs_table([progress]))
-        if progress.cancelled:
-            out.print(f"cancelled: {plain(progress.cancelled)}")
-        if progress.quarantined:
-            out.print(
-                f"{progress.quarantined} quarantined: they killed their worker and are scored no more until retried"
-            )
-        failed = [prediction for prediction, _ in zip(job.failures(), range(_SHOWN), strict=False)]
-        if failed:
-            out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
-            out.print(f"try them again: prelabel retry {job_id}")
-        if refusals:
-            out.print(refusals_table(refusals, title=f"refused by the platform: {progress.refused}, not sent again"))
-            project = job.spec().label_studio_project
-            if project is not None:
-                out.print(f"correct the project, then: prelabel connect --project {project} --all")
-        if progress.push_problem:
-            out.print(f"not pushed at present: {plain(progress.push_problem)}")
+        else:
+            _show_status(job, progress, refusals)
+    if wait:
+        _end(progress)
+
+
+def _show_status(job: Job, progress: Progress, refusals: Sequence[PushRefusal]) -> None:
+    out.print(_jobs_table([progress]))
+    if progress.cancelled:
+        out.print(f"cancelled: {plain(progress.cancelled)}")
+    if progress.quarantined:
+        out.print(f"{progress.quarantined} quarantined: they killed their worker and are scored no more until retried")
+    failed = list(islice(job.failures(), _SHOWN))
+    if failed:
+        out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
+        out.print(f"try them again: prelabel retry {job.id}")
+    if refusals:
+        out.print(refusals_table(refusals, title=f"refused by the platform: {progress.refused}, not sent again"))
+        project = job.spec().label_studio_project
+        if project is not None:
+            out.print(f"correct the project, then: prelabel connect --project {project} --all")
+    if progress.push_problem:
+        out.print(f"not pushed at present: {plain(progress.push_problem)}")
 
 
 def cancel(job_id: JobId) -> None:
@@ -221,6 +241,8 @@ def rescore(
         print_json(_progress_json(progress))
     elif wait:
         out.print(_jobs_table([progress]))
+    if wait:
+        _end(progress)
 
 
 def results(
@@ -243,11 +265,15 @@ def results(
             for prediction in stream:
                 sys.stdout.write(prediction.to_json() + "\n")
         else:
-            shown = [prediction for prediction, _ in zip(stream, range(_SHOWN), strict=False)]
+            shown = list(islice(stream, _SHOWN))
+            if wait:
+                deque(stream, maxlen=0)  # what is not shown is waited for all the same
             out.print(predictions_table(shown))
             total = job.progress().total
             if total > len(shown):
                 out.print(f"first {len(shown)} of {total}; all of them: prelabel results {job_id} -o results.jsonl")
+        if wait:
+            _end(job.progress())
 
 
 def _references(images: list[str]) -> Iterator[str]:

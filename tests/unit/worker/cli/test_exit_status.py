@@ -1,0 +1,157 @@
+"""With which status commands about jobs end: 0 fine, 1 something failed, 2 something to fix (docs/cli.md)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from typer.testing import CliRunner
+
+from prelabel.integrations import Client
+from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.leases import ChunkRef, Ledger
+from prelabel.integrations.ledger.pushes import Pushes
+from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Settings, Taxonomy, get_settings
+from prelabel.schemas.queues import QUEUE_BULK
+from prelabel.worker.cli import app
+
+LABELS = ("--labels", "cat,dog")
+TAXONOMY = Taxonomy.flat(["cat", "dog"])
+MODEL = "m@12345678"
+ANSWERED = Outcome(
+    model_version=f"{MODEL}+tax.abcdef",
+    vectors={"image": "00" * 16},
+    answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),),
+)
+FAILED = Outcome(error=ItemFailure(kind="ItemError", message="no such file"))
+
+Ending = Callable[[Client, Ledger, str], None]
+"""What becomes of a job of two items in one chunk."""
+
+
+def writing(*outcomes: Outcome) -> Ending:
+    def end(_: Client, ledger: Ledger, job_id: str) -> None:
+        lease = ledger.claim(ChunkRef(job_id, 0))
+        ledger.complete(lease, list(enumerate(outcomes)), close=True)
+
+    return end
+
+
+def cancel(client: Client, _: Ledger, job_id: str) -> None:
+    client.job(job_id).cancel()
+
+
+ENDINGS: dict[str, Ending] = {
+    "answered": writing(ANSWERED, ANSWERED),
+    "failed in part": writing(ANSWERED, FAILED),
+    "failed": writing(FAILED, FAILED),
+    "cancelled": cancel,
+}
+
+
+@pytest.fixture
+def run(broker_url: str, monkeypatch):
+    """Runs `prelabel …`."""
+    monkeypatch.setenv("PRELABEL_REDIS_URL", broker_url)
+    get_settings.cache_clear()
+    yield lambda *arguments: CliRunner().invoke(app, arguments)
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def work(client: Client, settings: Settings) -> Iterator[Callable[[Ending], None]]:
+    """Has the next job that is submitted end so, in a thread of a worker's."""
+    threads: list[threading.Thread] = []
+
+    def work_in_thread(ending: Ending) -> None:
+        with connect_redis(settings) as redis:
+            if redis.blpop(QUEUE_BULK, timeout=60) is None:
+                return
+            ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
+            (job_id,) = ledger.active_jobs()
+            ending(client, ledger, job_id)
+
+    def begin(ending: Ending) -> None:
+        threads.append(threading.Thread(target=work_in_thread, args=(ending,)))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"), [("answered", 0), ("failed in part", 1), ("failed", 1), ("cancelled", 1)]
+)
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["", "json"])
+class TestWaiting:
+    """Who waits for a job is told by the status how it ended, and by a line what to look at."""
+
+    def check(self, done, status: int) -> None:
+        assert done.exit_code == status, done.output
+        assert ("prelabel status" in done.stderr) == bool(status), done.output
+
+    @pytest.mark.parametrize("command", ["status", "results"])
+    def test_a_job_that_is_there(self, client, ledger, run, command, ending, status, as_json) -> None:
+        job = client.submit(["s3://b/1", "s3://b/2"], TAXONOMY)
+        ENDINGS[ending](client, ledger("a"), job.id)
+        self.check(run(command, job.id, "--wait", *as_json), status)
+        assert run(command, job.id, *as_json).exit_code == 0, "without --wait it says how things are"
+
+    def test_submit(self, run, work, ending, status, as_json) -> None:
+        work(ENDINGS[ending])
+        self.check(run("submit", "s3://b/1", "s3://b/2", *LABELS, "--wait", *as_json), status)
+
+    def test_rescore(self, client, ledger, run, work, ending, status, as_json) -> None:
+        source = client.submit(["s3://b/1", "s3://b/2"], TAXONOMY)
+        writing(ANSWERED, ANSWERED)(client, ledger("a"), source.id)
+        client.connection.redis.delete(QUEUE_BULK)
+        work(ENDINGS[ending])
+        self.check(run("rescore", source.id, *LABELS, "--wait", *as_json), status)
+
+
+@pytest.mark.parametrize("command", ["status", "results"])
+def test_what_the_platform_refused_has_failed_outside(client, ledger, run, command) -> None:
+    push = PushTarget(project=7, label_config="<View/>")
+    job = client.submit(["s3://b/1", "s3://b/2"], TAXONOMY, push=push)
+    writing(ANSWERED, ANSWERED)(client, ledger("a"), job.id)
+    Pushes(client.connection.redis, ttl_s=100).mark(job.id, pushed=[0], rejected=[(1, "task is gone")])
+    done = run(command, job.id, "--wait")
+    assert done.exit_code == 1
+    assert "1 of 2 items refused" in done.stderr
+
+
+def test_results_in_a_table_are_waited_for_to_the_end(client, ledger, run) -> None:
+    job = client.submit([f"s3://b/{i}" for i in range(30)], TAXONOMY)
+    writing(*[ANSWERED] * 29, FAILED)(client, ledger("a"), job.id)
+    assert run("results", job.id, "--wait").exit_code == 1
+
+
+def test_a_job_that_is_submitted_and_not_waited_for_is_fine(run) -> None:
+    assert run("submit", "s3://b/1", *LABELS).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((command, "nope") for command in ("status", "results", "cancel", "retry")),
+        ("status", "nope", "--wait"),
+        ("results", "nope", "--wait"),
+        ("rescore", "nope", *LABELS, "--wait"),
+        ("submit", "s3://b/1", "--wait"),
+        ("submit", "s3://b/1", "--labels", "a,a", "--wait"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_for_the_user_to_fix_ends_with_2(client, run, arguments) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [("jobs",), ("status", "a"), ("results", "a"), ("submit", "s3://b/1", *LABELS)], ids=" ".join
+)
+def test_a_redis_that_is_away_ends_with_1(run, monkeypatch, arguments) -> None:
+    monkeypatch.setenv("PRELABEL_REDIS_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    assert run(*arguments).exit_code == 1
