@@ -107,7 +107,7 @@ def predictions_table(predictions: Iterable[Prediction], title: str | None = Non
     for prediction in predictions:
         name = plain(prediction.item.id)
         if prediction.error:
-            table.add_row(name, f"[red]{prediction.error.kind}[/]", "", plain(prediction.error.message))
+            table.add_row(name, "[red]failed[/]", "", plain(prediction.error.message))
             continue
         for answer in prediction.answers:
             chosen = plain(", ".join(" > ".join(path) for path in answer.paths)) or "[dim]none[/]"

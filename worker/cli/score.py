@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...integrations.client.checkpoint import settings_model_id
 from ...integrations.client.cutting import absolute_item
+from ...schemas.errors import ItemError, TransientError
 from ...schemas.items import Item
 from ...schemas.jobs import Control
-from ...schemas.predictions import Prediction
-from ...schemas.settings import get_settings, load_settings
+from ...schemas.predictions import ItemFailure, Prediction
+from ...schemas.settings import Settings, get_settings, load_settings
 from . import options
-from .console import bar, err, needs, out, predictions_table, print_json, user_errors
+from .console import EXIT_FAILED, bar, err, needs, out, plain, predictions_table, print_json, user_errors
+
+if TYPE_CHECKING:
+    from ..fetching.fetcher import Fetcher
 
 
 def score(
@@ -37,31 +42,69 @@ def score(
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         with needs("worker"):
             from ..fetching.fetcher import Fetcher
-            from ..model.registry import load_encoder
-            from ..scoring.local import score_items
             from ..telemetry.logs import quiet_pillow
 
         quiet_pillow()
         settings = get_settings()
         # Whoever types a path may read it: the roots guard against references that come through a queue.
         settings = load_settings(**{**settings.model_dump(), "image_roots": (Path("/"),)})
-        with err.status(f"loading {settings.model}"), needs("worker"):
-            encoder = load_encoder(settings, settings_model_id(settings))
         items = [absolute_item(Item.of(image)) for image in images]
-        found: list[Prediction] = []
         fetcher = Fetcher(settings)
-        controls = [Control(taxonomy=chosen)]
-        scored = score_items(items, controls, encoder=encoder, fetch=fetcher.fetch, settings=settings)
-        # The fetcher goes first: whoever is fetching has not to be waited for.
-        with closing(scored), closing(fetcher), bar() as progress:
-            task = progress.add_task("scoring", total=len(items), detail="")
-            for prediction in scored:
-                found.append(prediction)
-                progress.advance(task)
+        with closing(fetcher):
+            missing = _missing(items, fetcher)
+            for problem in missing.values():
+                err.print(f"[red]{plain(problem)}[/]", soft_wrap=True)
+            there = [item for ordinal, item in enumerate(items) if ordinal not in missing]
+            scored = _score(there, Control(taxonomy=chosen), fetcher, settings) if there else []
+    predictions = _in_order(items, missing, scored)
     if as_json:
-        print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in found])
-    else:
-        out.print(predictions_table(found))
-        err.print(f"[dim]{encoder.card.id} on {encoder.device}[/]")
-    if any(prediction.error for prediction in found):
-        raise typer.Exit(1)
+        print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in predictions])
+    elif scored:
+        out.print(predictions_table(predictions))
+    if any(prediction.error for prediction in predictions):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _missing(items: Sequence[Item], fetcher: Fetcher) -> dict[int, str]:
+    """What stands against images, by ordinal, as far as this machine alone can tell."""
+    problems: dict[int, str] = {}
+    for ordinal, item in enumerate(items):
+        for image in item.images:
+            try:
+                fetcher.check(image)
+            except ItemError as error:
+                problems[ordinal] = str(error)
+            except TransientError:
+                pass  # whether that passes is seen when it is scored
+    return problems
+
+
+def _score(items: Sequence[Item], control: Control, fetcher: Fetcher, settings: Settings) -> list[Prediction]:
+    """The items' predictions in their order, with a progress bar. Closes the fetcher."""
+    with needs("worker"):
+        from ..model.registry import load_encoder
+        from ..scoring.local import score_items
+
+    with err.status(f"loading {settings.model}"), needs("worker"):
+        encoder = load_encoder(settings, settings_model_id(settings))
+    predictions: list[Prediction] = []
+    scored = score_items(items, [control], encoder=encoder, fetch=fetcher.fetch, settings=settings)
+    # The fetcher goes first: whoever is fetching has not to be waited for.
+    with closing(scored), closing(fetcher), bar() as progress:
+        task = progress.add_task("scoring", total=len(items), detail="")
+        for prediction in scored:
+            predictions.append(prediction)
+            progress.advance(task)
+    err.print(f"[dim]{encoder.card.id} on {encoder.device}[/]")
+    return predictions
+
+
+def _in_order(items: Sequence[Item], missing: Mapping[int, str], scored: Sequence[Prediction]) -> list[Prediction]:
+    """A prediction for every item: what was scored of those that were there, and why the others were not."""
+    left = iter(scored)
+    return [
+        Prediction(item=item, ordinal=ordinal, error=ItemFailure(kind=ItemError.__name__, message=missing[ordinal]))
+        if ordinal in missing
+        else next(left).model_copy(update={"ordinal": ordinal})
+        for ordinal, item in enumerate(items)
+    ]

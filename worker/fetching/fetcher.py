@@ -84,6 +84,16 @@ class Fetcher:
             attempt += 1
         raise TransientError(f"{ref.display}: the worker is stopping")
 
+    def check(self, ref: ImageRef) -> None:
+        """Look whether an image can be fetched, as far as this machine alone can tell, without reading it.
+
+        Raises:
+            ItemError: nothing reads such references, or the file cannot be read.
+            TransientError, ConfigError: as from `fetch`.
+        """
+        if isinstance(self._reader(ref), FileReader):
+            self.fetch(ref, lambda _: True)  # as if its content were known
+
     def close(self) -> None:
         """Close connections and wake whoever waits for another try."""
         self._closed.set()

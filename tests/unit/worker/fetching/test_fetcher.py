@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from prelabel.schemas import ImageRef
 from prelabel.schemas.errors import ItemError, TransientError
 from tests.unit.worker.fetching.helpers import fetch
 
@@ -61,3 +62,17 @@ def test_what_the_store_asked_for_is_told_to_whoever_tries_again_later(fetcher, 
     with pytest.raises(TransientError) as error:
         fetch(fetcher(fetch_attempts=2), server.url("/"))
     assert error.value.retry_after_s == 120
+
+
+# --- a look beforehand -------------------------------------------------------------------------------------------
+
+
+def test_a_check_refuses_what_can_never_be_fetched_and_asks_nobody_else(fetcher, server, tmp_path):
+    (tmp_path / "there.jpg").write_bytes(b"bytes")
+    one = fetcher()
+    for uri in ("there.jpg", server.url("/gone.jpg"), "s3://bucket/a.jpg"):
+        one.check(ImageRef(uri=uri))
+    assert server.requests == []
+    for uri in ("gone.jpg", "ftp://host/a.jpg", "/etc/passwd"):
+        with pytest.raises(ItemError, match=uri):
+            one.check(ImageRef(uri=uri))
