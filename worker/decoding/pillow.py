@@ -28,14 +28,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from ...schemas.errors import ItemError
 from ...schemas.items import Region
 from .crop import crop
+from .jpeg import JPEG, check_scans, scans_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-
-MAX_SCANS = 500
-"""Each scan of a progressive JPEG goes over all pixels; cameras write about ten. libjpeg-turbo advises such a bound
-against small files that take minutes (its ChangeLog, 1.5.90 and 2.1)."""
-
-_JPEG_SCAN = (0xFF, 0xDA)
 
 _WHITE = (255, 255, 255, 255)
 
@@ -93,8 +88,9 @@ def open_checked(data: bytes, max_pixels: int) -> Image.Image:
     """The image with its header read and its size checked, its pixels still packed.
 
     Raises:
-        ItemError: not an image, of another format, or too large.
+        ItemError: not an image, of another format, too large, or of too many scans.
     """
+    scans = scans_of(data).total if data.startswith(JPEG) else 0
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -108,15 +104,8 @@ def open_checked(data: bytes, max_pixels: int) -> Image.Image:
         raise ItemError(f"an image of {width}x{height} pixels")
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels, f"{width}x{height}: ")
-    if image.format in ("JPEG", "MPO") and _scans(data) > MAX_SCANS:
-        raise ItemError(f"a JPEG of more than {MAX_SCANS} scans: built to keep a decoder busy")
+    check_scans(scans, width, height)
     return image
-
-
-def _scans(data: bytes) -> int:
-    """Scan headers in a JPEG. `bytes.count` is slower, and no other thread of Python runs meanwhile."""
-    values = np.frombuffer(data, dtype=np.uint8)
-    return int(np.count_nonzero((values[:-1] == _JPEG_SCAN[0]) & (values[1:] == _JPEG_SCAN[1])))
 
 
 def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:

@@ -12,10 +12,8 @@ import simplejpeg
 
 from ...schemas.items import Region
 from ..arrays import Pixels
+from .jpeg import JPEG
 from .pillow import decode, open_checked, orientation
-
-_JPEG = b"\xff\xd8\xff"
-
 
 _LARGEST_DIVISOR = 8
 _SCALED_SIDE = 1024
@@ -39,7 +37,7 @@ def decode_pixels(
     Raises:
         ItemError: see `decode`.
     """
-    if not exact and region is None and data.startswith(_JPEG):
+    if not exact and region is None and data.startswith(JPEG):
         pixels = _decode_jpeg(data, max_pixels, scaled)
         if pixels is not None:
             return pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from prelabel.schemas import ItemError, Region
-from prelabel.worker.decoding.pillow import MAX_SCANS
+from prelabel.worker.decoding.jpeg import MAX_SCANS, MAX_SEGMENTS, scans_of
 from prelabel.worker.decoding.pixels import decode_pixels
 
 
@@ -96,6 +97,57 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     for exact in (False, True):
         with pytest.raises(ItemError, match="scans"):
             decode_pixels(hostile, max_pixels=10**7, exact=exact)
+
+
+def resized_in_its_header(data: bytes, width: int, height: int) -> bytes:
+    """A JPEG that claims another size than its scans have pixels for."""
+    frame = next(place for marker in (b"\xff\xc0", b"\xff\xc2") if (place := data.find(marker)) > 0)
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def with_scans(count: int) -> bytes:
+    """A JPEG of so many scans, the last of its own ten sent again and again."""
+    data = encoded(picture(), progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * (count - 9) + data[-2:]
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["fast", "exact"])
+def test_scans_times_pixels_are_bounded_before_any_pixel_is_decoded(exact, monkeypatch) -> None:
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("its pixels were decoded"))
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: pytest.fail("its pixels were decoded"))
+    many = resized_in_its_header(with_scans(300), 7000, 7000)
+    with pytest.raises(ItemError, match=r"300 scans of 7000x7000 pixels"):
+        decode_pixels(many, max_pixels=50_000_000, exact=exact)
+
+
+def test_a_small_jpeg_may_have_as_many_scans_and_a_large_one_as_many_as_programs_write() -> None:
+    assert decode_pixels(with_scans(300), max_pixels=50_000_000).shape == (61, 97, 3)
+    large = picture().resize((5000, 5000))
+    assert decode_pixels(encoded(large, progressive=True), max_pixels=50_000_000).shape == (5000, 5000, 3)
+
+
+def test_a_jpeg_of_endless_segments_is_refused() -> None:
+    data = encoded(picture())
+    with pytest.raises(ItemError, match="more than 10,000 segments"):
+        decode_pixels(data[:2] + b"\xff\xfe\0\2" * MAX_SEGMENTS + data[2:], max_pixels=10**7)
+
+
+def test_restarts_are_part_of_their_scan() -> None:
+    data = encoded(picture(640, 480), restart_marker_blocks=1)
+    assert data.count(b"\xff\xd3") > 100
+    assert scans_of(data) == (1, True)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["fast", "exact"])
+@pytest.mark.parametrize("where", ["in a segment", "behind the end"])
+def test_what_only_looks_like_a_scan_is_none(where, exact) -> None:
+    data, alike = encoded(picture()), b"\xff\xda" * 2 * MAX_SCANS
+    if where == "in a segment":
+        data = data[:2] + b"\xff\xe7" + struct.pack(">H", len(alike) + 2) + alike + data[2:]
+    else:
+        data += alike
+    assert decode_pixels(data, max_pixels=10**7, exact=exact).shape == (61, 97, 3)
 
 
 @pytest.mark.parametrize(

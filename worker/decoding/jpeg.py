@@ -1,0 +1,82 @@
+"""What a JPEG says of itself before any of its pixels is decoded: how many scans it has, and where it ends."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...schemas.errors import ItemError
+
+MAX_SCANS = 500
+"""Each scan of a progressive JPEG goes over all pixels; cameras write about ten. libjpeg-turbo advises such a bound
+against small files that take minutes (its ChangeLog, 1.5.90 and 2.1)."""
+
+MAX_SCANNED_PIXELS = 2_000_000_000
+"""Scans times pixels of one JPEG. An empty scan takes a good nanosecond a pixel, so that is a few seconds; it leaves
+40 scans to 50 million pixels."""
+
+MAX_SEGMENTS = 10_000
+"""Segments of one JPEG: a profile and an EXIF block of many megabytes take some hundreds."""
+
+JPEG = b"\xff\xd8\xff"
+"""How every JPEG begins."""
+
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+_MARKER = 0xFF
+_ALONE = (0x01, 0xD8)
+"""Markers without a segment: TEM, and another start of an image. The restarts are none of these, but of a scan."""
+
+
+class Scans(NamedTuple):
+    """The scans of a JPEG's first image.
+
+    Attributes:
+        total: how many there are.
+        ended: whether the marker of the image's end follows them.
+    """
+
+    total: int
+    ended: bool
+
+
+def scans_of(data: bytes) -> Scans:
+    """Walk a JPEG's markers (ITU-T T.81, annex B) as a decoder does, from segment to segment to the first image's end.
+
+    Bytes that look like a marker count for nothing inside a segment (a thumbnail, say) or behind the end.
+
+    Raises:
+        ItemError: more segments than any program writes.
+    """
+    values = np.frombuffer(data, dtype=np.uint8)
+    following = values[1:]
+    # In the data of a scan, a 255 is followed by a zero or is a restart, or it is filling, or it begins a marker.
+    likely = (values[:-1] == _MARKER) & (following != 0) & (following != _MARKER) & (following & 0xF8 != 0xD0)
+    markers = np.flatnonzero(likely)
+    count, place = 0, 2
+    for _ in range(MAX_SEGMENTS):
+        index = int(np.searchsorted(markers, place))
+        if index == len(markers):
+            return Scans(count, ended=False)
+        place = int(markers[index])
+        kind = data[place + 1]
+        if kind == _END_OF_IMAGE:
+            return Scans(count, ended=True)
+        count += kind == _START_OF_SCAN
+        place += 2
+        if kind not in _ALONE:
+            place += int.from_bytes(data[place : place + 2], "big")
+    raise ItemError(f"a JPEG of more than {MAX_SEGMENTS:,} segments: built to keep a decoder busy")
+
+
+def check_scans(scans: int, width: int, height: int) -> None:
+    """Refuse what takes a decoder too long.
+
+    Raises:
+        ItemError: too many scans for a JPEG of that size, in pixels.
+    """
+    if scans > MAX_SCANS:
+        raise ItemError(f"a JPEG of more than {MAX_SCANS} scans: built to keep a decoder busy")
+    if scans * width * height > MAX_SCANNED_PIXELS:
+        raise ItemError(f"a JPEG of {scans} scans of {width}x{height} pixels: built to keep a decoder busy")
