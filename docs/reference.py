@@ -26,7 +26,8 @@ _GROUPS = {
     "Redis and jobs": ("redis_url", "broker_wait_s", "job_ttl_s", "lease_s", "item_retries", "grace_s"),
     "Model": ("model", "revision", "device", "dtype", "batch_size", "compile", "preprocessing", "text_cache"),
     "Worker threads and queues": (
-        *("bulk_chunks", "interactive_chunks", "fetch_threads", "decode_threads", "cpu_threads", "claim_gpu"),
+        *("bulk_chunks", "interactive_chunks", "fetch_threads", "decode_threads", "decode_bytes", "cpu_threads"),
+        "claim_gpu",
     ),
     "Stored vectors": ("vector_store", "vector_store_dir", "vector_store_bytes"),
     "Images: what may be fetched": (

@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     interactive_chunks: int = Field(8, ge=1, le=64, description="Interactive chunks a worker has in flight")
     fetch_threads: int = Field(16, ge=1, le=256, description="Threads that fetch images")
     decode_threads: int = Field(0, ge=0, le=128, description="Threads that decode and resize; 0 is one per usable CPU")
+    decode_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes that images may take while they are decoded, all threads of a worker together; one that "
+        "needs more waits for the others and goes alone. 0 is a quarter of the memory free at start, 512 MiB at least",
+    )
     cpu_threads: int = Field(0, ge=0, le=1024, description="CPU threads of a forward pass; 0 is one per usable core")
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile for the image tower; auto tries it on cuda and keeps it where it is faster"

@@ -34,6 +34,7 @@ from .chunks.keeper import LeaseKeeper
 from .chunks.pipeline import Pipeline
 from .chunks.sweeper import Sweeper
 from .chunks.tools import Tools
+from .decoding.budget import DecodeBudget
 from .delivering.platforms import Platforms
 from .delivering.pusher import JobPusher
 from .delivering.showcase import Showcase
@@ -144,12 +145,13 @@ class Runtime:
         hints = _Hints(settings, sender, PushHints(redis))
         engine = Engine(encoder, on_broken=_stop_loudly)
         store, fetcher, showcase = _vector_store(settings), make_fetcher(settings), Showcase(redis)
+        budget = DecodeBudget(settings.decode_bytes)
         images, texts = CountingStore(store, "images"), CountingStore(store, "texts")
         tools = Tools(
             engine=engine,
             scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, texts)),
-            bulk=bulk_embedder(engine, fetcher.fetch, images, settings, showcase.thumbnail),
-            urgent=urgent_embedder(engine, fetcher.fetch, images, settings, showcase.thumbnail),
+            bulk=bulk_embedder(engine, fetcher.fetch, images, settings, budget, showcase.thumbnail),
+            urgent=urgent_embedder(engine, fetcher.fetch, images, settings, budget, showcase.thumbnail),
             ledger=ledger,
             hint=hints.chunk,
             push=hints.push,

@@ -19,11 +19,12 @@ Choices, where there is one:
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ...schemas.errors import ItemError
 from ...schemas.items import Region
@@ -31,6 +32,15 @@ from .crop import crop
 from .jpeg import JPEG, check_scans, scans_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+# Bytes a pixel at the peak of `unpack`, rounded up; the file's own are counted apart.
+_WIDE_BYTES = 20
+_LAYERED_BYTES = 25
+_PLAIN_BYTES = 17
+_WHOLE_CANVAS = ("WEBP", "AVIF")
+"""Their decoders keep canvases of their own, with alpha whether it is used or not."""
+
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 _WHITE = (255, 255, 255, 255)
 
@@ -60,36 +70,70 @@ def decode(data: bytes, *, max_pixels: int, region: Region | None = None) -> Ima
     Raises:
         ItemError: not an image, of another format, damaged, too large, or a region that holds no whole pixel.
     """
-    if not data:
-        raise ItemError("empty file")
-    image = open_checked(data, max_pixels)
+    upright = unpack(open_packed(data, max_pixels))
+    return upright if region is None else crop(upright, region)
+
+
+class Packed(NamedTuple):
+    """An image file that may be decoded: its header is read and its size checked, its pixels are still packed.
+
+    Attributes:
+        data: the file.
+        image: what Pillow read of it.
+        scans: of a JPEG; 0 for other formats.
+    """
+
+    data: bytes
+    image: Image.Image
+    scans: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that `unpack` takes at its peak, and no less: measured for each format and kind of pixel."""
+        width, height = self.image.size
+        return width * height * _bytes_per_pixel(self.image) + len(self.data)
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    if image.mode in ("I", "F"):
+        return _WIDE_BYTES
+    if image.format in _WHOLE_CANVAS or has_alpha(image):
+        return _LAYERED_BYTES
+    return _PLAIN_BYTES
+
+
+def unpack(packed: Packed) -> Image.Image:
+    """The pixels of an image as a person sees it: RGB, upright. The file is closed.
+
+    Raises:
+        ItemError: damaged, or no memory for it.
+    """
+    image = packed.image
     try:
         with image:
             image.load()
             turn = _UPRIGHT.get(orientation(image))
             upright = _to_rgb(image)
-        if turn is not None:
-            upright = upright.transpose(turn)
-        return upright if region is None else crop(upright, region)
-    except ItemError:
-        raise
+        return upright if turn is None else upright.transpose(turn)
     except MemoryError:
         width, height = image.size
         raise ItemError(
             f"not enough memory to decode {width}x{height} pixels: lower PRELABEL_MAX_IMAGE_PIXELS or "
-            "PRELABEL_DECODE_THREADS, then retry"
+            "PRELABEL_DECODE_BYTES, then retry"
         ) from None
     except Exception as error:
         # Pillow's parsers raise nearly anything on hostile bytes (OSError, SyntaxError, struct.error, KeyError, …).
         raise ItemError(f"truncated or damaged {image.format} ({_first_line(error)})") from None
 
 
-def open_checked(data: bytes, max_pixels: int) -> Image.Image:
-    """The image with its header read and its size checked, its pixels still packed.
+def open_packed(data: bytes, max_pixels: int) -> Packed:
+    """The image with its header read and its size checked.
 
     Raises:
         ItemError: not an image, of another format, too large, or of too many scans.
     """
+    if not data:
+        raise ItemError("empty file")
     scans = scans_of(data).total if data.startswith(JPEG) else 0
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -102,10 +146,12 @@ def open_checked(data: bytes, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width < 1 or height < 1:
         raise ItemError(f"an image of {width}x{height} pixels")
+    if isinstance(image, TiffImageFile):  # libtiff unpacks whole tiles, and those may be larger than the image
+        width, height = max(width, image.tag_v2.get(_TILE_WIDTH, 0)), max(height, image.tag_v2.get(_TILE_HEIGHT, 0))
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels, f"{width}x{height}: ")
     check_scans(scans, width, height)
-    return image
+    return Packed(data, image, scans)
 
 
 def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:
@@ -128,25 +174,38 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _from_grey(np.asarray(image) // 257)
     if image.mode in ("I", "F"):
-        return _from_grey(_stretched(np.asarray(image, dtype=np.float32), 65535.0 if image.mode == "I" else 1.0))
+        return _from_grey(_stretched(np.array(image, dtype=np.float32), 65535.0 if image.mode == "I" else 1.0))
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         return to_srgb.apply(image)
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
+    if has_alpha(image):
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
     return image.convert("RGB")
 
 
+def has_alpha(image: Image.Image) -> bool:
+    """Whether parts of it may be transparent."""
+    return "A" in image.getbands() or image.info.get("transparency") is not None
+
+
 def _stretched(values: npt.NDArray[np.float32], white: float) -> npt.NDArray[np.float32]:
-    """Wide values as 0..255: `white` is white if all lie in 0..`white`, else their own range is stretched."""
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    """Wide values as 0..255: `white` is white if all lie in 0..`white`, else their own range is stretched.
+
+    They are written over: copies of a large image would take more memory than all the rest of its decoding.
+    """
+    finite = np.isfinite(values)
+    low, high = (float(values.min(where=finite, initial=np.inf)), float(values.max(where=finite, initial=-np.inf)))
+    if low > high:
+        low, high = 0.0, 0.0  # none is
     if low >= 0.0 and high <= white:
         low, high = 0.0, white
     with np.errstate(all="ignore"):  # what overflows is clipped below
-        grey = (values - np.float32(low)) * np.float32(255.0 / ((high - low) or 1.0))
-    return np.clip(np.nan_to_num(grey, nan=0.0) + np.float32(0.5), 0, 255)
+        values -= np.float32(low)
+        values *= np.float32(255.0 / ((high - low) or 1.0))
+    np.nan_to_num(values, copy=False, nan=0.0)
+    values += np.float32(0.5)
+    return values.clip(0, 255, out=values)
 
 
 def _from_grey(values: npt.NDArray[Any]) -> Image.Image:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -16,9 +17,9 @@ from ...schemas.errors import ItemError
 from ...schemas.items import ImageRef
 from ...schemas.settings import Settings
 from ..arrays import Pixels, Vectors
+from ..decoding.budget import DecodeBudget, Share
 from ..decoding.crop import crop
-from ..decoding.pillow import decode
-from ..decoding.pixels import decode_pixels
+from ..decoding.pixels import EncodedImage
 from ..fetching.reader import Fetched, IsKnown, no_content
 from ..machine.host import usable_cpus
 from ..model.engine import Engine
@@ -47,17 +48,36 @@ def _no_thumbnail(_: Pixels) -> str:
 class LastFile:
     """The file an item's last image came from: the next ones are often other regions of it.
 
+    Used in a `with` block, whose end gives back what its pixels have of the memory for decoding.
+
     Attributes:
         uri: its address; empty before the first.
         mark: its store's mark for its content, if there is one.
         content: its bytes.
         decoded: the image in it, once a region of it was needed.
+        share: what that has of the memory for decoding.
     """
 
     uri: str = ""
     mark: str | None = None
     content: bytes = b""
     decoded: Image.Image | None = None
+    share: Share | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.forget_pixels()
+
+    def forget_pixels(self) -> None:
+        """Hold only the file itself from now on."""
+        self.decoded = None
+        if self.share:
+            self.share.release()
+            self.share = None
 
     def replace(self, ref: ImageRef, fetched: Fetched) -> None:
         """Hold the file of this image from now on.
@@ -67,7 +87,7 @@ class LastFile:
         """
         if fetched.content is None:
             raise ItemError(f"{ref.display}: {no_content()}")
-        self.uri, self.mark, self.content, self.decoded = ref.uri, fetched.mark, fetched.content, None
+        self.uri, self.mark, self.content = ref.uri, fetched.mark, fetched.content
 
 
 @dataclass(slots=True)
@@ -96,7 +116,7 @@ class ImageEmbedder:
     """One set of threads that fetch, decode, resize and hand images to the engine.
 
     A thread holds one image at a time from its first byte to its hand-over, so at most `fetches` files are in
-    memory. Decoding is CPU work and limited apart from that.
+    memory. Decoding is CPU work and limited apart from that, in threads and in memory.
 
     Args:
         engine: embeds what is prepared.
@@ -105,8 +125,9 @@ class ImageEmbedder:
         max_pixels: largest image decoded.
         fetches: threads.
         decodes: threads that may decode at once.
-        preprocessing: "exact", "fast" or "scaled", see `decode_pixels`.
+        preprocessing: "exact", "fast" or "scaled", see `EncodedImage`.
         urgent: whether images go to the front of the engine's queue.
+        budget: the memory for decoding, shared with whoever else decodes in this process; None is one of its own.
         thumbnail: makes one of a decoded image now and then.
     """
 
@@ -121,6 +142,7 @@ class ImageEmbedder:
         decodes: int,
         preprocessing: str,
         urgent: bool,
+        budget: DecodeBudget | None = None,
         thumbnail: Thumbnail = _no_thumbnail,
     ) -> None:
         self._engine = engine
@@ -133,6 +155,7 @@ class ImageEmbedder:
         self._scaled = preprocessing == "scaled"
         self._urgent = urgent
         self._thumbnail = thumbnail
+        self._budget = budget or DecodeBudget()
         self._decoding = threading.BoundedSemaphore(decodes)
         self._fetches = fetches
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
@@ -158,10 +181,16 @@ class ImageEmbedder:
         """
         if image.vector and (vector := _stored(self._store, bytes.fromhex(image.vector))):
             return vector
-        file = last or LastFile()
+        if last is not None:
+            return self._embed(image, last)
+        with LastFile() as file:
+            return self._embed(image, file)
+
+    def _embed(self, image: ImageRef, file: LastFile) -> PendingVector:
         keys = ImageKeys(self._space, image)
         recall = _Recall(self._store, keys)
         if file.uri != image.uri:
+            file.forget_pixels()  # a fetch may take long
             with stage("fetch"):
                 fetched = self._fetch(image, recall.knows)
             if not recall.vector:
@@ -177,10 +206,7 @@ class ImageEmbedder:
             if stamp:
                 self._store.remember({stamp: key})
             return vector
-        with self._decoding, stage("decode"):
-            decoded = self._decode(keys.ref, file)
-            pixels, thumbnail = self._engine.encoder.images.prepare(decoded), self._thumbnail(decoded)
-        del decoded  # large; the next line may wait
+        pixels, thumbnail = self._prepared(keys.ref, file)
         pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
         # A mark counts only for a vector that is stored: it is remembered after that.
         pending.vector.add_done_callback(lambda done: self._keep(key, stamp, done))
@@ -192,12 +218,32 @@ class ImageEmbedder:
         vectors = self._store.get(list(keys.values()))
         return {image: PendingVector.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
 
-    def _decode(self, image: ImageRef, file: LastFile) -> Pixels:
+    def _prepared(self, image: ImageRef, file: LastFile) -> tuple[Pixels, str]:
+        """The image at the model's size, and a thumbnail when one is due.
+
+        The memory is taken before the turn to decode: what a file holds for further regions comes free only when those
+        get their turn.
+        """
         if image.region is None:
-            return decode_pixels(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)
+            file.forget_pixels()
+            encoded = self._opened(file)
+            with self._budget.take(encoded.memory, urgent=self._urgent), self._decoding, stage("decode"):
+                return self._shown(encoded.pixels())
         if file.decoded is None:
-            file.decoded = decode(file.content, max_pixels=self._max_pixels)
-        return np.array(crop(file.decoded, image.region))
+            file.forget_pixels()  # an earlier region may have failed half-way
+            encoded = self._opened(file)
+            file.share = self._budget.take(encoded.image_memory, urgent=self._urgent)
+            with self._decoding, stage("decode"):
+                file.decoded = encoded.image()
+            file.share.shrink(encoded.kept_memory)
+        with self._decoding, stage("decode"):
+            return self._shown(np.array(crop(file.decoded, image.region)))
+
+    def _opened(self, file: LastFile) -> EncodedImage:
+        return EncodedImage(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)
+
+    def _shown(self, pixels: Pixels) -> tuple[Pixels, str]:
+        return self._engine.encoder.images.prepare(pixels), self._thumbnail(pixels)
 
     def _keep(self, key: bytes, stamp: bytes | None, done: Future[Vectors]) -> None:
         if not done.cancelled() and done.exception() is None:
@@ -229,7 +275,12 @@ def _work_off(work: Callable[[_T], None], todo: deque[_T]) -> None:
 
 
 def bulk_embedder(
-    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
+    engine: Engine,
+    fetch: Fetch,
+    store: EmbeddingStore,
+    settings: Settings,
+    budget: DecodeBudget | None = None,
+    thumbnail: Thumbnail = _no_thumbnail,
 ) -> ImageEmbedder:
     """What embeds the images of bulk chunks."""
     return ImageEmbedder(
@@ -241,12 +292,18 @@ def bulk_embedder(
         decodes=settings.decode_threads or usable_cpus(),
         preprocessing=settings.preprocessing,
         urgent=False,
+        budget=budget or DecodeBudget(settings.decode_bytes),
         thumbnail=thumbnail,
     )
 
 
 def urgent_embedder(
-    engine: Engine, fetch: Fetch, store: EmbeddingStore, settings: Settings, thumbnail: Thumbnail = _no_thumbnail
+    engine: Engine,
+    fetch: Fetch,
+    store: EmbeddingStore,
+    settings: Settings,
+    budget: DecodeBudget | None = None,
+    thumbnail: Thumbnail = _no_thumbnail,
 ) -> ImageEmbedder:
     """What embeds the images of interactive chunks, on threads of its own: no slow bulk download holds them up."""
     return ImageEmbedder(
@@ -258,5 +315,6 @@ def urgent_embedder(
         decodes=_URGENT_DECODES,
         preprocessing=settings.preprocessing,
         urgent=True,
+        budget=budget or DecodeBudget(settings.decode_bytes),
         thumbnail=thumbnail,
     )

@@ -118,24 +118,24 @@ def embed_item(
     missing: ItemError | None = None
     waiting: deque[Future[Vectors]] = deque()
     try:
-        last = LastFile()
-        for image, can_miss in choose(item):
-            if called_off():
-                return
-            try:
-                pending = embedder.embed(image, last=last)
-            except ItemError as error:
-                if not can_miss:
-                    raise
-                log.info("item %s is scored without one of its images: %s", item.id, error)
-                missing = missing or error
-                continue
-            embedded[picture(image)] = pending
-            if can_miss:
-                optional.add(picture(image))
-            waiting.append(pending.vector)
-            if len(waiting) >= _WAITING_IMAGES:
-                wait([waiting.popleft()])
+        with LastFile() as last:
+            for image, can_miss in choose(item):
+                if called_off():
+                    return
+                try:
+                    pending = embedder.embed(image, last=last)
+                except ItemError as error:
+                    if not can_miss:
+                        raise
+                    log.info("item %s is scored without one of its images: %s", item.id, error)
+                    missing = missing or error
+                    continue
+                embedded[picture(image)] = pending
+                if can_miss:
+                    optional.add(picture(image))
+                waiting.append(pending.vector)
+                if len(waiting) >= _WAITING_IMAGES:
+                    wait([waiting.popleft()])
     except Exception as error:
         if not isinstance(error, PrelabelError):  # an image nobody foresaw must not take its neighbours with it
             log.exception("item %s failed unexpectedly", item.id)

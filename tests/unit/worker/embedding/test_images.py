@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from prelabel.schemas import ImageRef, ItemError, Region
-from prelabel.worker.embedding import images
+from prelabel.worker.decoding.budget import DecodeBudget
+from prelabel.worker.decoding.pixels import EncodedImage
 from prelabel.worker.embedding.images import ImageEmbedder, LastFile
 from prelabel.worker.fetching.reader import Fetched
 from prelabel.worker.model.colour import ColourEncoder
@@ -52,7 +53,12 @@ RIGHT = Region(x=50, y=0, width=50, height=100)
 
 
 @pytest.fixture
-def embedding():
+def budget():
+    return DecodeBudget(10**9)
+
+
+@pytest.fixture
+def embedding(budget):
     """An embedder of one thread over files by name, the files, the names fetched, and its vector store."""
     engine = Engine(ColourEncoder(), 8)
     files, fetched, store = {"a.png": halves()}, [], DictStore()
@@ -63,7 +69,7 @@ def embedding():
         return Fetched(mark, None if is_known(mark) else files[image.uri])
 
     embedder = ImageEmbedder(
-        engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, preprocessing="fast", urgent=False
+        engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, preprocessing="fast", urgent=False, budget=budget
     )
     yield embedder, files, fetched, store
     embedder.close()
@@ -77,8 +83,8 @@ def colour(pending):
 def test_regions_of_one_file_are_cut_from_one_fetch_and_one_decoding(embedding, monkeypatch):
     embedder, _, fetched, _ = embedding
     decoded = []
-    real = images.decode
-    monkeypatch.setattr(images, "decode", lambda data, **options: decoded.append(1) or real(data, **options))
+    real = EncodedImage.image
+    monkeypatch.setattr(EncodedImage, "image", lambda image: decoded.append(1) or real(image))
     last = LastFile()
     left, right = (embedder.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT))
     assert (colour(left), colour(right)) == ([1, -1, -1], [-1, -1, 1])
@@ -152,3 +158,141 @@ def test_work_is_done_in_order_and_what_is_called_off_is_not(embedding):
     embedder.run(done.append, last)
     eventually(lambda: done[-1] == "last")
     assert done == [0, 1, 2, "last"]
+
+
+# --- the memory for decoding ---------------------------------------------------------------------------------------
+
+
+class Decoding:
+    """An embedder of four threads under a budget, whose images stay in the decoding until they are let go.
+
+    Attributes:
+        inside: names of the images that are being decoded.
+        most: how many there were at once.
+    """
+
+    def __init__(self, engine, files, limit):
+        self.budget = DecodeBudget(limit)
+        self.inside, self.most = [], 0
+        self.done: list[str] = []
+        self._lock = threading.Lock()
+        self._gates = {name: threading.Event() for name in files}
+        self._name = threading.local()
+        self.embedder = ImageEmbedder(
+            engine,
+            lambda image, _: Fetched(None, files[image.uri]),
+            NoStore(),
+            max_pixels=10**7,
+            fetches=4,
+            decodes=4,
+            preprocessing="fast",
+            urgent=False,
+            budget=self.budget,
+            thumbnail=self._pass_gate,
+        )
+
+    def start(self, *names, region=None):
+        self.embedder.run(lambda name: self._embed(name, region), deque(names))
+
+    def let_go(self, *names):
+        for name in names:
+            self._gates[name].set()
+
+    def _embed(self, name, region):
+        self._name.value = name
+        self.embedder.embed(ImageRef(uri=name, region=region)).vector.result(10)
+        self.done.append(name)
+
+    def _pass_gate(self, _):
+        name = self._name.value
+        with self._lock:
+            self.inside.append(name)
+            self.most = max(self.most, len(self.inside))
+        assert self._gates[name].wait(10)
+        with self._lock:
+            self.inside.remove(name)
+        return ""
+
+    def close(self):
+        self.let_go(*self._gates)
+        self.embedder.close(wait=True)
+
+
+def plain(side, kind="PNG", mode="RGB"):
+    data = io.BytesIO()
+    Image.new(mode, (side, side)).save(data, kind)
+    return data.getvalue()
+
+
+@pytest.fixture
+def decoding():
+    """Makes a `Decoding` of these files under a budget of so many times what the first of them needs."""
+    engine, started = Engine(ColourEncoder(), 8), []
+
+    def start(files, times):
+        needed = EncodedImage(next(iter(files.values())), max_pixels=10**7).memory
+        started.append(Decoding(engine, files, int(times * needed)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+    engine.close()
+
+
+def test_all_threads_together_decode_what_the_budget_has_memory_for(decoding):
+    names = ["a", "b", "c", "d"]
+    work = decoding(dict.fromkeys(names, plain(300)), 2.5)
+    work.start(*names)
+    eventually(lambda: len(work.inside) == 2 and work.budget.waiting == 2)
+    work.let_go(*names)
+    eventually(lambda: sorted(work.done) == names)
+    assert (work.most, work.budget.taken) == (2, 0)
+
+
+def test_pixels_that_take_more_memory_count_for_more(decoding):
+    files = {"float": plain(300, "TIFF", "F"), "grey": plain(300, "PNG", "L"), "webp": plain(300, "WEBP")}
+    work = decoding(files, 1.9)
+    work.start("float")
+    eventually(lambda: work.inside == ["float"])
+    work.start("webp")
+    eventually(lambda: work.budget.waiting == 1)
+    work.let_go("float")
+    eventually(lambda: work.inside == ["webp"])
+
+
+def test_an_image_larger_than_the_budget_is_decoded_alone(decoding):
+    work = decoding({"small": plain(300), "large": plain(1500), "next": plain(300)}, 3)
+    work.start("small")
+    eventually(lambda: work.inside == ["small"])
+    work.start("large")
+    eventually(lambda: work.budget.waiting == 1)
+    work.start("next")
+    eventually(lambda: work.budget.waiting == 2)
+    work.let_go("small")
+    eventually(lambda: work.inside == ["large"] and work.budget.waiting == 1)
+    work.let_go("large", "next")
+    eventually(lambda: work.done == ["small", "large", "next"])
+
+
+def test_what_a_file_keeps_for_further_regions_counts_until_it_is_left(embedding, budget):
+    embedder, files, _, _ = embedding
+    with LastFile() as last:
+        embedder.embed(ImageRef(uri="a.png", region=LEFT), last=last)
+        assert budget.taken == EncodedImage(files["a.png"], max_pixels=10**6).kept_memory
+        embedder.embed(ImageRef(uri="a.png", region=RIGHT), last=last)
+        embedder.embed(ImageRef(uri="a.png"), last=last)
+        assert budget.taken == 0
+        embedder.embed(ImageRef(uri="a.png", region=RIGHT), last=last)
+    assert budget.taken == 0
+
+
+def test_regions_of_a_damaged_file_fail_one_after_the_other(embedding, budget):
+    embedder, files, _, _ = embedding
+    files["a.png"] = files["a.png"][:-40]
+    with LastFile() as last:
+        for region in (LEFT, RIGHT):
+            with pytest.raises(ItemError, match="damaged"):
+                embedder.embed(ImageRef(uri="a.png", region=region), last=last)
+            assert budget.taken <= EncodedImage(files["a.png"], max_pixels=10**6).image_memory
+    assert budget.taken == 0
