@@ -29,7 +29,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ...schemas.errors import ItemError
 from ...schemas.items import Region
 from .crop import crop
-from .jpeg import JPEG, check_scans, scans_of
+from .jpeg import END, JPEG, check_scans, is_whole, scans_of
+from .png import PNG, pixels_only
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
@@ -44,7 +45,7 @@ _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 _WHITE = (255, 255, 255, 255)
 
-_UPRIGHT = {
+_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -81,11 +82,13 @@ class Packed(NamedTuple):
         data: the file.
         image: what Pillow read of it.
         scans: of a JPEG; 0 for other formats.
+        endless: whether it is a JPEG whose end was missing: it may be all that is, and pixels may be.
     """
 
     data: bytes
     image: Image.Image
     scans: int
+    endless: bool = False
 
     @property
     def memory(self) -> int:
@@ -110,11 +113,9 @@ def unpack(packed: Packed) -> Image.Image:
     """
     image = packed.image
     try:
-        with image:
-            image.load()
-            turn = _UPRIGHT.get(orientation(image))
-            upright = _to_rgb(image)
-        return upright if turn is None else upright.transpose(turn)
+        if packed.endless and not is_whole(packed.data):
+            raise OSError("its end is missing")
+        return _upright(image)
     except MemoryError:
         width, height = image.size
         raise ItemError(
@@ -123,7 +124,28 @@ def unpack(packed: Packed) -> Image.Image:
         ) from None
     except Exception as error:
         # Pillow's parsers raise nearly anything on hostile bytes (OSError, SyntaxError, struct.error, KeyError, …).
+        if image.format == "PNG" and (reduced := _reduced(packed)):
+            return unpack(reduced)
         raise ItemError(f"truncated or damaged {image.format} ({_first_line(error)})") from None
+
+
+def _reduced(packed: Packed) -> Packed | None:
+    """A PNG without the texts and profiles behind its pixels, if it is the same picture then."""
+    reduced = pixels_only(packed.data)
+    try:
+        image = Image.open(io.BytesIO(reduced), formats=("PNG",))
+    except Exception:
+        return None
+    same = reduced != packed.data and image.size == packed.image.size
+    return Packed(reduced, image, 0) if same else None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with image:
+        image.load()
+        turn = _TURNS.get(orientation(image))
+        shown = _to_rgb(image)
+    return shown if turn is None else shown.transpose(turn)
 
 
 def open_packed(data: bytes, max_pixels: int) -> Packed:
@@ -134,9 +156,13 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
     """
     if not data:
         raise ItemError("empty file")
-    scans = scans_of(data).total if data.startswith(JPEG) else 0
+    scans, endless = 0, False
+    if data.startswith(JPEG):
+        scans, ended = scans_of(data)
+        if endless := scans > 0 and not ended:
+            data += END
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _opened(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(max_pixels) from None
     except UnidentifiedImageError:
@@ -151,7 +177,19 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels, f"{width}x{height}: ")
     check_scans(scans, width, height)
-    return Packed(data, image, scans)
+    return Packed(data, image, scans, endless)
+
+
+def _opened(data: bytes) -> Image.Image:
+    """What Pillow reads of a file's header; of a PNG without its texts and profiles where those are the trouble."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception:
+        if not data.startswith(PNG):
+            raise
+        return Image.open(io.BytesIO(pixels_only(data)), formats=FORMATS)
 
 
 def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:

@@ -50,12 +50,14 @@ def corners(image):
     return [tuple(255 * (channel > 127) for channel in image.getpixel(point)) for point in points]
 
 
+def chunk(kind, body, checksum=None):
+    """A chunk of a PNG."""
+    checksum = zlib.crc32(kind + body) if checksum is None else checksum
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
 def png(width, height, depth=8, colour=0, pixels=b""):
     """A PNG whose header claims what it likes."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
@@ -247,6 +249,71 @@ def test_hostile_bytes_never_raise_anything_else():
                 broken[chance.randrange(len(broken))] = chance.randrange(256)
             with contextlib.suppress(ItemError):  # any other error fails the test
                 assert opened(bytes(broken), max_pixels=100_000).mode == "RGB"
+
+
+# --- read as browsers read it -------------------------------------------------------------------------------------
+
+LONG = b"a" * (2 * 2**20)
+PROFILE = b"a name\0\0" + zlib.compress(LONG)
+BESIDE_THE_PIXELS = {
+    "long text": chunk(b"tEXt", b"Comment\0" + LONG),
+    "packed text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LONG)),
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + LONG),
+    "packed XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)),
+    "profile": chunk(b"iCCP", PROFILE),
+    "many texts": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LONG[: 2**20])) * 65,
+    "gamma of a wrong checksum": chunk(b"gAMA", struct.pack(">I", 45455), checksum=1),
+    "text of a wrong checksum": chunk(b"tEXt", b"Comment\0hello", checksum=1),
+    "gamma too short": chunk(b"gAMA", b""),
+}
+
+
+@pytest.mark.parametrize("where", ["before the pixels", "behind them"])
+@pytest.mark.parametrize("what", BESIDE_THE_PIXELS)
+def test_a_png_is_read_whatever_is_wrong_beside_its_pixels(what, where):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(quarters().transpose(Image.Transpose.ROTATE_90), exif=exif)
+    place = data.index(b"IDAT") - 4 if where == "before the pixels" else len(data) - 12
+    image = opened(data[:place] + BESIDE_THE_PIXELS[what] + data[place:])
+    assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_an_orientation_of_a_wrong_checksum_is_passed_over():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(quarters())
+    image = opened(data[:33] + chunk(b"eXIf", exif.tobytes(), checksum=1) + data[33:])
+    assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_a_png_stays_transparent_whatever_is_wrong_beside_its_pixels():
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    image.putpixel((1, 0), 1)
+    data = encoded(image, transparency=1)
+    shown = opened(data[:33] + BESIDE_THE_PIXELS["long text"] + data[33:])
+    assert [shown.getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
+
+
+@pytest.mark.parametrize("beside", [b"", BESIDE_THE_PIXELS["long text"]], ids=["plain", "with a long text"])
+def test_a_png_is_refused_when_its_pixels_or_its_header_are_wrong(beside):
+    good = encoded(Image.effect_noise((64, 64), 90))
+    for bad in (good[:-200], good.replace(b"IHDR\0\0\0\x40", b"IHDR\0\0\0\x41")):
+        with pytest.raises(ItemError, match="damaged"):
+            opened(bad[:33] + beside + bad[33:])
+
+
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_may_lack_its_end_but_no_pixel(mode, progressive):
+    noise = Image.effect_noise((64, 64), 90).convert(mode)
+    whole = encoded(noise, "JPEG", progressive=progressive)
+    for cut in (1, 2):
+        assert opened(whole[:-cut]).tobytes() == opened(whole).tobytes()
+    for cut in (3, 4, 30, 300):
+        with pytest.raises(ItemError, match="truncated or damaged JPEG"):
+            opened(whole[:-cut])
 
 
 # --- size ------------------------------------------------------------------------------------------------------------

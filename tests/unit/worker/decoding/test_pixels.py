@@ -65,6 +65,13 @@ def test_every_kind_of_file_gives_the_same_pixels(data) -> None:
     assert np.abs(fast.astype(int) - exact).max() <= 2
 
 
+def test_a_jpeg_without_its_end_gives_the_same_pixels() -> None:
+    whole = encoded(picture())
+    for exact in (False, True):
+        pixels = [decode_pixels(data, max_pixels=10**7, exact=exact) for data in (whole, whole[:-2])]
+        assert np.array_equal(*pixels)
+
+
 def test_a_region_is_cut_alike() -> None:
     fast, exact = both(encoded(picture()), region=Region(x=10, y=20, width=30, height=40))
     assert np.array_equal(fast, exact)
