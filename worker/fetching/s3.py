@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import boto3.session
@@ -14,6 +15,7 @@ from ...schemas.errors import ItemError, TransientError
 from ...schemas.retrying import retry_after_s
 from ...schemas.settings import Settings
 from .deadline import Deadline
+from .packing import unpacked
 from .reader import CHUNK, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, too_large, too_slow
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class S3Reader:
         self._client: S3Client | None = None
 
     def read(self, uri: str, deadline: Deadline, is_known: IsKnown) -> Fetched:
-        """The object's bytes. Its mark is made of ETag and size.
+        """The object's bytes, without their Content-Encoding. Its mark is made of ETag and size.
 
         Raises:
             ItemError: malformed, missing, forbidden, or too large.
@@ -100,14 +102,8 @@ class S3Reader:
             mark = f"{answer['ETag']}:{answer.get('ContentLength')}" if answer.get("ETag") else None
             if mark and is_known(mark):
                 return Fetched(mark, None)
-            data = bytearray()
-            for chunk in body.iter_chunks(CHUNK):
-                data += chunk
-                if len(data) > self._limit:
-                    raise too_large(self._limit)
-                if deadline.passed:
-                    raise too_slow(deadline)
-            return Fetched(mark, bytes(data))
+            chunks = _in_time(body.iter_chunks(CHUNK), deadline)
+            return Fetched(mark, unpacked(chunks, answer.get("ContentEncoding", ""), self._limit))
         finally:
             body.close()
 
@@ -125,6 +121,13 @@ class S3Reader:
                     ),
                 )
             return self._client
+
+
+def _in_time(chunks: Iterable[bytes], deadline: Deadline) -> Iterator[bytes]:
+    for chunk in chunks:
+        if deadline.passed:
+            raise too_slow(deadline)
+        yield chunk
 
 
 def _explain(error: aws.ClientError) -> ItemError | TransientError:

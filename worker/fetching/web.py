@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import httpx
@@ -16,6 +15,7 @@ from ...schemas.settings import Settings
 from .addresses import AddressPolicy
 from .deadline import Deadline
 from .guard import GuardedTransport
+from .packing import unpacked
 from .reader import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Fetched, IsKnown, too_large, too_slow
 
 Authorize = Callable[[str], Mapping[str, str]]
@@ -133,21 +133,7 @@ class WebReader:
         length = response.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limit:
             raise too_large(self._limit)
-        data = bytearray()
-        for chunk in _unpacked(self._capped(response.iter_raw()), response, self._limit):
-            data += chunk
-            if len(data) > self._limit:
-                raise too_large(self._limit)
-        return bytes(data)
-
-    def _capped(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The chunks as sent, counted: a packed body of empty blocks would unpack to nothing for ever."""
-        sent = 0
-        for chunk in chunks:
-            sent += len(chunk)
-            if sent > self._limit:
-                raise too_large(self._limit)
-            yield chunk
+        return unpacked(response.iter_raw(), response.headers.get("content-encoding", ""), self._limit)
 
 
 def _mark(response: httpx.Response) -> str | None:
@@ -155,31 +141,6 @@ def _mark(response: httpx.Response) -> str | None:
     size = response.headers.get("content-length", "")
     version = response.headers.get("etag") or (size and response.headers.get("last-modified"))
     return f"{version}:{size}" if version else None
-
-
-def _unpacked(chunks: Iterator[bytes], response: httpx.Response, limit: int) -> Iterator[bytes]:
-    """The body without its Content-Encoding, never more than `limit` + 1 bytes at once.
-
-    Not httpx's own decoding: that unpacks a whole chunk before anyone can count, and packings inside packings.
-    """
-    names = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
-    packings = [name for name in names if name not in ("", "identity")]
-    if not packings:
-        yield from chunks
-        return
-    if len(packings) > 1 or packings[0] not in ("gzip", "x-gzip", "deflate"):
-        raise ItemError(f"sent with an unsupported Content-Encoding ({', '.join(packings)[:40]})")
-    unpack = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # reads the header: gzip or zlib
-    try:
-        for chunk in chunks:
-            piece = unpack.decompress(chunk, limit + 1)
-            while piece:
-                yield piece
-                piece = unpack.decompress(unpack.unconsumed_tail, limit + 1)
-    except zlib.error:
-        raise ItemError("sent with a damaged Content-Encoding") from None
-    if not unpack.eof:
-        raise TransientError("the connection broke before the image was complete")
 
 
 def _parse(text: str) -> httpx.URL:

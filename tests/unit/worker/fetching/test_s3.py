@@ -1,5 +1,7 @@
 """S3: a real endpoint on loopback, and stores that refuse or are in trouble."""
 
+import gzip
+
 import boto3
 import pytest
 
@@ -70,6 +72,19 @@ def test_a_missing_object_is_final(fetcher, bucket, uri, message):
 def test_a_malformed_s3_reference_is_an_item_error(fetcher, uri):
     with pytest.raises(ItemError, match="s3://bucket/key"):
         fetch(fetcher(), uri)
+
+
+@pytest.mark.parametrize(("encoding", "body"), [("gzip", gzip.compress(b"picture")), ("aws-chunked", b"picture")])
+def test_an_object_is_unpacked_as_its_content_encoding_says(fetcher, bucket, encoding, body):
+    bucket.put_object(Bucket="photos", Key="a.jpg", Body=body, ContentEncoding=encoding)
+    assert fetch(fetcher(), "s3://photos/a.jpg") == b"picture"
+
+
+def test_a_packed_object_counts_as_what_it_unpacks_to(fetcher, bucket):
+    bomb = gzip.compress(bytes(10_000_000))
+    bucket.put_object(Bucket="photos", Key="a.jpg", Body=bomb, ContentEncoding="gzip")
+    with pytest.raises(ItemError, match="larger than 100,000 bytes"):
+        fetch(fetcher(max_image_bytes=100_000), "s3://photos/a.jpg")
 
 
 def test_an_object_is_held_to_the_byte_limit(fetcher, bucket):

@@ -64,6 +64,18 @@ def test_a_packed_body_is_unpacked(fetcher, server, name, pack):
     assert fetch(fetcher(), server.url("/")) == data
 
 
+@pytest.mark.parametrize("name", ["aws-chunked", "identity", "AWS-Chunked, identity", ""])
+def test_how_a_body_was_once_sent_to_its_store_is_no_packing(fetcher, server, name):
+    server.serve("/", lambda handler: server.answer(handler, b"picture", {"Content-Encoding": name}))
+    assert fetch(fetcher(), server.url("/")) == b"picture"
+
+
+def test_a_packed_body_that_was_sent_to_its_store_in_chunks_is_unpacked(fetcher, server):
+    packed = gzip.compress(b"picture")
+    server.serve("/", lambda handler: server.answer(handler, packed, {"Content-Encoding": "gzip,aws-chunked"}))
+    assert fetch(fetcher(), server.url("/")) == b"picture"
+
+
 def test_a_gzip_bomb_counts_as_what_it_unpacks_to(fetcher, server):
     bomb = gzip.compress(bytes(50_000_000))
     server.serve("/", lambda handler: server.answer(handler, bomb, {"Content-Encoding": "gzip"}))
