@@ -105,13 +105,19 @@ class _GuardedBackend(httpcore.NetworkBackend):
 
 
 class _BoundedStream(httpcore.NetworkStream):
-    """A connection whose every wait ends with the calling thread's deadline."""
+    """A connection whose every wait ends with the calling thread's deadline, to a server that begins with `HTTP/`."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
+        self._begun = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _within_deadline(timeout))
+        data = self._inner.read(max_bytes, _within_deadline(timeout))
+        # h11 waits for the end of the headers before it looks: what greets and hangs up seems a connection that broke.
+        if not self._begun and data[:5] != b"HTTP/"[: len(data)]:
+            raise httpcore.RemoteProtocolError("its answer does not begin with HTTP/")
+        self._begun = self._begun or bool(data)
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._inner.write(buffer, _within_deadline(timeout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 import httpx
@@ -34,6 +34,13 @@ _HEADERS = {
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 _PASSING = {408, 425, 429}
+_BROKEN_OFF = ("peer closed connection", "Server disconnected")
+"""How h11 and httpcore begin to say that an answer did not come to its end. What else they find wrong with one would be
+wrong again."""
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION")
+"""OpenSSL's reasons when the other side speaks something else."""
+
 _MEANING = {
     400: "the server cannot make sense of the link",
     401: "a login is needed; use a pre-signed link, or LABEL_STUDIO_API_KEY if this is your Label Studio",
@@ -146,14 +153,19 @@ def _mark(response: httpx.Response) -> str | None:
 def _parse(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
+        if _is_web(url):
+            return url
     except (httpx.InvalidURL, ValueError):
         raise ItemError("not a valid URL") from None
-    if not _is_web(url):
-        raise ItemError("not a valid http or https URL")
-    return url
+    raise ItemError("not a valid http or https URL")
 
 
 def _is_web(url: httpx.URL) -> bool:
+    """Whether it can be fetched.
+
+    Raises:
+        ValueError: its host is in a punycode that stands for nothing; httpx decodes that only when asked for the host.
+    """
     # httpx keeps what cannot stand in a host name as a percent escape, and ports that do not exist.
     return (
         url.scheme in ("http", "https")
@@ -173,13 +185,11 @@ def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
         raise ItemError(f"HTTP {response.status_code} without a place to go to")
     try:
         target = url.join(location)
+        if _is_web(target):
+            return target
     except (httpx.InvalidURL, ValueError):
         raise ItemError("redirected to something that is not a URL") from None
-    if not _is_web(target):
-        raise ItemError(
-            f"redirected to a {target.scheme}: URL that is not followed; only valid http and https ones are"
-        )
-    return target
+    raise ItemError(f"redirected to a {target.scheme}: URL that is not followed; only valid http and https ones are")
 
 
 def _check_status(response: httpx.Response, url: httpx.URL) -> None:
@@ -200,13 +210,23 @@ def _explain(error: httpx.TransportError, url: httpx.URL, deadline: Deadline) ->
         return ItemError("not a URL that can be sent to a server")
     if isinstance(error, httpx.ConnectError) and _is_certificate_error(error):
         return ItemError(f"{url.host} shows a certificate that cannot be trusted (SSL_CERT_FILE adds your own CA)")
+    if isinstance(error, httpx.ConnectError) and _speaks_no_tls(error):
+        return ItemError(f"{url.host} does not speak https here, or in a version long out of use")
+    if isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith(_BROKEN_OFF):
+        return ItemError(f"{url.host} does not speak HTTP as it should ({str(error)[:100]})")
     return TransientError(f"no connection to {url.host}: {error or type(error).__name__}")
 
 
 def _is_certificate_error(error: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+
+
+def _speaks_no_tls(error: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False

@@ -108,8 +108,62 @@ def test_a_connection_that_breaks_is_passing_trouble(fetcher, server):
     assert fetch(fetcher(), server.url("/a.jpg")) == b"picture"
 
 
+def endless_header(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while True:  # until the client has had enough
+        handler.wfile.write(b"x" * 65536)
+
+
 @pytest.mark.parametrize(
-    "uri", ["http://", "http:///a.jpg", "http://h:99999999/", "http://a b/", "https:x", "http://[::1"]
+    "answer",
+    [
+        b"220 mail.example ESMTP\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 7\r\n\r\npicture",
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n",
+        endless_header,
+    ],
+    ids=["not HTTP", "no number", "two lengths", "no header", "no chunk", "endless header"],
+)
+def test_an_answer_that_is_no_http_is_final(fetcher, server, answer):
+    def serve(handler):
+        handler.close_connection = True
+        answer(handler) if callable(answer) else handler.wfile.write(answer)
+
+    server.serve("/a.jpg", serve)
+    with pytest.raises(ItemError, match=r"/a\.jpg: 127\.0\.0\.1 does not speak HTTP as it should"):
+        fetch(fetcher(fetch_attempts=3), server.url("/a.jpg"))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX-More"], ids=["nothing", "half a header"])
+def test_a_server_that_hangs_up_before_its_answer_is_passing_trouble(fetcher, server, start):
+    def hang_up(handler):
+        handler.close_connection = True
+        handler.wfile.write(start)
+
+    server.serve("/a.jpg", [hang_up, b"picture"])
+    assert fetch(fetcher(fetch_attempts=2), server.url("/a.jpg")) == b"picture"
+
+
+def test_https_where_there_is_none_is_final(fetcher, server):
+    with pytest.raises(ItemError, match="does not speak https"):
+        fetch(fetcher(fetch_attempts=3), server.url("/a.jpg").replace("http:", "https:"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://",
+        "http:///a.jpg",
+        "http://h:99999999/",
+        "http://a b/",
+        "https:x",
+        "http://[::1",
+        "http://xn--/",
+        "http://xn--a/",
+    ],
 )
 def test_a_malformed_url_is_an_item_error(fetcher, uri):
     with pytest.raises(ItemError, match="not a valid"):
@@ -179,7 +233,8 @@ def test_a_redirect_to_a_private_address_is_refused(fetcher, server, other_serve
 
 
 @pytest.mark.parametrize(
-    "target", ["file:///etc/passwd", "ftp://x/", "s3://bucket/key", "data:,x", "http://[x", "http://h:99999/"]
+    "target",
+    ["file:///etc/passwd", "ftp://x/", "s3://bucket/key", "data:,x", "http://[x", "http://h:99999/", "http://xn--/"],
 )
 def test_a_redirect_leads_to_http_or_nowhere(fetcher, server, target):
     server.redirect("/a", target)
