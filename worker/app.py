@@ -18,6 +18,7 @@ from celery import Celery, signals
 from kombu import Queue
 
 from ..integrations.broker.celery import BrokerApp, celery_config
+from ..integrations.broker.connection import refuse_unfit
 from ..schemas.errors import ModelLoadError, PrelabelError, ScorerError
 from ..schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
 from ..schemas.settings import get_settings
@@ -114,6 +115,7 @@ def _on_worker_init(**_: Any) -> None:
     """Load the model and warm it up before the first message is taken."""
     global _runtime
     try:
+        refuse_unfit(get_settings())
         loaded = load_runtime(get_settings())
         loaded.start()
     except ScorerError as error:

@@ -12,8 +12,9 @@ import redis.connection
 import redis.exceptions
 import redis.retry
 
-from ...schemas.errors import ConfigError
+from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.settings import Settings
+from .errors import NO_CLUSTER, UnfitBroker, broker_errors, shown_url
 
 CONNECT_TIMEOUT_S = 3.0
 SOCKET_TIMEOUT_S = 10.0
@@ -53,6 +54,23 @@ def connect_redis(settings: Settings, *, stubborn: bool = True) -> redis.Redis:
         hint = "" if url.startswith("rediss:") else " (ssl_… parameters need rediss://)"
         raise ConfigError(f"PRELABEL_REDIS_URL has a parameter that redis-py does not take{hint}") from None
     return client
+
+
+def refuse_unfit(settings: Settings) -> None:
+    """Look once at what there is, before anything large is loaded. One that is away or refuses us may come round.
+
+    Raises:
+        UnfitBroker: it is a server that prelabel cannot work with.
+    """
+    try:
+        with connect_redis(settings, stubborn=False) as client, broker_errors(settings):
+            server: Any = client.info("cluster")
+    except UnfitBroker:
+        raise
+    except PrelabelError:
+        return
+    if server.get("cluster_enabled"):
+        raise UnfitBroker(f"Redis at {shown_url(settings)} is {NO_CLUSTER}")
 
 
 def url_options(settings: Settings) -> dict[str, Any]:

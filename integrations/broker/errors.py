@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,10 @@ from ...schemas.references import display_uri
 from ...schemas.settings import Settings
 
 
+class UnfitBroker(ConfigError):
+    """This server can never be prelabel's, however long it is waited for: another one must be named."""
+
+
 @contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
     """Turn redis-py's and kombu's errors into ours.
@@ -24,12 +29,13 @@ def broker_errors(settings: Settings) -> Iterator[None]:
     Raises:
         BrokerUnavailable: Redis does not answer, is loading, read-only or out of memory.
         ConfigError: Redis refuses the credentials or its certificate is not to be trusted.
+        UnfitBroker: it is a server that prelabel cannot work with.
     """
     try:
         yield
     except (redis.RedisError, kombu.exceptions.KombuError) as error:
         cause = _cause(error)
-        made = _refusal(cause, settings) or _trouble(cause, settings)
+        made = unfit(cause, settings) or _refusal(cause, settings) or _trouble(cause, settings)
         if made is None:
             raise
         raise made from None
@@ -40,6 +46,47 @@ def _cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None and not isinstance(error, redis.RedisError):
         error = error.__cause__
     return error
+
+
+_CLUSTER = (
+    redis.exceptions.ClusterError,
+    redis.exceptions.ClusterCrossSlotError,
+    redis.exceptions.AskError,  # MOVED, too
+)
+
+
+def unfit(error: BaseException, settings: Settings) -> UnfitBroker | None:
+    """What no time and no password cures; None when it is something else.
+
+    The server's own text is left out: the one about an unknown HELLO holds the password.
+    """
+    where, text = f"Redis at {shown_url(settings)}", str(error)
+    if isinstance(error, redis.exceptions.MasterDownError):
+        return None
+    if isinstance(error, _CLUSTER) or "cluster mode" in text:
+        return UnfitBroker(f"{where} is {NO_CLUSTER}")
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return UnfitBroker(f"what answers at {shown_url(settings)} is no Redis: check PRELABEL_REDIS_URL")
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return None
+    if "DB index" in text:
+        return UnfitBroker(
+            f"{where} has no database of that number: put a lower one into PRELABEL_REDIS_URL, like "
+            "redis://host:6379/0, or raise `databases` in its configuration"
+        )
+    if unknown := re.search(r"unknown (?:sub)?command\W+(\w+)", text):
+        return UnfitBroker(
+            f"{where} does not know {unknown[1].upper()}: it is too old, or the command was taken from it; "
+            f"{LEAST_VERSION}"
+        )
+    return None
+
+
+NO_CLUSTER = (
+    "a Redis Cluster, which spreads a job's keys over servers that cannot change them together: name a single "
+    "Redis, a primary with replicas for instance, in PRELABEL_REDIS_URL"
+)
+LEAST_VERSION = "run Redis 6.2 or newer, or Valkey"
 
 
 def _refusal(error: BaseException, settings: Settings) -> ConfigError | None:
@@ -105,15 +152,20 @@ _PASSING = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "TRYA
 """Replies of a Redis that may take the same write later: memory or disk full, a replica, starting up."""
 
 
+_PASSING_CLASSES = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+)
+
+
 def passes(error: redis.RedisError) -> bool:
     """Whether the same command may work later."""
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return not isinstance(error, redis.exceptions.AuthenticationError)
     text = str(error)
     # redis-py cuts the first word off some replies and keeps it as the class.
-    return isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or any(
-        word in text for word in _PASSING
-    )
+    return isinstance(error, _PASSING_CLASSES) or any(word in text for word in _PASSING)
 
 
 def shown_url(settings: Settings) -> str:

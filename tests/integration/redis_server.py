@@ -22,9 +22,12 @@ PASSWORD = "s3cret"
 
 
 class Server:
-    """A Redis-compatible server process; can be killed and started again with its data."""
+    """A Redis-compatible server process; can be killed and started again with its data.
 
-    def __init__(self, directory: Path) -> None:
+    `options` are the server's own, as on its command line.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
         directory.mkdir(exist_ok=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -33,6 +36,7 @@ class Server:
             server_binary(),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)),
             *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+            *options,
         ]
         self._log = directory / "server.log"
         self._unix = redis.Redis(port=self.port)
@@ -57,7 +61,7 @@ class Server:
 
     @property
     def admin(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url())
+        return redis.Redis.from_url(self.url(), protocol=2)  # without HELLO, which a test may take away
 
     def require(self, password: str) -> None:
         """Want a password from now on, from those that are connected too."""

@@ -4,6 +4,8 @@ When a connection is given up, kombu 5.7 puts the messages not acknowledged yet 
 connection that is gone. The error this raises ends the worker ("Unrecoverable error"). A message is only a hint
 here: the ledger finds what waits without one, so what cannot be given back is let go.
 
+A Redis that can never serve prelabel ends the worker: Celery would try it for ever.
+
 What is no message of Celery's makes kombu or Celery raise in the middle of consuming, which ends the worker, and the
 next one meets it again. It is set aside here, whatever about it is wrong, and consuming goes on.
 """
@@ -11,14 +13,18 @@ next one meets it again. It is set aside here, whatever about it is wrong, and c
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import redis
 from redis import RedisError
 
+from ...integrations.broker.errors import unfit
 from ...integrations.ledger.malformed import set_aside
 from ...schemas.queues import QUEUES
+from ...schemas.settings import get_settings
+from ..machine.children import EXIT_CONFIG
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,16 @@ class Channel(redis.Channel):
     """Kombu's channel; what is no message of Celery's never reaches its consumers."""
 
     QoS = QoS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except RedisError as error:
+            problem = unfit(error, get_settings())
+            if problem is None:
+                raise
+            log.critical("%s", problem)
+            sys.exit(EXIT_CONFIG)
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[..., Any] | None, consumer_tag: str | None, **options: Any

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from ...integrations.broker.celery import Sender
 from ...integrations.broker.connection import connect_redis
+from ...integrations.broker.errors import broker_errors
 from ...integrations.ledger.leases import Ledger
 from ...schemas.retrying import Backoff
 from ...schemas.settings import Settings
@@ -101,7 +102,11 @@ class Supervisor:
     def _free_leases(self, name: str, why: str) -> None:
         """What a dead child had leased goes back on its queue now, not when the leases run out."""
         try:
-            with connect_redis(self._settings) as client, closing(Sender(self._settings)) as sender:
+            with (
+                broker_errors(self._settings),
+                connect_redis(self._settings) as client,
+                closing(Sender(self._settings)) as sender,
+            ):
                 ledger = Ledger(client, owner=name, lease_s=self._settings.lease_s, ttl_s=self._settings.job_ttl_s)
                 for ref in ledger.free_owner(name, why):
                     queue = ledger.queue_of(ref.job_id)

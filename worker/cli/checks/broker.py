@@ -8,13 +8,13 @@ from typing import Any
 import redis
 
 from ....integrations.broker.connection import connect_redis
-from ....integrations.broker.errors import broker_errors, shown_url
+from ....integrations.broker.errors import LEAST_VERSION, NO_CLUSTER, broker_errors, shown_url
 from ....integrations.ledger.clock import redis_time
 from ....schemas.settings import Settings
 from . import Check, Checks, Status
 
-OLDEST, TESTED = (5, 0), (6, 2)
-"""Redis 5 has streams and scripts that may read the clock before they write; the tests run from 6.2 on."""
+OLDEST, TESTED = (6, 0), (6, 2)
+"""From Redis 6 on there is HELLO, with which redis-py begins; the tests run from 6.2 on."""
 
 _HALF_FULL, _NEARLY_FULL = 0.5, 0.9
 _SKEW_WARN_S, _SKEW_FAIL_S = 5.0, 240.0
@@ -29,6 +29,9 @@ def check_redis(settings: Settings) -> Checks:
         answered = time.time()
         info: Any = client.info()
         appendfsync = _appendfsync(client)
+    if info.get("cluster_enabled"):
+        yield Check("redis", "fail", f"Redis at {shown_url(settings)} is {NO_CLUSTER}")
+        return
     yield _version(info, shown_url(settings))
     if info.get("role") == "slave":
         yield Check(
@@ -44,9 +47,9 @@ def _version(info: dict[str, Any], where: str) -> Check:
     text = str(info.get(f"{name}_version") or info["redis_version"])
     compatible = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if compatible < OLDEST:
-        return Check("redis", "fail", f"{name} {text} at {where} is too old", "run Redis 6.2 or newer, or Valkey")
+        return Check("redis", "fail", f"{name} {text} at {where} is too old", LEAST_VERSION)
     if compatible < TESTED:
-        return Check("redis", "warn", f"{name} {text} at {where} is older than what is tested", "Redis 6.2 or newer")
+        return Check("redis", "warn", f"{name} {text} at {where} is older than what is tested", LEAST_VERSION)
     return Check("redis", "ok", f"{name} {text} at {where}")
 
 
