@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.backoff
@@ -79,18 +79,36 @@ def url_options(settings: Settings) -> dict[str, Any]:
     Raises:
         ConfigError: it is not a redis URL, or it names a file that is not there. Never shows the URL.
     """
-    url = settings.redis_url.get_secret_value()
+    options = parse_url(settings.redis_url.get_secret_value(), "PRELABEL_REDIS_URL")
+    for name in _TLS_FILES:
+        if options.get(name) and not Path(options[name]).exists():
+            raise ConfigError(f"PRELABEL_REDIS_URL: no file {options[name]} ({name})")
+    return options
+
+
+_URL = re.compile(r"rediss?://[^/?#]*(/\d*/?)?(\?[^@#]*)?")
+"""User, password, host and port, a database number, parameters. What redis-py takes beyond that comes of a password
+with a character that ends one of them: its rest is then read as the host, and looked up."""
+
+
+def parse_url(url: str, variable: str) -> dict[str, Any]:
+    """What redis-py reads from a URL.
+
+    Args:
+        url: of a Redis.
+        variable: where it stands, for the message.
+
+    Raises:
+        ConfigError: it is no redis URL. Shows nothing of it.
+    """
     parse: Any = redis.connection.parse_url  # not typed
     try:
-        if not url.startswith(("redis://", "rediss://")) or "@" in urlsplit(url).path:
+        if not _URL.fullmatch(url):
             raise ValueError("another scheme, or a password with a slash in it")
         options: dict[str, Any] = parse(url)
     except ValueError:  # redis-py's text would show the URL
         raise ConfigError(
-            "PRELABEL_REDIS_URL is no redis URL, like redis://user:password@host:6379/0, or rediss://… for TLS "
-            "(percent-encode special characters in the password)"
+            f"{variable} is no redis URL, like redis://user:password@host:6379/0, or rediss://… for TLS "
+            "(percent-encode special characters in user and password: @ is %40, # is %23, / is %2F, ? is %3F)"
         ) from None
-    for name in _TLS_FILES:
-        if options.get(name) and not Path(options[name]).exists():
-            raise ConfigError(f"PRELABEL_REDIS_URL: no file {options[name]} ({name})")
     return options

@@ -17,6 +17,7 @@ import redis.backoff
 import redis.connection
 import redis.retry
 
+from ...integrations.broker.connection import parse_url
 from ...schemas.errors import ConfigError
 from ...schemas.references import display_uri
 from ...schemas.settings import Settings
@@ -52,6 +53,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str, *, pause_s: float = _PAUSE_S) -> None:
+        parse_url(url, "PRELABEL_VECTOR_STORE")
         try:
             self._redis = redis.Redis.from_url(
                 url,
@@ -65,8 +67,7 @@ class RedisStore:
             pool.connection_class(**pool.connection_kwargs)  # as the first command would; connects to nothing
         except (TypeError, ValueError, OSError, redis.RedisError):  # redis-py's text would show the URL
             raise ConfigError(
-                "PRELABEL_VECTOR_STORE is no redis URL that redis-py takes, like redis://user:password@host:6379/0 "
-                "(percent-encode special characters in the password)"
+                "PRELABEL_VECTOR_STORE has a parameter that redis-py does not take, or names a file that is not there"
             ) from None
         self._outage = Outage(
             f"the vector store at {display_uri(url)} does not work: images are embedded anew, scoring goes on", pause_s

@@ -345,7 +345,8 @@ def test_the_store_that_is_off_holds_nothing() -> None:
         ({"vector_store": ""}, "use disk, off"),
         ({"vector_store_bytes": 1000}, "vector_store_bytes"),
         ({"vector_store": "redis://:s3cret@h:port/0"}, "PRELABEL_VECTOR_STORE is no redis URL"),
-        ({"vector_store": "redis://h/0?s3cret=1"}, "PRELABEL_VECTOR_STORE is no redis URL"),
+        ({"vector_store": "redis://h/0?s3cret=1"}, "PRELABEL_VECTOR_STORE has a parameter"),
+        ({"vector_store": "redis://:a@s3cret#x@h:6380/0"}, "PRELABEL_VECTOR_STORE is no redis URL.*percent-encode"),
         ({"vector_store": "redis://:s3cret@h/1", "redis_url": "redis://h:6379/0"}, "one of their own"),
     ],
 )
