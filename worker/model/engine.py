@@ -208,7 +208,7 @@ class Engine:
             batch[0].future.set_exception(alone)
             self._in_flight.release()
             return
-        half = len(batch) // 2
+        half = (len(batch) + 1) // 2  # upwards: where three do not fit two may
         self.batch_size = min(self.batch_size, half)
         log.warning("out of memory with a batch of %d: going on with batches of %d", len(batch), self.batch_size)
         self._forward(batch[:half])

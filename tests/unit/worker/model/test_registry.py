@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from prelabel.schemas import ConfigError, ModelLoadError
 from prelabel.schemas.settings import load_settings
@@ -249,8 +250,10 @@ def test_two_packages_with_the_same_family_are_named(site, tmp_path) -> None:
 
 def test_a_family_that_is_broken_is_no_traceback_on_the_command_line(site, tmp_path) -> None:
     site.install("brought_x", "raise RuntimeError('no paint')", GROUP, "colours = brought_x:family")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(picture)
     ran = subprocess.run(
-        [sys.executable, "-m", "prelabel.worker.cli", "score", "a.jpg", "--labels", "red,blue"],
+        [sys.executable, "-m", "prelabel.worker.cli", "score", str(picture), "--labels", "red,blue"],
         env={"PYTHONPATH": str(site.folder), "PRELABEL_MODEL": str(painted(tmp_path / "model")), "COLUMNS": "300"},
         capture_output=True,
         text=True,
