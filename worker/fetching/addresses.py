@@ -18,30 +18,54 @@ RESOLVE_TIMEOUT_S = 10.0
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# What `is_global` lets through although it leads inside (measured on Python 3.11).
-_NEVER_PUBLIC = tuple(
-    ipaddress.ip_network(network)
+# What `is_global` lets through although it leads inside, or to whatever is nearest (measured on Python 3.11).
+_NEVER_PUBLIC_V4 = tuple(
+    ipaddress.IPv4Network(network)
     for network in (
         "100.64.0.0/10",  # carrier-grade NAT, also cloud-internal (Alibaba's metadata)
         "168.63.129.16/32",  # Azure's platform address: globally routable on paper, the host on Azure
         "192.0.0.0/24",  # protocol assignments; Oracle's old metadata address
-        "::/96",  # IPv4-compatible
-        "::ffff:0:0/96",  # IPv4-mapped
-        "64:ff9b::/96",  # NAT64: holds any IPv4 address
-        "64:ff9b:1::/48",  # local NAT64
-        "2001::/32",  # Teredo
-        "2002::/16",  # 6to4: holds any IPv4 address
-        "fec0::/10",  # site-local
+        "192.31.196.0/24",  # AS112: answered by the nearest network that wants to
+        "192.52.193.0/24",  # automatic multicast tunnelling, the nearest relay
+        "192.88.99.0/24",  # 6to4, the nearest relay
+        "192.175.48.0/24",  # AS112
     )
 )
+
+_PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
+"""All that was ever given out as global unicast. What holds an IPv4 address lies outside, but for the exceptions."""
+
+_NEVER_PUBLIC_V6 = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID, multicast relays, AS112
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: holds any IPv4 address
+        "2620:4f:8000::/48",  # AS112
+        "3ffe::/16",  # the 6bone, given back
+        "3fff::/20",  # documentation
+    )
+)
+
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+"""Third quarter of an address whose last is the IPv4 address of a tunnel's end (RFC 5214)."""
 
 
 def is_public(address: _Address) -> bool:
     """Whether `address` is somewhere on the internet, and surely not on this network or machine."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return (
+            address.is_global
+            and not address.is_multicast
+            and not any(address in network for network in _NEVER_PUBLIC_V4)
+        )
+    embedded = int(address) & 0xFFFF_FFFF
     return (
         address.is_global
-        and not address.is_multicast
-        and not any(address.version == network.version and address in network for network in _NEVER_PUBLIC)
+        and address.scope_id is None
+        and address in _PUBLIC_V6
+        and not any(address in network for network in _NEVER_PUBLIC_V6)
+        and ((int(address) >> 32) & 0xFFFF_FFFF not in _ISATAP or is_public(ipaddress.IPv4Address(embedded)))
     )
 
 

@@ -25,6 +25,22 @@ INSIDE = [
 ]  # fmt: skip
 
 
+# Judged alone, never resolved or connected to: where they lead is another network's business.
+ELSEWHERE = [
+    "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.175.48.1", "192.0.2.1", "198.51.100.1", "203.0.113.1",
+    "::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8", "::127.0.0.1", "100::1", "100:0:0:1::1", "64:ff9b::8.8.8.8", "200::1",
+    "400::1", "1fff::1", "4000::1", "5f00::1", "8000::1", "e000::1", "fe00::1", "2001:0:7f00:1::", "2001:1::1",
+    "2001:2::1", "2001:3::1", "2001:4:112::1", "2001:10::1", "2001:20::1", "2001:30::1", "2001:1ff::1",
+    "2002:808:808::", "2620:4f:8000::1", "3ffe::1", "3fff::1", "3fff:fff::1",
+    "2606:4700::5efe:127.0.0.1", "2606:4700::200:5efe:10.0.0.1",
+    "2606:4700:4700::1111%eth0",
+]  # fmt: skip
+AT_LARGE = [
+    "1.1.1.1", "192.0.1.1", "2001:200::1", "2001:4860:4860::8888", "2400:cb00::1", "2606:4700::5efe:8.8.8.8",
+    "2a00:1450:4001:830::200e", "2c0f:fb50::1", "3fff:1000::1",
+]  # fmt: skip
+
+
 def get(url, *allow):
     transport = GuardedTransport(AddressPolicy(allow))
     try:
@@ -38,6 +54,16 @@ def get(url, *allow):
 def test_public_addresses_are_allowed(address):
     assert is_public(ipaddress.ip_address(address))
     assert AddressPolicy().resolve(address, 80) == [address]
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_special_uses_and_what_was_never_given_out_are_not_public(address):
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", AT_LARGE)
+def test_their_neighbours_are_public(address):
+    assert is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", INSIDE)
