@@ -2,8 +2,9 @@
 
 Choices, where there is one:
 
-- **Formats**: JPEG (with MPO, the JPEG of two-lens cameras), PNG, WebP, GIF, BMP, TIFF and, where Pillow was built
-  with it, AVIF. Pillow knows many more; their parsers are attack surface, and no browser shows them.
+- **Formats**: JPEG (with MPO, the JPEG of two-lens cameras), PNG, WebP, GIF, BMP, TIFF, icons and cursors (the largest
+  picture in them) and, where Pillow was built with it, AVIF. Pillow knows many more; their parsers are attack surface,
+  and no browser shows them.
 - **Transparency** lies over white, as transformers' processor has it since 5.x and as Label Studio's page shows it.
   Dropping alpha instead would bring back whatever colours an editor left under the transparent parts.
 - **16-bit grey** is divided by 257, so that 65535 is white. Pillow's own conversion clips: nearly all is white.
@@ -29,10 +30,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ...schemas.errors import ItemError
 from ...schemas.items import Region
 from .crop import crop
+from .icon import is_icon, largest_picture
 from .jpeg import END, JPEG, check_scans, is_whole, scans_of
+from .kinds import kind_of
 from .png import PNG, pixels_only
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO")
 
 # Bytes a pixel at the peak of `unpack`, rounded up; the file's own are counted apart.
 _WIDE_BYTES = 20
@@ -156,6 +159,8 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
     """
     if not data:
         raise ItemError("empty file")
+    if is_icon(data):
+        data = largest_picture(data)
     scans, endless = 0, False
     if data.startswith(JPEG):
         scans, ended = scans_of(data)
@@ -166,8 +171,10 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(max_pixels) from None
     except UnidentifiedImageError:
-        raise ItemError(_what_it_is(data)) from None
+        raise ItemError(kind_of(data)) from None
     except Exception as error:
+        if str(error).startswith("Unsupported"):
+            raise ItemError(f"an image of a kind that is not supported ({_first_line(error)})") from None
         raise ItemError(f"truncated or damaged image ({_first_line(error)})") from None
     width, height = image.size
     if width < 1 or height < 1:
@@ -252,35 +259,3 @@ def _from_grey(values: npt.NDArray[Any]) -> Image.Image:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:100]
-
-
-_SIGNATURES = (
-    (b"\xff\xd8", "a truncated or damaged JPEG"),
-    (b"\x89PNG", "a truncated or damaged PNG"),
-    (b"GIF8", "a truncated or damaged GIF"),
-    (b"BM", "a truncated or damaged BMP"),
-    (b"II*\0", "a truncated or damaged TIFF, or of a kind Pillow cannot read"),
-    (b"MM\0*", "a truncated or damaged TIFF, or of a kind Pillow cannot read"),
-    (b"%PDF", "a PDF, not an image"),
-    (b"<svg", "an SVG drawing; export it as PNG first"),
-)
-_ISO_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
-
-
-def _what_it_is(data: bytes) -> str:
-    """Why Pillow does not know these bytes, as far as their beginning tells."""
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page, not an image; the link may need a login"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "a truncated or damaged WEBP"
-    if data[4:8] == b"ftyp" and (brand := _ISO_BRANDS.get(data[8:12])):
-        return f"a damaged {brand} image or of an unsupported kind; convert it to JPEG"
-    for signature, meaning in _SIGNATURES:
-        if data.startswith(signature):
-            return meaning
-    if b"<svg" in start:
-        return "an SVG drawing; export it as PNG first"
-    shown = data[:8].decode("ascii", "replace")
-    beginning = repr(shown + "…" * (len(data) > 8)) if shown.isprintable() and shown.isascii() else data[:8].hex(" ")
-    return f"not an image (it starts with {beginning})"

@@ -72,7 +72,7 @@ def test_each_listed_format_is_read(kind):
     assert corners(image) == [RED, GREEN, BLUE, WHITE]
 
 
-@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "SGI"])
+@pytest.mark.parametrize("kind", ["PPM", "DIB", "TGA", "SGI"])
 def test_formats_off_the_list_are_refused(kind):
     with pytest.raises(ItemError, match="not an image"):
         opened(encoded(quarters(), kind))
@@ -151,6 +151,61 @@ def test_the_first_frame_of_an_animation_counts(kind):
     assert corners(opened(data)) == [RED] * 4
 
 
+# --- icons, cursors, bitmaps -----------------------------------------------------------------------------------------
+
+
+def icon(kind, *pictures):
+    """An ICO (1) or CUR (2) of these pictures, whose entries say nothing of them."""
+    offset = 6 + 16 * len(pictures)
+    entries = b""
+    for picture in pictures:
+        entries += struct.pack("<BBBBHHII", 0, 0, 0, 0, 7, 9, len(picture), offset)
+        offset += len(picture)
+    return struct.pack("<HHH", 0, kind, len(pictures)) + entries + b"".join(pictures)
+
+
+def bitmap(image, bits=24, height=None):
+    """What an icon holds of an image besides PNGs: a DIB of twice its height, and a mask that covers nothing of it."""
+    lines = -(-image.width // 32) * 4 * image.height
+    head = struct.pack("<IiiHHIIiiII", 40, image.width, height or 2 * image.height, 1, bits, 0, 0, 0, 0, 0, 0)
+    order = {24: ("RGB", "BGR"), 32: ("RGBA", "BGRA")}[bits]
+    return head + image.convert(order[0]).tobytes("raw", order[1], 0, -1) + bytes(lines)
+
+
+@pytest.mark.parametrize("kind", [1, 2], ids=["icon", "cursor"])
+@pytest.mark.parametrize("largest", ["png", "bitmap", "bitmap with alpha"])
+def test_an_icon_or_a_cursor_is_its_largest_picture(kind, largest):
+    small = encoded(Image.new("RGB", (16, 16)))
+    large = {"png": encoded, "bitmap": bitmap, "bitmap with alpha": lambda image: bitmap(image, 32)}[largest]
+    image = opened(icon(kind, small, large(quarters()), bitmap(Image.new("RGB", (8, 8)))))
+    assert image.size == (40, 20)
+    assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_the_picture_of_an_icon_is_held_to_the_limit_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda _: pytest.fail("its pixels were decoded"))
+    with pytest.raises(ItemError, match="more than 50,000,000 pixels"):
+        opened(icon(1, png(9000, 9000)))
+    with pytest.raises(ItemError, match="damaged ICO"):
+        opened(icon(1, bitmap(quarters(), height=2**30)))
+
+
+def test_what_pillow_saves_as_an_icon_is_read():
+    assert opened(encoded(quarters(64, 64), "ICO")).size == (64, 64)
+
+
+def bitfields(*masks):
+    """A BMP of four red pixels whose colours lie where the masks say."""
+    head = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 32, 3, 16, 0, 0, 0, 0) + struct.pack("<III", *masks)
+    return b"BM" + struct.pack("<IHHI", 82, 0, 0, 66) + head + struct.pack("<I", masks[0]) * 4
+
+
+def test_a_bitmap_of_bit_fields_is_read_where_pillow_reads_it_and_named_elsewhere():
+    assert opened(bitfields(0xFF0000, 0xFF00, 0xFF)).getpixel((0, 0)) == RED
+    with pytest.raises(ItemError, match=r"not supported \(Unsupported BMP bitfields"):
+        opened(bitfields(0x3FF00000, 0xFFC00, 0x3FF))
+
+
 # --- orientation -------------------------------------------------------------------------------------------------
 
 # How a camera stores the picture so that the orientation tag brings it upright again.
@@ -211,6 +266,23 @@ def test_broken_exif_does_not_cost_the_image():
         (b"\x00\x01\x02", r"not an image \(it starts with 00 01 02\)"),
         (b"\n<!DOCTYPE html><html>", "web page.*login"),
         (b"<?xml version='1.0'?><svg xmlns=''/>", "SVG"),
+        (
+            b"<?xml version='1.0'?>\n<!-- " + b"c" * 100_000 + b" -->\n<!DOCTYPE svg>\n<svg xmlns=''/>",
+            "SVG.*not supported",
+        ),
+        (b"\xef\xbb\xbf<s:svg xmlns:s='http://www.w3.org/2000/svg'/>", "SVG.*not supported"),
+        ("<svg/>".encode("utf-16"), "SVG.*not supported"),
+        (b"<!-- " + b"c" * 100_000 + b" --><html>", "web page"),
+        (b"<note/>", r"not an image \(it starts with '<note/>'\)"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 image, which is not supported"),
+        (b"\xff\x4f\xff\x51\0", "JPEG 2000 image, which is not supported"),
+        (b"\xff\x0a\0", "JPEG XL image, which is not supported"),
+        (b"8BPS\0\1", "Photoshop document, which is not supported"),
+        (b"qoif\0\0\0\x30", "QOI image, which is not supported"),
+        (b"\0\0\0\x18ftypisom", "video"),
+        (b"\0" * 128 + b"DICM", "DICOM file, which is not supported"),
+        (b"\0\0\1\0\1\0", "damaged ICO"),
+        (b"\0\0\2\0\1\0", "damaged CUR"),
         (b"%PDF-1.7", "PDF"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*convert it to JPEG"),
         (b"\xff\xd8\xff\xe0", "damaged JPEG"),
@@ -241,7 +313,7 @@ def test_a_truncated_jpeg_says_so():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_hostile_bytes_never_raise_anything_else():
     chance = random.Random(3)
-    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"):
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "ICO"):
         good = encoded(quarters(), kind)
         for _ in range(60):
             broken = bytearray(good)
