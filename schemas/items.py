@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import os
 from collections import Counter
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from .errors import ConfigError
-from .references import display_uri
+from .references import display_uri, travelling
 from .taxonomy import Label
-from .wire import Model
+from .wire import Given, Model, kind_of
 
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+
+INLINE_BYTES: Final = 4 * 2**20
+"""Largest image that travels in its reference: until it is scored, Redis holds all of it, a third larger."""
 
 
 class Region(Model):
@@ -28,7 +33,7 @@ class Region(Model):
     y: Percent
     width: Annotated[float, Field(gt=0.0, le=100.0)]
     height: Annotated[float, Field(gt=0.0, le=100.0)]
-    rotation: float = 0.0
+    rotation: Annotated[float, Field(allow_inf_nan=False)] = 0.0
 
 
 class Origin(Model):
@@ -38,7 +43,7 @@ class Origin(Model):
     stored: str = "[]"
 
 
-class ImageRef(Model):
+class ImageRef(Given):
     """Where an image is: a local path or `file:`, `http(s):`, `s3:` or `data:` URI.
 
     `name` says which images of an item a control asks about (in Label Studio the `<Image>` tag's name); those that
@@ -51,6 +56,32 @@ class ImageRef(Model):
     origin: Origin | None = None
     name: str | None = None
     vector: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview, *, name: str | None = None) -> Self:
+        """An image that travels in its reference, where there is no file or address to name.
+
+        Args:
+            data: the image as a file would hold it (JPEG, PNG, …), 4 MiB at most; no bare pixels.
+            name: see `name`.
+
+        Raises:
+            ConfigError: no bytes, none at all, or too many.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ConfigError(
+                f"ImageRef.from_bytes takes the bytes of an image file, not {kind_of(data)}: save the image into an "
+                "io.BytesIO first"
+            )
+        content = bytes(data)
+        if not content:
+            raise ConfigError("ImageRef.from_bytes got no bytes")
+        if len(content) > INLINE_BYTES:
+            raise ConfigError(
+                f"an image of {len(content) / 2**20:.1f} MiB is too large for a reference "
+                f"({INLINE_BYTES // 2**20} MiB at most): put it where workers read it, and give its address"
+            )
+        return cls(uri=f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}", name=name)
 
     @property
     def display(self) -> str:
@@ -79,7 +110,7 @@ class Options(Model):
         return hashlib.blake2b(self.json_text.encode(), digest_size=16).hexdigest()
 
 
-class Item(Model):
+class Item(Given):
     """One thing to label: usually one image, several where a task shows several.
 
     `id` is the caller's name for it; it defaults to the first image's displayed reference. `options` are the labels it
@@ -91,8 +122,8 @@ class Item(Model):
     options: dict[str, Options] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: str | ImageRef | Item) -> Item:
-        """An item from whatever a caller has: a reference, an `ImageRef` or an `Item`.
+    def of(cls, source: str | os.PathLike[str] | ImageRef | Item) -> Item:
+        """An item from whatever a caller has: a reference, a path, an `ImageRef` or an `Item`.
 
         Raises:
             ConfigError: an empty reference or another type.
@@ -101,12 +132,15 @@ class Item(Model):
             return source
         if isinstance(source, ImageRef):
             return cls(images=(source,))
-        if isinstance(source, str) and source:
-            try:
-                return cls(images=(ImageRef(uri=source),))
-            except ValidationError:  # a file name whose bytes are no UTF-8
-                raise ConfigError(f"{source!a} cannot be written as UTF-8: rename the file") from None
-        raise ConfigError(f"an item must be an image reference, an ImageRef or an Item, got {source!r}")
+        reference = os.fspath(source) if isinstance(source, os.PathLike) else source
+        if isinstance(reference, str) and reference:
+            return cls(images=(ImageRef(uri=travelling(reference)),))
+        if isinstance(reference, str):
+            raise ConfigError("an item is an empty text: give the path or the URL of an image")
+        raise ConfigError(
+            f"an item is an image reference (path or URL), an ImageRef or an Item, not {kind_of(source)}; for the "
+            "bytes of an image file: ImageRef.from_bytes(...)"
+        )
 
     @classmethod
     def unreadable(cls, ordinal: int) -> Self:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .errors import ConfigError
 from .taxonomy import Taxonomy
-from .wire import Model, WireModel
+from .wire import Given, WireModel
 
 
 class Priority(StrEnum):
@@ -19,7 +19,7 @@ class Priority(StrEnum):
     BULK = "bulk"
 
 
-class Control(Model):
+class Control(Given):
     """One question about the images of each item (Label Studio: a control tag).
 
     Attributes:
@@ -44,7 +44,7 @@ LABEL_STUDIO: Final = "label_studio"
 """The platform that is prelabel's own."""
 
 
-class PushTarget(Model):
+class PushTarget(Given):
     """Where finished predictions are pushed to.
 
     Attributes:
@@ -67,7 +67,7 @@ class PushTarget(Model):
         return self
 
 
-class JobSpec(WireModel):
+class JobSpec(Given, WireModel):
     """What a job asks. Written once at submission, never changed.
 
     Attributes:

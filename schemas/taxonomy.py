@@ -6,14 +6,14 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from .errors import ConfigError
-from .wire import Model, WireModel, first_problem
+from .wire import Given, WireModel, brief, kind_of
 
 LabelPath = tuple[str, ...]
 """A label's names from the root down; a flat label has a path of length one."""
@@ -28,11 +28,15 @@ DEFAULT_MULTIPLE_THRESHOLD = 0.1
 """Sigmoid from which a label is set in a multiple choice. Released SigLIP checkpoints often give right labels
 0.05-0.3, because the learned bias encodes the rarity of positives in training, so 0.5 would drop most of them."""
 
+MAX_LEVELS = 64
+"""Levels of a tree. The deepest taxonomies in use, of species, have some thirty; far more is a slip of whoever made the
+file, and JSON cannot hold any number."""
+
 DEFAULT_TREE_THRESHOLD = 0.5
 """A node of a tree is answered when at least this much probability lies below it."""
 
 
-class Label(Model):
+class Label(Given):
     """One label, and for a tree everything below it.
 
     `prompts` replaces the prompts otherwise made from the name, the synonyms (each through the template) and
@@ -49,7 +53,7 @@ class Label(Model):
     children: tuple[Label, ...] = ()
 
 
-class Taxonomy(WireModel):
+class Taxonomy(Given, WireModel):
     """What one question may be answered with.
 
     Attributes:
@@ -71,13 +75,13 @@ class Taxonomy(WireModel):
     choice: Choice = "single"
     template: str = DEFAULT_TEMPLATE
     threshold: Probability | None = None
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    logit_shift: float = 0.0
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    logit_shift: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     max_answers: Annotated[int, Field(ge=1)] | None = None
     is_open: bool = False
 
     @classmethod
-    def flat(cls, labels: Sequence[str | Label], choice: Choice = "single", **options: Any) -> Self:
+    def flat(cls, labels: Iterable[str | Label], choice: Choice = "single", **options: Any) -> Self:
         """A taxonomy without levels.
 
         Args:
@@ -89,8 +93,13 @@ class Taxonomy(WireModel):
             ConfigError: no label, an empty or a duplicate name, a bad option.
         """
         if isinstance(labels, str):
-            raise ConfigError(f"labels must be a list of names, not the string {labels!r}: did you mean [{labels!r}]?")
-        return cls._build(tuple(_as_label(label) for label in labels), choice=choice, **options)
+            text = brief(labels)
+            raise ConfigError(f"labels must be a list of names, not the string {text}: did you mean [{text}]?")
+        if isinstance(labels, Mapping):
+            raise ConfigError("labels must be a list of names, not a mapping: did you mean Taxonomy.tree?")
+        if isinstance(labels, bytes) or not isinstance(labels, Iterable):
+            raise ConfigError(f"labels must be a list of names, not {kind_of(labels)}")
+        return cls(labels=tuple(_as_label(label) for label in labels), choice=choice, **options)
 
     @classmethod
     def tree(cls, labels: Mapping[str, Any], choice: Choice = "single", **options: Any) -> Self:
@@ -102,37 +111,36 @@ class Taxonomy(WireModel):
             options: any other field of `Taxonomy`.
 
         Raises:
-            ConfigError: as for `flat`.
+            ConfigError: as for `flat`; or more than 64 levels.
         """
-        try:
-            roots = tuple(_as_branch(name, below) for name, below in labels.items())
-        except ValidationError as error:
-            raise ConfigError(f"taxonomy: {first_problem(error)}") from None
-        return cls._build(roots, choice=choice, **options)
-
-    @classmethod
-    def _build(cls, labels: tuple[Label, ...], **options: Any) -> Self:
-        try:
-            return cls(labels=labels, **options)
-        except ValidationError as error:
-            raise ConfigError(f"taxonomy: {first_problem(error)}") from None
+        if not isinstance(labels, Mapping):
+            raise ConfigError(
+                f"a tree must be a mapping from names to what is below them, not {kind_of(labels)}: a list of names is "
+                "Taxonomy.flat([...])"
+            )
+        roots = tuple(_as_branch(name, below, 1) for name, below in labels.items())
+        return cls(labels=roots, choice=choice, **options)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.labels and not self.is_open:
             raise ConfigError("a taxonomy needs at least one label")
+        if any(len(path) > MAX_LEVELS for path, _ in self.walk()):
+            raise _too_deep()
         _refuse_duplicates(self.labels, ())
         if "{label}" not in self.template:
-            raise ConfigError(f"template {self.template!r} must contain {{label}}")
+            raise ConfigError(f"template {brief(self.template)} must contain {{label}}")
         return self
 
     def closed(self, labels: tuple[Label, ...]) -> Self:
         """The taxonomy of one item: an open one's rules and labels, and the labels the item brings.
 
         Raises:
-            ConfigError: no label at all, or a name twice.
+            ConfigError: no label at all, a name twice, or something that is no label.
         """
-        return self._build((*self.labels, *labels), **{**self._rules(), "is_open": False})
+        if not isinstance(labels, Iterable):
+            raise ConfigError(f"labels must be a list, not {kind_of(labels)}")
+        return type(self)(labels=(*self.labels, *map(_as_label, labels)), **{**self._rules(), "is_open": False})
 
     def _rules(self) -> dict[str, Any]:
         """Every field but the labels."""
@@ -223,25 +231,40 @@ def _as_label(label: str | Label) -> Label:
     if isinstance(label, Label):
         return label
     if not isinstance(label, str) or not label.strip():
-        raise ConfigError(f"a label must be a non-empty name, got {label!r}")
+        raise ConfigError(f"a label must be a non-empty name, got {brief(label)}")
     return Label(name=label)
 
 
-def _as_branch(name: str, below: Any) -> Label:
+def _as_branch(name: str, below: Any, level: int) -> Label:
+    if level > MAX_LEVELS:
+        raise _too_deep()
     if below is None:
         return _as_label(name)
     if isinstance(below, Mapping):
-        return Label(name=name, children=tuple(_as_branch(child, deeper) for child, deeper in below.items()))
+        return Label(name=name, children=tuple(_as_branch(child, deeper, level + 1) for child, deeper in below.items()))
     if isinstance(below, Sequence) and not isinstance(below, str):
         return Label(name=name, children=tuple(_as_label(child) for child in below))
-    raise ConfigError(f"children of {name!r} must be a mapping, a list or None, got {type(below).__name__}")
+    raise ConfigError(f"children of {brief(name)} must be a mapping, a list or None, got {kind_of(below)}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+
+
+_LONGEST_NAME = 40
+"""Characters of a name in a message."""
+
+
+def _too_deep() -> ConfigError:
+    return ConfigError(f"a taxonomy of more than {MAX_LEVELS} levels cannot be used: is the file as you meant it?")
 
 
 def _refuse_duplicates(labels: tuple[Label, ...], parent: LabelPath) -> None:
     names = Counter(label.name for label in labels)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
-        where = f" under {' > '.join(parent)}" if parent else ""
-        raise ConfigError(f"duplicate label{'s' if len(repeated) > 1 else ''}{where}: {', '.join(repeated[:5])}")
+        where = f" under {_short(' > '.join(parent))}" if parent else ""
+        shown = ", ".join(_short(name) for name in repeated[:5])
+        raise ConfigError(f"duplicate label{'s' if len(repeated) > 1 else ''}{where}: {shown}")
     for label in labels:
         _refuse_duplicates(label.children, (*parent, label.name))

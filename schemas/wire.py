@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -26,6 +27,24 @@ class Model(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise ConfigError(f"not a valid {cls.__name__} message: {first_problem(error)}") from None
+
+
+class Given(Model):
+    """A model that programs make by hand: what they get wrong is our error, not pydantic's."""
+
+    def __init__(self, /, **fields: Any) -> None:
+        """Make one in Python.
+
+        Raises:
+            ConfigError: a field has a value that cannot be used; names the field, never the value.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError(f"{type(self).__name__}: {first_problem(error)}") from None
+
+    # For pydantic: reading a message makes objects without the method above, as fast as without it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class WireModel(Model):
@@ -61,5 +80,23 @@ class WireModel(Model):
 def first_problem(error: ValidationError) -> str:
     """One line for people: where the first validation error is and what it says. Holds no input value."""
     problem = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = " ".join(".".join(str(part) for part in problem["loc"]).split())[:_LONGEST]
     return f"{where}: {problem['msg']}" if where else problem["msg"]
+
+
+def brief(value: object) -> str:
+    """A value as a message may show it: one short line, whatever it is."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:  # a repr of its own that fails
+        text = type(value).__name__
+    return " ".join(text.encode(errors="backslashreplace").decode().split())[:_LONGEST]
+
+
+def kind_of(value: object) -> str:
+    """What a value is, for a message that must not show it."""
+    return "None" if value is None else type(value).__name__[:_LONGEST]
+
+
+_LONGEST = 80
+"""Characters of a value in a message."""

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import ValidationError
-
 from ...schemas.errors import ConfigError, PrelabelError
-from ...schemas.items import ImageRef, Item
-from ...schemas.jobs import Control, JobSpec, Priority, PushTarget
+from ...schemas.jobs import JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
 from ...schemas.progress import Progress, QueueState, Recent, WorkerInfo
 from ...schemas.settings import Settings, get_settings
-from ...schemas.taxonomy import Taxonomy
-from ...schemas.wire import first_problem
+from ...schemas.wire import brief, kind_of
+from .arguments import Question, Source, controls_of, count_of, sources_of
 from .connection import Connection, RedisConnection
-from .cutting import absolute_item, make_chunks
+from .cutting import item_of, make_chunks
 from .job import Job
 from .rescore import stored_items
 
 _CHUNKS_PER_TRIP = 16
+_JOB_ID = re.compile(r"[ -~]{1,64}")
 _T = TypeVar("_T")
 
 
@@ -45,6 +44,8 @@ class Client:
     """
 
     def __init__(self, settings: Settings | None = None, *, connection: Connection | None = None) -> None:
+        if settings is not None and not isinstance(settings, Settings):
+            raise ConfigError(f"settings must be Settings(redis_url=...), not {kind_of(settings)}")
         self.connection: Connection = connection or RedisConnection(settings or get_settings())
         self.settings = self.connection.settings
         self._patiently = self.connection.patiently
@@ -61,8 +62,8 @@ class Client:
 
     def submit(
         self,
-        items: Iterable[str | ImageRef | Item],
-        taxonomy: Taxonomy | Sequence[Control],
+        items: Iterable[Source] | Source,
+        taxonomy: Question,
         *,
         priority: Priority | Literal["bulk", "interactive"] = Priority.BULK,
         name: str = "",
@@ -75,9 +76,10 @@ class Client:
         """Queue images to be scored. `items` is consumed as a stream: memory does not grow with it.
 
         Args:
-            items: image references (paths, `file:`, `http(s):`, `s3:`, `data:`), `ImageRef`s or `Item`s.
-                Relative paths are taken from this process's current folder.
-            taxonomy: what to answer with; or several `Control`s, each with its own taxonomy.
+            items: image references (paths, `file:`, `http(s):`, `s3:`, `data:`), `Path`s, `ImageRef`s or `Item`s; or
+                one of them. Relative paths are taken from this process's current folder.
+            taxonomy: what to answer with: a taxonomy; a list of labels, of which exactly one is right; or several
+                `Control`s, each with its own taxonomy.
             priority: "interactive" overtakes any bulk backlog.
             name: for people, in `prelabel jobs`.
             model: `<model>@<revision8>` the answers must come from; None takes what the worker serves.
@@ -90,21 +92,22 @@ class Client:
             The job, which may be running already.
 
         Raises:
-            ConfigError: something that is no image reference among the items; the job is cancelled.
+            ConfigError: an argument that cannot be used; or something that is no image reference among the items,
+                and the job is cancelled.
             BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
                 item, if Redis cannot be told now.
         """
-        try:
-            chosen = Priority(priority)
-        except ValueError:
-            raise ConfigError(f'priority must be "bulk" or "interactive", not {priority!r}') from None
-        spec = _spec(taxonomy, priority=chosen, name=name, model=model, top_k=top_k, push=push, deadline_s=deadline_s)
-        return self._submit([items] if isinstance(items, str) else items, spec, on_submitted)
+        if not isinstance(priority, str) or priority not in tuple(Priority):
+            raise ConfigError(f'priority must be "bulk" or "interactive", not {brief(priority)}')
+        spec = _spec(
+            taxonomy, priority=Priority(priority), name=name, model=model, top_k=top_k, push=push, deadline_s=deadline_s
+        )
+        return self._submit(sources_of(items), spec, on_submitted)
 
     def rescore(
         self,
         job: Job | str | int,
-        taxonomy: Taxonomy | Sequence[Control],
+        taxonomy: Question,
         *,
         name: str = "",
         top_k: int | None = 20,
@@ -137,17 +140,17 @@ class Client:
         first = next(predictions, None)
         model = None if first is None else model_of(first)
         if first is None or model is None:
-            raise ConfigError(f"nothing to score again: {job!r} has no answers yet")
+            raise ConfigError(f"nothing to score again: {brief(job)} has no answers yet")
         spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
         return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
 
     def _sources(self, job: Job | str | int) -> Iterator[Job]:
         if isinstance(job, Job):
             yield job
-        elif isinstance(job, str):
-            yield self.job(job)
-        else:
+        elif isinstance(job, int):
             yield from self.project_jobs(job)
+        else:
+            yield self.job(job)
 
     def project_jobs(self, project: int) -> Iterator[Job]:
         """The jobs whose answers went to a Label Studio project, the newest first.
@@ -162,9 +165,9 @@ class Client:
                     yield Job(self.connection, job_id)
             job_ids, place = self._patiently(partial(self.connection.store.page, place))
 
-    def _submit(
-        self, items: Iterable[str | ImageRef | Item], spec: JobSpec, on_submitted: Callable[[int], None] | None
-    ) -> Job:
+    def _submit(self, items: Iterable[Source], spec: JobSpec, on_submitted: Callable[[int], None] | None) -> Job:
+        if on_submitted is not None and not callable(on_submitted):
+            raise ConfigError(f"on_submitted must be a function, not {kind_of(on_submitted)}")
         job = Job(self.connection, uuid.uuid4().hex[:12])
         try:
             self._patiently(lambda: self.connection.store.create(job.id, spec))
@@ -179,11 +182,11 @@ class Client:
     def _send_items(
         self,
         job_id: str,
-        items: Iterable[str | ImageRef | Item],
+        items: Iterable[Source],
         queue: str,
         on_submitted: Callable[[int], None] | None,
     ) -> None:
-        chunks = make_chunks(absolute_item(Item.of(item)) for item in items)
+        chunks = make_chunks(map(item_of, items))
         sent_chunks = sent_items = 0
         while batch := list(islice(chunks, _CHUNKS_PER_TRIP)):
             if not self._patiently(partial(self.connection.store.add_chunks, job_id, sent_chunks, batch)):
@@ -201,12 +204,14 @@ class Client:
         Raises:
             ConfigError: no such job.
         """
+        if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
+            raise ConfigError(f"no job's id is {brief(job_id)}: `prelabel jobs` lists them")
         self._patiently(lambda: self.connection.store.spec(job_id))
         return Job(self.connection, job_id)
 
     def jobs(self, limit: int = 50) -> list[Progress]:
         """The newest jobs' progress, newest first."""
-        return self._patiently(lambda: self.connection.store.jobs(limit))
+        return self._patiently(partial(self.connection.store.jobs, count_of(limit, "limit")))
 
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""
@@ -222,7 +227,7 @@ class Client:
 
     def recent(self, limit: int = 24) -> list[Recent]:
         """A sample of the last predictions of all jobs, newest first, with thumbnails."""
-        return self._patiently(lambda: self.connection.store.recent(limit))
+        return self._patiently(partial(self.connection.store.recent, count_of(limit, "limit")))
 
     def ping(self) -> None:
         """Check that Redis answers.
@@ -233,14 +238,10 @@ class Client:
         self._patiently(self.connection.store.queue_lengths)
 
 
-def _spec(taxonomy: Taxonomy | Sequence[Control], **asked: Any) -> JobSpec:
+def _spec(taxonomy: Question, **asked: Any) -> JobSpec:
     """The spec of a job that asks this.
 
     Raises:
         ConfigError: a value cannot be used; names it.
     """
-    controls = (Control(taxonomy=taxonomy),) if isinstance(taxonomy, Taxonomy) else tuple(taxonomy)
-    try:
-        return JobSpec(controls=controls, **asked)
-    except ValidationError as error:
-        raise ConfigError(f"job: {first_problem(error)}") from None
+    return JobSpec(controls=controls_of(taxonomy), **asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +11,10 @@ from ...schemas.chunks import Chunk
 from ...schemas.items import ImageRef, Item
 from ...schemas.predictions import Prediction
 from ...schemas.queues import CHUNK_BYTES, CHUNK_ITEMS
+from ...schemas.references import SCHEME
+from .arguments import Source
 
 _T = TypeVar("_T")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def make_chunks(items: Iterable[Item]) -> Iterator[Chunk]:
@@ -60,14 +61,30 @@ def _image_size(image: ImageRef) -> int:
     return len(image.uri) + about_region
 
 
-def absolute_item(item: Item) -> Item:
-    """The item with local paths made absolute: the worker's current folder is another one."""
-    if all(_SCHEME.match(image.uri) for image in item.images):
-        return item
+def item_of(source: Source) -> Item:
+    """The item a caller means, with local paths made absolute: the worker's current folder is another one.
+
+    Raises:
+        ConfigError: see `Item.of`.
+    """
+    reference = os.fspath(source) if isinstance(source, os.PathLike) else source
+    if isinstance(reference, str):  # before bytes that are no UTF-8 make a URI of it
+        item = Item.of(reference)
+        path = _absolute(reference)
+        return item if path is None else item.model_copy(update={"images": Item.of(path).images})
+    item = Item.of(source)
     images = tuple(
-        image
-        if _SCHEME.match(image.uri)
-        else image.model_copy(update={"uri": str(Path(image.uri).expanduser().absolute())})
+        image if (path := _absolute(image.uri)) is None else image.model_copy(update={"uri": path})
         for image in item.images
     )
     return item.model_copy(update={"images": images})
+
+
+def _absolute(reference: str) -> str | None:
+    """A local path's absolute form; None for a URI."""
+    if SCHEME.match(reference):
+        return None
+    try:
+        return str(Path(reference).expanduser().absolute())
+    except RuntimeError:  # ~ of nobody: a file may be called that
+        return str(Path(reference).absolute())

@@ -10,6 +10,8 @@ from ...schemas.errors import ConfigError
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress, PushRefusal
+from ...schemas.wire import kind_of
+from .arguments import count_of, seconds_of
 from .connection import Connection
 from .cutting import retry_batches
 from .refusals import Reasons
@@ -54,6 +56,7 @@ class Job:
         Raises:
             TimeoutError: the job has not ended in time.
         """
+        timeout = seconds_of(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         after = "0"
         seen = Seen()
@@ -161,7 +164,9 @@ class Job:
 
     def release_push(self, delivered: Iterable[int]) -> None:
         """Let a job submitted with `PushTarget(hold=True)` push, except the ordinals delivered already."""
-        ordinals = list(delivered)
+        if isinstance(delivered, str | bytes) or not isinstance(delivered, Iterable):
+            raise ConfigError(f"delivered must be a list of ordinals, not {kind_of(delivered)}")
+        ordinals = [count_of(ordinal, "an ordinal") for ordinal in delivered]
         released = self._patiently(lambda: self._store.release_push(self.id, ordinals))
         if released and self._patiently(lambda: self._connection.push_hints.due(self.id)):
             self._patiently(lambda: self._connection.sender.push(self.id))

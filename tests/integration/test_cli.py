@@ -75,6 +75,19 @@ def test_score_reports_a_bad_file_beside_the_good_ones_and_fails(pictures: list[
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_name_that_is_no_utf8_is_scored_beside_the_others(pictures: list[Picture], tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / name).write_bytes(pictures[0].path.read_bytes())
+    done = prelabel(
+        "score", str(pictures[0].path), name, "--labels", "circle,ring", "--json",
+        env={"PRELABEL_MODEL": str(CHECKPOINT)}, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert second["item"]["images"][0]["uri"] == f"file:{tmp_path}/caf%E9.png"
+    assert second["answers"] == first["answers"]
+
+
 def test_a_job_from_submission_to_results(env, pictures: list[Picture], tmp_path: Path) -> None:
     paths = "\n".join(str(picture.path) for picture in pictures[:70]) + "\n/etc/passwd\n"
     submitted = prelabel(

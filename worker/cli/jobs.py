@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -279,6 +280,8 @@ def results(
 def _references(images: list[str]) -> Iterator[str]:
     for image in images:
         if image == _STDIN:
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")  # as names on the command line are read
             yield from (line.strip() for line in sys.stdin if line.strip())
         else:
             yield image

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...integrations.client.checkpoint import settings_model_id
-from ...integrations.client.cutting import absolute_item
+from ...integrations.client.cutting import item_of
 from ...schemas.errors import ItemError, TransientError
 from ...schemas.items import Item
 from ...schemas.jobs import Control
@@ -48,7 +48,7 @@ def score(
         settings = get_settings()
         # Whoever types a path may read it: the roots guard against references that come through a queue.
         settings = load_settings(**{**settings.model_dump(), "image_roots": (Path("/"),)})
-        items = [absolute_item(Item.of(image)) for image in images]
+        items = [item_of(image) for image in images]
         fetcher = Fetcher(settings)
         with closing(fetcher):
             missing = _missing(items, fetcher)

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from ...schemas.errors import ItemError, TransientError
 from ...schemas.settings import Settings
@@ -106,4 +106,4 @@ def _local_path(uri: str) -> str:
         return uri
     if (match["host"] or "localhost").lower() != "localhost":
         raise ItemError("a file: URI can only name a file on this machine (file:///path)")
-    return unquote(match["path"])
+    return os.fsdecode(unquote_to_bytes(match["path"]))  # a name need not be UTF-8

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....integrations.client.checkpoint import settings_model_id
-from ....integrations.client.cutting import absolute_item
+from ....integrations.client.cutting import item_of
 from ....schemas.errors import ItemError, PrelabelError
-from ....schemas.items import ImageRef, Item
+from ....schemas.items import ImageRef
 from ....schemas.settings import Settings
 from ..console import needs
 from . import Check, Checks
@@ -19,7 +19,7 @@ _FIX = "PRELABEL_ALLOW_HOSTS for private hosts, PRELABEL_IMAGE_ROOTS for files, 
 def check_image(settings: Settings, reference: str | None) -> Checks:
     """One image by its reference."""
     if reference is not None:
-        yield from _fetch(settings, absolute_item(Item.of(reference)).images)
+        yield from _fetch(settings, item_of(reference).images)
 
 
 def check_project_image(settings: Settings, project: int | None) -> Checks:

@@ -12,6 +12,11 @@ from tests.unit.worker.fetching.helpers import fetch, marks
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_file_uri_may_name_any_bytes(fetcher, tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"picture")
+    assert fetch(fetcher(), f"file:{tmp_path}/caf%E9.jpg") == b"picture"
+
+
 def test_a_file_below_a_root_is_read_however_it_is_named(fetcher, tmp_path):
     place = tmp_path / "sub" / "a b#1.jpg"
     place.parent.mkdir()

@@ -1,0 +1,87 @@
+"""What callers of the Python API give: taken where its meaning is plain, refused in one line otherwise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+
+from ...schemas.errors import ConfigError
+from ...schemas.items import ImageRef, Item
+from ...schemas.jobs import Control
+from ...schemas.taxonomy import Label, Taxonomy
+from ...schemas.wire import kind_of
+
+Source = str | PathLike[str] | ImageRef | Item
+"""What one item may be made of."""
+
+Question = Taxonomy | Sequence[Control] | Sequence[str | Label]
+"""What may be asked of each item."""
+
+
+def sources_of(items: Iterable[Source] | Source) -> Iterable[Source]:
+    """The items to submit; one that stands alone is a list of one.
+
+    Raises:
+        ConfigError: nothing that could be looked through.
+    """
+    if isinstance(items, str | PathLike | ImageRef | Item):
+        return [items]
+    if isinstance(items, Mapping | bytes | bytearray | memoryview) or not isinstance(items, Iterable):
+        raise ConfigError(
+            f"items must be a list of paths, URLs, ImageRefs or Items, not {kind_of(items)}; for the bytes of "
+            "image files: [ImageRef.from_bytes(...)]"
+        )
+    return items
+
+
+def controls_of(question: Question) -> tuple[Control, ...]:
+    """The controls of a job that asks this; a list of labels is one single choice.
+
+    Raises:
+        ConfigError: nothing that could be asked; says what can.
+    """
+    if isinstance(question, Taxonomy):
+        return (Control(taxonomy=question),)
+    if isinstance(question, Control):
+        return (question,)
+    if isinstance(question, Iterable) and not isinstance(question, str | bytes | Mapping):
+        parts = tuple(question)
+        controls = tuple(part for part in parts if isinstance(part, Control))
+        labels = tuple(part for part in parts if isinstance(part, str | Label))
+        if controls == parts:
+            return controls  # none at all is for the job to refuse
+        if labels == parts:
+            return (Control(taxonomy=Taxonomy.flat(labels)),)
+    raise ConfigError(
+        f"what to answer with must be a Taxonomy, a list of labels or a list of Controls, not {kind_of(question)}: "
+        'Taxonomy.flat(["cat", "dog"]), Taxonomy.tree({"animal": ["cat", "dog"]})'
+    )
+
+
+def count_of(value: int, name: str) -> int:
+    """How many there may be.
+
+    Raises:
+        ConfigError: no whole number from 0 on.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{name} must be a whole number from 0 on, not {kind_of(value)}")
+    return value
+
+
+def seconds_of(value: float | None) -> float | None:
+    """A timeout, seconds; None is as long as it takes.
+
+    Raises:
+        ConfigError: no number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise ConfigError(f"timeout must be a number of seconds or None, not {kind_of(value)}")
+    return None if value > _LONGEST_S else float(value)
+
+
+_LONGEST_S = 10.0**9
+"""Thirty years."""
