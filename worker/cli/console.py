@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -18,8 +20,8 @@ from ...schemas.predictions import Prediction
 from ...schemas.progress import Progress as JobProgress
 from ...schemas.progress import PushRefusal
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 EXIT_USER = 2
 EXIT_FAILED = 1
@@ -131,6 +133,17 @@ def confidence_bar(confidence: float) -> str:
     return f"{confidence:.2f} [{colour}]{'█' * round(confidence * 10):<10}[/]"
 
 
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it (escape sequences, line ends, right-to-left), and surrogates."""
+
+
 def plain(text: str) -> str:
-    """Text from outside, so that `[` in a file name is no markup."""
-    return text.replace("[", r"\[")
+    """Text from outside, for rich to print: it is shown as it stands, and is neither markup nor a terminal's command.
+
+    Every text that is not ours goes through here, or through `fail`: names, labels, models, messages.
+    """
+    visible = _COMMANDS.sub(lambda character: character[0].encode("unicode_escape").decode(), text)
+    body = visible.rstrip("\\")
+    backslashes = len(visible) - len(body)
+    # Rich reads backslashes as pairs before a tag, and only there: so there is one, of no style.
+    return escape(body) + ("\\\\" * backslashes + "[none][/none]" if backslashes else "")

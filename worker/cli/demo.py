@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ...schemas.errors import TransientError
 from ...schemas.settings import get_settings, load_settings
-from .console import confidence_bar, err, needs, out, user_errors
+from .console import confidence_bar, err, needs, out, plain, user_errors
 from .jobs import follow
 from .services import interrupt_on_sigterm
 
@@ -73,15 +73,15 @@ def demo(
                 stack.client() as client,
             ):
                 with err.status("starting") as status:
-                    stack.wait_until_ready(status.update)
+                    stack.wait_until_ready(lambda text: status.update(plain(text)))
                 worker = stack.workers()[0]
-                out.print(f"Redis    {stack.settings_shown_url()}" + (" (embedded, AOF on)" if embedded else ""))
-                out.print(f"worker   {worker.model} on {worker.device} ({worker.dtype})")
+                out.print(f"Redis    {plain(stack.settings_shown_url())}" + (" (embedded, AOF on)" if embedded else ""))
+                out.print(f"worker   {plain(worker.model)} on {worker.device} ({worker.dtype})")
                 out.print(
                     "         the demo's own small SigLIP checkpoint; the default PRELABEL_MODEL is "
                     "google/siglip-base-patch16-512"
                 )
-                out.print(f"pictures {len(pictures)}, generated, in {root}\n")
+                out.print(f"pictures {len(pictures)}, generated, in {plain(str(root))}\n")
                 for chapter in story.chapters(pictures):
                     job = client.submit(
                         [str(picture.path) for picture in chapter.pictures],
@@ -99,7 +99,7 @@ def demo(
             out.print(_table(result))
         out.print(_accuracy_table(results))
         write_report(report, results)
-        out.print(f"report   {report.resolve()}")
+        out.print(f"report   {plain(str(report.resolve()))}")
         failed = sum(result.progress.failed for result in results)
     if failed:
         err.print(f"[red]{failed} items failed[/]")
@@ -136,7 +136,7 @@ def _in_label_studio(seed: int) -> None:
                 stack = running.enter_context(
                     local_stack(settings, root / "state", adapter=True, embedded=True, broker_port=0)
                 )
-                stack.wait_until_ready(status.update)
+                stack.wait_until_ready(lambda text: status.update(plain(text)))
                 status.update("importing pictures into Label Studio")
                 project = make_project(server, pictures)
                 client = running.enter_context(stack.client())
@@ -146,10 +146,10 @@ def _in_label_studio(seed: int) -> None:
                     _until_pushed(job)
                 status.stop()
                 table = Table(show_header=False, box=None)
-                table.add_row("project", project.url)
-                table.add_row("log in as", server.username)
-                table.add_row("password", server.password)
-                table.add_row("prelabel's page", f"{stack.adapter_url}/")
+                table.add_row("project", plain(project.url))
+                table.add_row("log in as", plain(server.username))
+                table.add_row("password", plain(server.password))
+                table.add_row("prelabel's page", plain(f"{stack.adapter_url}/"))
                 out.print(table)
                 out.print(f"{len(pictures)} tasks are pre-labelled: open one. Ctrl-C stops everything")
                 while server.process.poll() is None:
@@ -183,7 +183,7 @@ def _table(result: ChapterResult) -> Table:
     for prediction in result.predictions[::step][:_SHOWN]:
         mark = "[green]✓[/]" if chapter.right(prediction) else "[red]✗[/]"
         table.add_row(
-            Path(prediction.item.id).name,
+            plain(Path(prediction.item.id).name),
             _paths(prediction.answer.paths) if prediction.answer else "[red]failed[/]",
             confidence_bar(prediction.confidence or 0.0),
             f"{mark} {_paths(sorted(chapter.truth[prediction.item.images[0].uri]))}",
@@ -214,4 +214,4 @@ def _accuracy_table(results: Sequence[ChapterResult]) -> Table:
 
 
 def _paths(paths: Sequence[tuple[str, ...]]) -> str:
-    return ", ".join(" > ".join(path) for path in paths) or "none"
+    return plain(", ".join(" > ".join(path) for path in paths)) or "none"

@@ -152,7 +152,7 @@ def jobs(
     out.print("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items()))
     if workers:
         for worker in workers:
-            out.print(f"worker {worker.name}: {worker.model} on {worker.device} ({worker.dtype})")
+            out.print(plain(f"worker {worker.name}: {worker.model} on {worker.device} ({worker.dtype})"))
     else:
         out.print("[yellow]no worker is running[/]: `prelabel worker`, or `prelabel up`")
 
@@ -188,7 +188,7 @@ def _show_status(job: Job, progress: Progress, refusals: Sequence[PushRefusal]) 
     failed = list(islice(job.failures(), _SHOWN))
     if failed:
         out.print(predictions_table(failed, title=f"failed (first {len(failed)} of {progress.failed})"))
-        out.print(f"try them again: prelabel retry {job.id}")
+        out.print(f"try them again: prelabel retry {plain(job.id)}")
     if refusals:
         out.print(refusals_table(refusals, title=f"refused by the platform: {progress.refused}, not sent again"))
         project = job.spec().label_studio_project
@@ -261,7 +261,7 @@ def results(
         stream = job.results() if wait else job.results_so_far()
         if output:
             count = export(stream, output)
-            err.print(f"{count} predictions written to {output}")
+            err.print(f"{count} predictions written to {plain(str(output))}")
         elif as_json:
             for prediction in stream:
                 sys.stdout.write(prediction.to_json() + "\n")
@@ -272,7 +272,9 @@ def results(
             out.print(predictions_table(shown))
             total = job.progress().total
             if total > len(shown):
-                out.print(f"first {len(shown)} of {total}; all of them: prelabel results {job_id} -o results.jsonl")
+                out.print(
+                    f"first {len(shown)} of {total}; all of them: prelabel results {plain(job_id)} -o results.jsonl"
+                )
         if wait:
             _end(job.progress())
 

@@ -85,7 +85,7 @@ def _score(items: Sequence[Item], control: Control, fetcher: Fetcher, settings: 
         from ..model.registry import load_encoder
         from ..scoring.local import score_items
 
-    with err.status(f"loading {settings.model}"), needs("worker"):
+    with err.status(plain(f"loading {settings.model}")), needs("worker"):
         encoder = load_encoder(settings, settings_model_id(settings))
     predictions: list[Prediction] = []
     scored = score_items(items, [control], encoder=encoder, fetch=fetcher.fetch, settings=settings)
@@ -95,7 +95,7 @@ def _score(items: Sequence[Item], control: Control, fetcher: Fetcher, settings: 
         for prediction in scored:
             predictions.append(prediction)
             progress.advance(task)
-    err.print(f"[dim]{encoder.card.id} on {encoder.device}[/]")
+    err.print(f"[dim]{plain(encoder.card.id)} on {plain(encoder.device)}[/]")
     return predictions
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from ...integrations.broker.connection import connect_redis
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
-from .console import err, needs, out, user_errors
+from .console import err, needs, out, plain, user_errors
 
 
 def up(
@@ -41,16 +41,18 @@ def up(
             with local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack:
                 interrupt_on_sigterm()
                 with err.status("starting") as status:
-                    stack.wait_until_ready(status.update)
+                    stack.wait_until_ready(lambda text: status.update(plain(text)))
                 table = Table(show_header=False, box=None)
-                table.add_row("Redis", stack.settings_shown_url(), "(embedded)" if embedded else "(PRELABEL_REDIS_URL)")
+                table.add_row(
+                    "Redis", plain(stack.settings_shown_url()), "(embedded)" if embedded else "(PRELABEL_REDIS_URL)"
+                )
                 worker = stack.workers()[0]
-                table.add_row("worker", worker.model, f"on {worker.device}, {worker.dtype}")
-                table.add_row("adapter", stack.adapter_url or "", "Label Studio > Settings > Model > this URL")
-                table.add_row("logs", str(stack.logs), "")
+                table.add_row("worker", plain(worker.model), f"on {worker.device}, {worker.dtype}")
+                table.add_row("adapter", plain(stack.adapter_url or ""), "Label Studio > Settings > Model > this URL")
+                table.add_row("logs", plain(str(stack.logs)), "")
                 out.print(table)
                 if stack.redis_url != "redis://127.0.0.1:6379/0" and embedded:
-                    out.print(f"in other terminals: [bold]export PRELABEL_REDIS_URL={stack.redis_url}[/]")
+                    out.print(f"in other terminals: [bold]export PRELABEL_REDIS_URL={plain(stack.redis_url)}[/]")
                 out.print("ready; Ctrl-C stops everything")
                 while True:
                     stack.check()
