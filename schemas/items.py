@@ -85,7 +85,7 @@ class ImageRef(Given):
 
     @property
     def display(self) -> str:
-        """The reference as it may be shown: no password, no query (it may hold a signature), no payload."""
+        """The reference as it may be shown: no password, no signature, no payload; see `display_uri`."""
         return display_uri(self.uri)
 
     def __repr__(self) -> str:
