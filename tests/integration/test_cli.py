@@ -188,7 +188,7 @@ def test_a_label_config_refuses_options_it_answers_itself(env, tmp_path: Path) -
         (["submit", "a.jpg", "--labels", ","], {}, "at least one label"),
         (["submit", "a.jpg", "--taxonomy", "/no/such.json"], {}, "cannot read /no/such.json"),
         (
-            ["score", "a.jpg", "--labels", "a"],
+            ["score", __file__, "--labels", "a"],
             {"PRELABEL_MODEL": "/no/such"},
             "PRELABEL_MODEL=/no/such: no such directory",
         ),
