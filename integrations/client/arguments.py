@@ -20,14 +20,14 @@ Question = Taxonomy | Sequence[Control] | Sequence[str | Label]
 
 
 def sources_of(items: Iterable[Source] | Source) -> Iterable[Source]:
-    """The items to submit; one that stands alone is a list of one.
+    """The items to submit; one that stands alone is a list of one, and of a mapping the keys count.
 
     Raises:
         ConfigError: nothing that could be looked through.
     """
     if isinstance(items, str | PathLike | ImageRef | Item):
         return [items]
-    if isinstance(items, Mapping | bytes | bytearray | memoryview) or not isinstance(items, Iterable):
+    if isinstance(items, bytes | bytearray | memoryview) or not isinstance(items, Iterable):
         raise ConfigError(
             f"items must be a list of paths, URLs, ImageRefs or Items, not {kind_of(items)}; for the bytes of "
             "image files: [ImageRef.from_bytes(...)]"
