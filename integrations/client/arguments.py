@@ -49,9 +49,9 @@ def controls_of(question: Question) -> tuple[Control, ...]:
         parts = tuple(question)
         controls = tuple(part for part in parts if isinstance(part, Control))
         labels = tuple(part for part in parts if isinstance(part, str | Label))
-        if controls == parts:
+        if len(controls) == len(parts):
             return controls  # none at all is for the job to refuse
-        if labels == parts:
+        if len(labels) == len(parts):
             return (Control(taxonomy=Taxonomy.flat(labels)),)
     raise ConfigError(
         f"what to answer with must be a Taxonomy, a list of labels or a list of Controls, not {kind_of(question)}: "
