@@ -107,6 +107,7 @@ def test_a_family_from_another_package_scores(grey_models: Path, tmp_path: Path)
 
 
 def test_a_family_says_what_it_cannot_load(grey_models: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 250).save(tmp_path / "snow.png")
     ran = score(grey_models / "bad", tmp_path / "snow.png")
     assert "config.json names no scale: write one" in ran.stderr
     assert "Traceback" not in ran.stderr
