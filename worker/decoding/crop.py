@@ -21,8 +21,6 @@ def crop(image: Image.Image, region: Region) -> Image.Image:
     """
     left, top = region.x / 100 * image.width, region.y / 100 * image.height
     width, height = region.width / 100 * image.width, region.height / 100 * image.height
-    if not math.isfinite(region.rotation):
-        raise ItemError("the region's rotation is not a number")
     if region.rotation % 360 == 0:
         width, height = min(width, image.width - left), min(height, image.height - top)
     # Label Studio rounds percentages, so a box of exactly one pixel can come out a trifle smaller.
