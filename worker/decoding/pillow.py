@@ -40,7 +40,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO")
 # Bytes a pixel at the peak of `unpack`, rounded up; the file's own are counted apart.
 _WIDE_BYTES = 20
 _LAYERED_BYTES = 25
-_PLAIN_BYTES = 17
+_PLAIN_BYTES = 18
 _WHOLE_CANVAS = ("WEBP", "AVIF")
 """Their decoders keep canvases of their own, with alpha whether it is used or not."""
 
