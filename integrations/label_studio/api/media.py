@@ -28,6 +28,9 @@ _CLOUD = ("s3", "gs", "azure-blob")
 """Storage schemes Label Studio resolves itself at /tasks/<id>/resolve/."""
 
 
+_CONTROLS = "".join(map(chr, range(0x21)))
+
+
 def image_uri(value: object, task_id: int, label_studio_url: str | None, *, s3_direct: bool = False) -> str:
     """The reference a worker can fetch, from a value of the task's data.
 
@@ -42,7 +45,8 @@ def image_uri(value: object, task_id: int, label_studio_url: str | None, *, s3_d
     """
     if not isinstance(value, str) or not value.strip():
         raise ItemError(f"an image reference must be a non-empty string, got {type(value).__name__}")
-    uri = value.strip()
+    # As the URL standard and urlsplit read it: no control characters before it, no tabs or line ends in it.
+    uri = re.sub(r"[\t\r\n]", "", value).strip().lstrip(_CONTROLS)
     try:
         parts = urlsplit(uri)
     except ValueError:

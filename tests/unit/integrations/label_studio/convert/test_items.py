@@ -1,7 +1,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prelabel.integrations.label_studio.api.media import image_uri, is_media_url
@@ -198,6 +198,8 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join), st.sampled_from([URL, None]))
+@example("\x08http://h/a.jpg", URL)
+@example("ht\ttp://h/a.jpg", None)
 def test_whatever_a_task_says_it_never_becomes_a_local_path(value, url):
     try:
         uri = image_uri(value, 9, url)
