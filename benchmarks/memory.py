@@ -27,7 +27,7 @@ from prelabel.integrations.ledger.leases import ChunkRef, Ledger, Refusal
 from prelabel.schemas import Outcome, Taxonomy
 from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.schemas.settings import Settings, load_settings
-from prelabel.worker.embedding.items import Ready, picture
+from prelabel.worker.embedding.items import EmbeddedItem, part_of
 from prelabel.worker.embedding.pending import PendingVector
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.colour import ColourEncoder, colour_card
@@ -127,7 +127,7 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
             raise SystemExit(f"chunk {chunk} was not leased: {lease}")
         vectors = random.normal(size=(len(lease.pairs), encoder.card.dim)).astype(np.float32)
         ready = [
-            Ready(item, {picture(item.images[0]): PendingVector.at_hand(random.bytes(16), vector)})
+            EmbeddedItem(item, {part_of(item.images[0]): PendingVector.at_hand(random.bytes(16), vector)})
             for (_, item), vector in zip(lease.pairs, vectors, strict=True)
         ]
         outcomes = [outcome for outcome in scorer.score(ready) if isinstance(outcome, Outcome)]

@@ -104,7 +104,7 @@ def _ordinals(first: int, ordinals: tuple[int, ...] | None, count: int) -> Seque
     Raises:
         ValueError: an item has none, or one below 0.
     """
-    found = ordinals or range(first, first + count)
-    if len(found) != count or min(found, default=0) < 0:
+    all_ordinals = ordinals or range(first, first + count)
+    if len(all_ordinals) != count or min(all_ordinals, default=0) < 0:
         raise ValueError("the ordinals do not fit the items")
-    return found
+    return all_ordinals

@@ -157,9 +157,9 @@ class Item(Given):
 
     def image(self, name: str | None) -> ImageRef | None:
         """The image a control asks about: the named one, or the first when no name is given."""
-        return next(iter(self.group(name)), None)
+        return next(iter(self.images_of(name)), None)
 
-    def group(self, name: str | None) -> tuple[ImageRef, ...]:
+    def images_of(self, name: str | None) -> tuple[ImageRef, ...]:
         """The images of this name in their order; the first image when no name is given."""
         if name is None:
             return self.images[:1]

@@ -41,8 +41,8 @@ class ModelVersion:
     calibration: str = ""
 
     def __post_init__(self) -> None:
-        found = _TEXT.fullmatch(str(self))
-        if found is None or found["model"] != self.model:
+        parts = _TEXT.fullmatch(str(self))
+        if parts is None or parts["model"] != self.model:
             raise ConfigError(
                 f"{str(self)!r} is no model version, <model>@<revision>+tax.<hash>, each hash six hexadecimal digits"
             )
@@ -72,10 +72,10 @@ class ModelVersion:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """What a version's text says; None when prelabel did not make it."""
-        found = _TEXT.fullmatch(text)
-        if found is None:
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
             return None
-        return cls(model=found["model"], taxonomy=found["taxonomy"], calibration=found["calibration"] or "")
+        return cls(model=parts["model"], taxonomy=parts["taxonomy"], calibration=parts["calibration"] or "")
 
     @staticmethod
     def is_ours(text: str) -> bool:

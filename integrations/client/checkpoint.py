@@ -73,15 +73,15 @@ def _revision(directory: Path, memory: Path) -> str:
             unchanged file is read once. Without the memory it is read by every process.
     """
     known = _remembered(memory)
-    found = {
+    digests = {
         str(path): _digest(path, known.get(str(path)))
         for path in sorted(directory.iterdir())
         if path.suffix in _CHECKPOINT_FILES
     }
-    if any(known.get(path) != digest for path, digest in found.items()):
-        _remember(memory, {path: digest for path, digest in (known | found).items() if Path(path).exists()})
+    if any(known.get(path) != digest for path, digest in digests.items()):
+        _remember(memory, {path: digest for path, digest in (known | digests).items() if Path(path).exists()})
     revision = hashlib.sha256()
-    for path, digest in found.items():
+    for path, digest in digests.items():
         revision.update(f"{Path(path).name}\0{digest.sha256}\0".encode())
     return revision.hexdigest()
 

@@ -51,8 +51,8 @@ def page(client: Any, after: Place, count: int) -> tuple[list[str], Place]:
         after: where the page before ended; `NEWEST` for the first.
         count: ids at most.
     """
-    found = client.zrevrangebyscore(JOBS, after.made_at, "-inf", start=after.passed, num=count, withscores=True)
-    return [raw.decode() for raw, _ in found], after.moved([made_at for _, made_at in found])
+    entries = client.zrevrangebyscore(JOBS, after.made_at, "-inf", start=after.passed, num=count, withscores=True)
+    return [raw.decode() for raw, _ in entries], after.moved([made_at for _, made_at in entries])
 
 
 def forget(client: Any, job_ids: Sequence[str]) -> None:
@@ -71,8 +71,8 @@ def forget_expired(client: Any, cursor: int) -> int:
     Returns:
         Where the next step goes on; 0 after the last one of a round.
     """
-    following, found = client.zscan(JOBS, cursor, count=FORGET_AT_ONCE)
-    job_ids = [raw.decode() for raw, _ in found]
+    following, entries = client.zscan(JOBS, cursor, count=FORGET_AT_ONCE)
+    job_ids = [raw.decode() for raw, _ in entries]
     with client.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.exists(JobKeys(job_id).meta)

@@ -164,13 +164,13 @@ class JobStore:
             for job_id in job_ids:
                 pipe.hget(JobKeys(job_id).meta, "spec")
             replies = pipe.execute()
-        found = {}
+        specs = {}
         for job_id, raw in zip(job_ids, replies, strict=True):
             try:
-                found[job_id] = _parse_spec(self._existing(raw, job_id))
+                specs[job_id] = _parse_spec(self._existing(raw, job_id))
             except ConfigError as error:
                 log.debug("job %s is left out: %s", job_id, error)
-        return found
+        return specs
 
     def page(self, after: job_index.Place = job_index.NEWEST) -> tuple[list[str], job_index.Place]:
         """The ids of the jobs that follow a place, the newest first, and where they end; no ids at the end."""
@@ -178,14 +178,14 @@ class JobStore:
 
     def jobs(self, limit: int) -> list[Progress]:
         """The newest jobs first; forgets ids whose job has expired."""
-        found: list[Progress] = []
+        jobs: list[Progress] = []
         gone: list[str] = []
         place, count = job_index.NEWEST, min(limit, job_index.PAGE)
-        while len(found) < limit:
+        while len(jobs) < limit:
             job_ids, place = job_index.page(self._redis, place, count)
             for job_id, counts in zip(job_ids, read_counts(self._redis, job_ids), strict=True):
                 try:
-                    found.append(self._progress(job_id, counts))
+                    jobs.append(self._progress(job_id, counts))
                 except NoSuchJob:
                     gone.append(job_id)
                 except ConfigError as error:  # another release wrote it, and can read it
@@ -194,7 +194,7 @@ class JobStore:
                 break
             count = job_index.PAGE
         job_index.forget(self._redis, gone)
-        return found[:limit]
+        return jobs[:limit]
 
     def _progress(self, job_id: str, counts: Counts) -> Progress:
         spec = _parse_spec(self._existing(counts.meta.get("spec"), job_id))
@@ -300,13 +300,13 @@ class JobStore:
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s; one that another release describes in its own way is left out."""
         since = redis_time(self._redis) - WORKER_SILENT_S
-        found = []
+        workers = []
         for raw, beat in self._redis.zrangebyscore(WORKERS, since, "+inf", withscores=True):
             try:
-                found.append(WorkerInfo.from_json(raw).model_copy(update={"beat": beat}))
+                workers.append(WorkerInfo.from_json(raw).model_copy(update={"beat": beat}))
             except ConfigError as error:
                 log.debug("a worker is not listed: %s", error)
-        return found
+        return workers
 
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting on each queue, by name."""

@@ -260,11 +260,11 @@ class Ledger:
         They count as sent now, and each needs a new hint. A message counts as lost `margin_s` after later ones were
         taken from its queue or, when the queue is empty, `margin_s` after it was sent.
         """
-        found: Any = self._overdue(
+        numbers: Any = self._overdue(
             keys=[JobKeys(job_id).open, WATERMARKS, queue],
             args=[queue, int(margin_s * 1000), scripts.LONGEST_PAUSE_MS],
         )
-        return [ChunkRef(job_id, int(chunk)) for chunk in found]
+        return [ChunkRef(job_id, int(chunk)) for chunk in numbers]
 
     def active_jobs(self) -> list[str]:
         """Ids of jobs that have not ended."""

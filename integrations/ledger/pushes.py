@@ -68,9 +68,9 @@ class Pushes:
         Raises:
             ConfigError: another release wrote the job.
         """
-        created, ready = self._redis.hmget(JobKeys(job_id).meta, "created", "push_ready")
+        created, released = self._redis.hmget(JobKeys(job_id).meta, "created", "push_ready")
         try:
-            return bool(ready) or redis_time(self._redis) - float(created or b"") > hold_s
+            return bool(released) or redis_time(self._redis) - float(created or b"") > hold_s
         except ValueError:
             raise ConfigError(f"when job {job_id} was submitted cannot be read: another release wrote it") from None
 

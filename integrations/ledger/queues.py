@@ -65,9 +65,9 @@ def _waiting(redis: Any, jobs: list[JobKeys]) -> list[tuple[str, float]]:
             pipe.zrevrangebyscore(keys.open, "(0", "-inf", start=0, num=1, withscores=True)
         replies = pipe.execute()
     return [
-        (queue.decode(), -found[0][1])
-        for queue, found in zip(replies[::2], replies[1::2], strict=True)
-        if queue and found
+        (queue.decode(), -longest[0][1])
+        for queue, longest in zip(replies[::2], replies[1::2], strict=True)
+        if queue and longest
     ]
 
 
@@ -82,8 +82,8 @@ def _unpushed(redis: Any, jobs: list[JobKeys]) -> list[float]:
             # Not XRANGE with an exclusive start, which needs Redis 6.2.
             pipe.xread({keys.results: cursor or "0"}, count=1)
         replies = pipe.execute()
-    found = []
+    times = []
     for reply in filter(None, replies):
         entries = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]
-        found.append(float(entries[0][0].decode().partition("-")[0]))
-    return found
+        times.append(float(entries[0][0].decode().partition("-")[0]))
+    return times

@@ -17,12 +17,12 @@ KEPT = 48
 _EXPIRE_S = 7 * 86_400
 
 
-def add(client: redis.Redis, found: Sequence[Recent]) -> None:
-    """Put predictions at the front of the list, the newest last in `found`."""
-    if not found:
+def add(client: redis.Redis, predictions: Sequence[Recent]) -> None:
+    """Put predictions at the front of the list, the newest last in `predictions`."""
+    if not predictions:
         return
     with client.pipeline(transaction=True) as pipe:
-        pipe.lpush(RECENT, *(one.to_json() for one in found))
+        pipe.lpush(RECENT, *(one.to_json() for one in predictions))
         pipe.ltrim(RECENT, 0, KEPT - 1)
         pipe.expire(RECENT, _EXPIRE_S)
         pipe.execute()
@@ -30,11 +30,11 @@ def add(client: redis.Redis, found: Sequence[Recent]) -> None:
 
 def newest(client: redis.Redis, count: int) -> list[Recent]:
     """The newest predictions first; what another release wrote is left out."""
-    found: list[Recent] = []
+    predictions: list[Recent] = []
     entries: Any = client.lrange(RECENT, 0, count - 1)
     for raw in entries:
         try:
-            found.append(Recent.from_json(raw))
+            predictions.append(Recent.from_json(raw))
         except ConfigError:
             continue
-    return found
+    return predictions

@@ -110,16 +110,16 @@ def _named(choice: str | LabelPath | Collection[str | LabelPath] | None, control
 def _path(name: str | LabelPath, control: Control) -> LabelPath:
     """The path of a label given by its name or by its path."""
     if isinstance(name, tuple):
-        found = [path for path, _ in control.taxonomy.walk() if path == name]
+        paths = [path for path, _ in control.taxonomy.walk() if path == name]
     else:
-        found = [path for path, _ in control.taxonomy.walk() if path[-1] == name]
-    if not found:
+        paths = [path for path, _ in control.taxonomy.walk() if path[-1] == name]
+    if not paths:
         labels = ", ".join(label.name for label in control.taxonomy.labels[:5])
         hint = " (a tuple is the path of one label; several are a list)" if isinstance(name, tuple) else ""
         raise ConfigError(f"control {control.name!r} has no label {name!r}{hint}: it has {labels}")
-    if len(found) > 1:
-        raise ConfigError(f"control {control.name!r} has several labels {name!r}: choose a path, such as {found[0]}")
-    return found[0]
+    if len(paths) > 1:
+        raise ConfigError(f"control {control.name!r} has several labels {name!r}: choose a path, such as {paths[0]}")
+    return paths[0]
 
 
 def _given(choice: Mapping[str, float] | Mapping[LabelPath, float], control: Control) -> dict[LabelPath, float]:

@@ -161,7 +161,7 @@ def _questions(control: Control, item: Item) -> Iterator[tuple[Control, Item, in
         ItemError: the item has no image the control asks about, or none of the labels it should bring.
         ConfigError: the labels it brings make no taxonomy.
     """
-    images = item.group(control.image)
+    images = item.images_of(control.image)
     if not images and control.over != "each":
         raise ItemError(f"the item has no image named {control.image!r}")
     if control.taxonomy.is_open:

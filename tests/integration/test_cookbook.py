@@ -17,7 +17,7 @@ from prelabel.schemas import JobSpec, Prediction
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.embedding.images import ImageEmbedder, LastFile
-from prelabel.worker.embedding.items import Ready, picture
+from prelabel.worker.embedding.items import EmbeddedItem, part_of
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.reader import Fetched
 from prelabel.worker.model.engine import Engine
@@ -53,10 +53,10 @@ class Scoring:
         item = item_from_task(task, config, None)
         scorer = self.scorers.get(example.name, JobSpec(controls=config.to_controls()))
         last = LastFile()
-        embedded = {picture(image): self.embedder.embed(image, last=last) for image, _ in scorer.wanted(item)}
+        embedded = {part_of(image): self.embedder.embed(image, last=last) for image, _ in scorer.wanted(item)}
         for one in embedded.values():
             one.vector.result(30)
-        (outcome,) = scorer.score([Ready(item, embedded)])
+        (outcome,) = scorer.score([EmbeddedItem(item, embedded)])
         return prediction_to_label_studio(Prediction(item=item, **dict(outcome)), config)
 
 

@@ -18,7 +18,7 @@ from ...schemas.items import Item
 from ...schemas.jobs import Priority
 from ...schemas.predictions import QUARANTINED, ItemFailure, Outcome
 from ..delivering.showcase import Exhibit
-from ..embedding.items import ItemImages, Ready, embed_item, stored_item
+from ..embedding.items import EmbeddedItem, ItemImages, embed_item, recalled_item
 from ..scoring.failures import failure, failure_message
 from ..scoring.job_scorer import JobScorer
 from ..telemetry.logs import log_about
@@ -82,7 +82,7 @@ class ChunkRun:
         except Exception as error:
             return self._without_scorer(error)
         if lease.spec.stored_only:
-            return self._score_stored(scorer)
+            return self._score_recalled(scorer)
         todo = deque(lease.pairs)
         self._embedder.run(partial(self._embed_item, scorer), todo)
         try:
@@ -114,10 +114,12 @@ class ChunkRun:
         self._writer.write(left=0)
         return True
 
-    def _score_stored(self, scorer: JobScorer) -> bool:
+    def _score_recalled(self, scorer: JobScorer) -> bool:
         """From stored vectors alone, the whole chunk at once: nothing is waited for."""
-        stored = self._embedder.stored({image for _, item in self._lease.pairs for image in item.images})
-        self._score(scorer, [_Arrived(at, stored_item(scorer.wanted, item, stored)) for at, item in self._lease.pairs])
+        vectors = self._embedder.recall({image for _, item in self._lease.pairs for image in item.images})
+        self._score(
+            scorer, [_Arrived(at, recalled_item(scorer.wanted, item, vectors)) for at, item in self._lease.pairs]
+        )
         if self._writer.write(left=self._postponed.count):
             self._postpone()
         return True
@@ -169,10 +171,10 @@ class ChunkRun:
         if not arrived:
             return
         ordinals: list[int] = []
-        embedded: list[Ready] = []
+        embedded: list[EmbeddedItem] = []
         for ordinal, images in arrived:
             try:
-                embedded.append(images.ready(self._may_pass))
+                embedded.append(images.scorable(self._may_pass))
                 ordinals.append(ordinal)
             except Exception as error:
                 if isinstance(error, ScorerError) and self._tools.engine.broken:
@@ -196,5 +198,5 @@ class ChunkRun:
             self._writer.add(ordinal, failure(error))
 
 
-def _thumbnail(item: Ready) -> str:
+def _thumbnail(item: EmbeddedItem) -> str:
     return next((embedded.thumbnail for embedded in item.embedded.values() if embedded.thumbnail), "")

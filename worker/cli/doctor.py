@@ -55,13 +55,13 @@ def doctor(
         "disk": check_disk(settings),
     }
     with err.status("looking") as status:
-        for name, found in parts.items():
+        for name, results in parts.items():
             status.update(f"looking at {name}")
             needed = _NEEDED.get(name)
             if any(check.name == needed and check.status == "fail" for check in checks):
                 continue
             try:
-                for check in found:
+                for check in results:
                     checks.append(check)
             except PrelabelError as error:
                 checks.append(Check(name, "fail", str(error)))

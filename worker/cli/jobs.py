@@ -137,18 +137,18 @@ def jobs(
 ) -> None:
     """List jobs with their progress, the queues and the workers."""
     with user_errors(), Client() as client:
-        found = client.jobs(limit)
+        newest = client.jobs(limit)
         queues, workers = client.queues(), client.workers()
     if as_json:
         print_json(
             {
-                "jobs": [_progress_json(progress) for progress in found],
+                "jobs": [_progress_json(progress) for progress in newest],
                 "queues": queues,
                 "workers": [worker.model_dump(mode="json") for worker in workers],
             }
         )
         return
-    out.print(_jobs_table(found) if found else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
+    out.print(_jobs_table(newest) if newest else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
     out.print("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items()))
     if workers:
         for worker in workers:

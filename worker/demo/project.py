@@ -25,10 +25,10 @@ _UPLOADED_AT_ONCE = 50
 
 
 def _choices(name: str, labels: Sequence[str], heading: str) -> str:
-    found = "".join(f'<Choice value="{label}"/>' for label in labels)
+    choices = "".join(f'<Choice value="{label}"/>' for label in labels)
     return (
         f'<Header value="{heading}"/><Choices name="{name}" toName="image" choice="single-radio" '
-        f'showInLine="true">{found}</Choices>'
+        f'showInLine="true">{choices}</Choices>'
     )
 
 

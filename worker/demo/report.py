@@ -149,8 +149,8 @@ def _hits_and_misses(result: ChapterResult) -> Confusion:
     for prediction in result.predictions:
         truth = {path[-1] for path in result.chapter.truth[prediction.item.images[0].uri]}
         chosen = set(prediction.labels)
-        for column, found in enumerate((truth & chosen, truth - chosen, chosen - truth)):
-            counts.update((label, column) for label in found)
+        for column, outcome in enumerate((truth & chosen, truth - chosen, chosen - truth)):
+            counts.update((label, column) for label in outcome)
     cells = [[counts[label, column] for column in range(3)] for label in labels]
     return Confusion(labels, ("found", "missed", "wrongly set"), cells, diagonal=False)
 

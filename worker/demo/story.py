@@ -137,7 +137,7 @@ def accuracies(chapter: Chapter, predictions: Sequence[Prediction]) -> list[Accu
         ]
     depth = 2 if chapter.taxonomy.is_tree else 1
     names = {1: ("shape",), 2: ("colour", "colour > shape")}[depth]
-    found = []
+    accuracies = []
     for level, name in enumerate(names, start=1):
         right: dict[bool, list[bool]] = {False: [], True: []}
         for prediction in predictions:
@@ -145,8 +145,8 @@ def accuracies(chapter: Chapter, predictions: Sequence[Prediction]) -> list[Accu
             (truth,) = chapter.truth[uri]
             right[held_out[uri]].append((prediction.path or ())[:level] == truth[:level])
         both = right[False] + right[True]
-        found.append(Accuracy(name, _share(both), _share(right[False]), _share(right[True])))
-    return found
+        accuracies.append(Accuracy(name, _share(both), _share(right[False]), _share(right[True])))
+    return accuracies
 
 
 def _share(right: Sequence[bool]) -> float:

@@ -108,7 +108,7 @@ class _Recall:
         """Whether the content of this mark was embedded before."""
         stamp = self.keys.stamp(mark)
         key = self.store.lookup([stamp]).get(stamp)
-        self.vector = _stored(self.store, key) if key else None
+        self.vector = _recalled(self.store, key) if key else None
         return self.vector is not None
 
 
@@ -179,7 +179,7 @@ class ImageEmbedder:
             ItemError: the image can never be scored.
             TransientError: its store does not deliver for now.
         """
-        if image.vector and (vector := _stored(self._store, bytes.fromhex(image.vector))):
+        if image.vector and (vector := _recalled(self._store, bytes.fromhex(image.vector))):
             return vector
         if last is not None:
             return self._embed(image, last)
@@ -202,7 +202,7 @@ class ImageEmbedder:
     def _embed_file(self, keys: ImageKeys, file: LastFile) -> PendingVector:
         key = keys.content(file.content)
         stamp = keys.stamp(file.mark) if file.mark else None
-        if vector := _stored(self._store, key):
+        if vector := _recalled(self._store, key):
             if stamp:
                 self._store.remember({stamp: key})
             return vector
@@ -212,7 +212,7 @@ class ImageEmbedder:
         pending.vector.add_done_callback(lambda done: self._keep(key, stamp, done))
         return pending
 
-    def stored(self, images: Iterable[ImageRef]) -> dict[ImageRef, PendingVector]:
+    def recall(self, images: Iterable[ImageRef]) -> dict[ImageRef, PendingVector]:
         """Those of the images whose vector's key is known and whose vector is stored; on any thread, in one look."""
         keys = {image: bytes.fromhex(image.vector) for image in images if image.vector}
         vectors = self._store.get(list(keys.values()))
@@ -260,7 +260,7 @@ class ImageEmbedder:
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
-def _stored(store: EmbeddingStore, key: bytes) -> PendingVector | None:
+def _recalled(store: EmbeddingStore, key: bytes) -> PendingVector | None:
     vector = store.get([key]).get(key)
     return None if vector is None else PendingVector.at_hand(key, vector)
 

@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 _WAITING_IMAGES = 32
 """Prepared images of one item that may wait for the device: those of an urgent one are not held back by the engine."""
 
-Picture = tuple[str, Region | None]
+ImagePart = tuple[str, Region | None]
 """What an image is, whatever it is asked about: its address and the part of it."""
 
 
-def picture(image: ImageRef) -> Picture:
-    """See `Picture`."""
+def part_of(image: ImageRef) -> ImagePart:
+    """See `ImagePart`."""
     return image.uri, image.region
 
 
@@ -38,14 +38,14 @@ class Wanted(NamedTuple):
 
 
 Choose = Callable[[Item], Iterable[Wanted]]
-"""Says which of its images an item is scored by, each picture once, or raises `ItemError`: `JobScorer.wanted`."""
+"""Says which of its images an item is scored by, each of them once, or raises `ItemError`: `JobScorer.wanted`."""
 
 
-class Ready(NamedTuple):
-    """An item and the embeddings of its pictures; those that can never be had are missing."""
+class EmbeddedItem(NamedTuple):
+    """An item and the embeddings of its images; those that can never be had are missing."""
 
     item: Item
-    embedded: Mapping[Picture, PendingVector]
+    embedded: Mapping[ImagePart, PendingVector]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +61,12 @@ class ItemImages:
     """
 
     item: Item
-    embedded: Mapping[Picture, PendingVector]
-    optional: frozenset[Picture] = frozenset()
+    embedded: Mapping[ImagePart, PendingVector]
+    optional: frozenset[ImagePart] = frozenset()
     missing: ItemError | None = None
     error: Exception | None = None
 
-    def ready(self, may_pass: Callable[[Exception], bool]) -> Ready:
+    def scorable(self, may_pass: Callable[[Exception], bool]) -> EmbeddedItem:
         """The item as it can be scored: without those of its optional images that can never be had.
 
         An image can never be had when it cannot be fetched or decoded (`ItemError`), or fails on the device
@@ -81,7 +81,7 @@ class ItemImages:
         """
         if self.error:
             raise self.error
-        usable: dict[Picture, PendingVector] = {}
+        usable: dict[ImagePart, PendingVector] = {}
         missing: PrelabelError | None = self.missing
         for which, pending in self.embedded.items():
             error = pending.vector.exception()
@@ -94,7 +94,7 @@ class ItemImages:
                 raise error
         if missing and not usable:
             raise missing
-        return Ready(self.item, usable)
+        return EmbeddedItem(self.item, usable)
 
 
 def embed_item(
@@ -113,8 +113,8 @@ def embed_item(
         then: called once, on any thread, when every vector is there or has failed; not at all when called off.
         called_off: whether nobody wants the item any more.
     """
-    embedded: dict[Picture, PendingVector] = {}
-    optional: set[Picture] = set()
+    embedded: dict[ImagePart, PendingVector] = {}
+    optional: set[ImagePart] = set()
     missing: ItemError | None = None
     waiting: deque[Future[Vectors]] = deque()
     try:
@@ -130,9 +130,9 @@ def embed_item(
                     log.info("item %s is scored without one of its images: %s", item.id, error)
                     missing = missing or error
                     continue
-                embedded[picture(image)] = pending
+                embedded[part_of(image)] = pending
                 if can_miss:
-                    optional.add(picture(image))
+                    optional.add(part_of(image))
                 waiting.append(pending.vector)
                 if len(waiting) >= _WAITING_IMAGES:
                     wait([waiting.popleft()])
@@ -147,20 +147,20 @@ def embed_item(
     _when_all([pending.vector for pending in embedded.values()], lambda: then(images))
 
 
-def stored_item(choose: Choose, item: Item, stored: Mapping[ImageRef, PendingVector]) -> ItemImages:
+def recalled_item(choose: Choose, item: Item, vectors: Mapping[ImageRef, PendingVector]) -> ItemImages:
     """The item by stored vectors alone.
 
     Args:
         choose: says which images it is scored by.
         item: the item.
-        stored: the images whose vectors are there.
+        vectors: the images whose vectors are there.
     """
-    embedded: dict[Picture, PendingVector] = {}
+    embedded: dict[ImagePart, PendingVector] = {}
     missing: ItemError | None = None
     try:
         for image, can_miss in choose(item):
-            if image in stored:
-                embedded[picture(image)] = stored[image]
+            if image in vectors:
+                embedded[part_of(image)] = vectors[image]
                 continue
             gone = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
             # A vector that was there and is gone is no fault of the image, whose answer would be missing.

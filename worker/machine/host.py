@@ -53,8 +53,8 @@ def single_threaded_blas() -> AbstractContextManager[object]:
 
 def free_memory(cgroup: Path = _CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Bytes this process may still take: the machine's and the control group's; None where neither can be told."""
-    found = [free for free in (_available(meminfo), _cgroup_room(cgroup)) if free is not None]
-    return min(found) if found else None
+    limits = [free for free in (_available(meminfo), _cgroup_room(cgroup)) if free is not None]
+    return min(limits) if limits else None
 
 
 def _available(meminfo: Path) -> int | None:

@@ -49,18 +49,18 @@ def find_batch_size(encoder: Encoder, *, largest: int = LARGEST, budget_s: float
     while size <= largest:
         batch = np.stack([blank] * size)
         try:
-            found = encoder.images.memory_of(partial(encoder.images.encode, batch))
+            taken = encoder.images.memory_of(partial(encoder.images.encode, batch))
             took = _fastest_s(encoder, batch, budget_s)
         except OutOfMemory:
             why = f"{size} do not fit into memory"
             break
         rate = size / took
-        log.debug("batches of %d: %.1f images/s, %s", size, rate, _shown(found))
+        log.debug("batches of %d: %.1f images/s, %s", size, rate, _shown(taken))
         if rate < best_rate * _WORTH:
             why = f"{size} gain less than 5 %"
             break
-        best, best_rate, memory = size, rate, found
-        if found and 2 * found.needed > _SHARE * found.free:
+        best, best_rate, memory = size, rate, taken
+        if taken and 2 * taken.needed > _SHARE * taken.free:
             why = f"{2 * size} may not fit into memory"
             break
         # The next size takes about twice as long, twice.

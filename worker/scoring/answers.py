@@ -118,10 +118,10 @@ class Answerer:
 
     def _over_threshold(self, leaves: NDArray[np.float64]) -> list[LabelPath]:
         """The labels that clear their thresholds, the likeliest `max_answers` of them, in the taxonomy's order."""
-        found = np.flatnonzero(leaves >= self._leaf_thresholds)
+        chosen = np.flatnonzero(leaves >= self._leaf_thresholds)
         if self.taxonomy.max_answers is not None:
-            found = np.sort(found[np.argsort(-leaves[found], kind="stable")[: self.taxonomy.max_answers]])
-        return [self._paths[i] for i in found]
+            chosen = np.sort(chosen[np.argsort(-leaves[chosen], kind="stable")[: self.taxonomy.max_answers]])
+        return [self._paths[i] for i in chosen]
 
     def _node_probabilities(self, leaves: NDArray[np.float64]) -> dict[LabelPath, float]:
         """Every node's: a parent's is the sum (single) or the maximum (multiple) of its children's."""

@@ -15,7 +15,7 @@ from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
 from ...schemas.predictions import Answer, Outcome
 from ..arrays import Vectors
-from ..embedding.items import Picture, Ready, Wanted, picture
+from ..embedding.items import EmbeddedItem, ImagePart, Wanted, part_of
 from ..embedding.pending import PendingVector
 from ..embedding.texts import TextVectors
 from ..model.encoder import Encoder
@@ -57,31 +57,31 @@ class JobScorer:
         self._kept = kept or KeptRules()
 
     def wanted(self, item: Item) -> list[Wanted]:
-        """The images the item is scored by, each picture once, in the order the item has them.
+        """The images the item is scored by, each of them once, in the order the item has them.
 
         Raises:
             ItemError: the item has no image a control asks about, or none of the labels it should bring.
         """
-        optional: dict[Picture, Wanted] = {}
+        optional: dict[ImagePart, Wanted] = {}
         for control in self._spec.controls:
-            images = item.group(control.image)
+            images = item.images_of(control.image)
             if not images and control.over != "each":
                 raise ItemError(f"the item has no image named {control.image!r}")
             if control.taxonomy.is_open and control.name not in item.options:
                 raise ItemError(f"the item brings no labels for {control.name!r}")
             for image in images[:1] if control.over == "first" else images:
-                known = optional.get(picture(image))
+                known = optional.get(part_of(image))
                 can_miss = control.over == "each" and (known is None or known.optional)
-                optional[picture(image)] = Wanted(image, can_miss)
+                optional[part_of(image)] = Wanted(image, can_miss)
         if not optional:
             raise ItemError("the item has no image that is asked about")
-        return [optional[picture(image)] for image in _each_once(item.images) if picture(image) in optional]
+        return [optional[part_of(image)] for image in _each_once(item.images) if part_of(image) in optional]
 
-    def score(self, ready: Sequence[Ready]) -> list[Outcome | PrelabelError]:
+    def score(self, items: Sequence[EmbeddedItem]) -> list[Outcome | PrelabelError]:
         """Outcomes of items, with one matrix product per control and set of labels over all of them.
 
         Args:
-            ready: items whose embeddings are done.
+            items: items whose embeddings are done.
 
         Returns:
             For each item its outcome, or what is wrong with the labels it brings: `ConfigError` where they make no
@@ -90,37 +90,37 @@ class JobScorer:
         Raises:
             ScorerError: the model fails.
         """
-        answers: list[list[Answer]] = [[] for _ in ready]
+        answers: list[list[Answer]] = [[] for _ in items]
         failures: dict[int, PrelabelError] = {}
         for control in self._spec.controls:
-            for options, rows in self._by_labels(control, ready).items():
+            for options, rows in self._by_labels(control, items).items():
                 try:
-                    rules = self._rules_of(control, ready[rows[0].item].item.options[control.name] if options else None)
+                    rules = self._rules_of(control, items[rows[0].item].item.options[control.name] if options else None)
                 except PrelabelError as error:
                     if not options or (isinstance(error, ScorerError) and not isinstance(error, OutOfMemory)):
                         raise
                     failures.update((row.item, error) for row in rows)
                 else:
-                    made = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
-                    for row, answer in zip(rows, made, strict=True):
+                    answered = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
+                    for row, answer in zip(rows, answered, strict=True):
                         answers[row.item].append(answer)
-        return [failures.get(i) or self._outcome(one, answers[i]) for i, one in enumerate(ready)]
+        return [failures.get(i) or self._outcome(one, answers[i]) for i, one in enumerate(items)]
 
-    def _by_labels(self, control: Control, ready: Sequence[Ready]) -> dict[str, list[_Row]]:
+    def _by_labels(self, control: Control, items: Sequence[EmbeddedItem]) -> dict[str, list[_Row]]:
         """What a control asks, by the digest of the labels an item brings for it ("" where it brings none)."""
-        found: dict[str, list[_Row]] = {}
-        for i, one in enumerate(ready):
-            options = one.item.options.get(control.name) if control.taxonomy.is_open else None
-            rows = found.setdefault(options.digest if options else "", [])
-            images = one.item.group(control.image)
+        by_digest: dict[str, list[_Row]] = {}
+        for i, embedded in enumerate(items):
+            options = embedded.item.options.get(control.name) if control.taxonomy.is_open else None
+            rows = by_digest.setdefault(options.digest if options else "", [])
+            images = embedded.item.images_of(control.image)
             if control.over == "first":
-                rows.append(_Row(i, None, (one.embedded[picture(images[0])],)))
+                rows.append(_Row(i, None, (embedded.embedded[part_of(images[0])],)))
             elif control.over == "all":
-                rows.append(_Row(i, None, tuple(one.embedded[picture(image)] for image in images)))
+                rows.append(_Row(i, None, tuple(embedded.embedded[part_of(image)] for image in images)))
             else:
-                pending = [(place, one.embedded.get(picture(image))) for place, image in enumerate(images)]
+                pending = [(place, embedded.embedded.get(part_of(image))) for place, image in enumerate(images)]
                 rows += [_Row(i, place, (vector,)) for place, vector in pending if vector]
-        return {digest: rows for digest, rows in found.items() if rows}
+        return {digest: rows for digest, rows in by_digest.items() if rows}
 
     def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:
         """`(n_rows, n_leaves)` float32: a row's image's, or for several the mean or the highest of theirs."""
@@ -136,12 +136,12 @@ class JobScorer:
         means: Vectors = (np.add.reduceat(logits, starts, axis=0) / counts[:, None]).astype(np.float32)
         return means
 
-    def _outcome(self, one: Ready, answers: list[Answer]) -> Outcome:
+    def _outcome(self, one: EmbeddedItem, answers: list[Answer]) -> Outcome:
         slots = zip(one.item.slots(), one.item.images, strict=True)
         return Outcome(
             model_version=self.version,
             vectors={
-                slot: one.embedded[picture(image)].key.hex() for slot, image in slots if picture(image) in one.embedded
+                slot: one.embedded[part_of(image)].key.hex() for slot, image in slots if part_of(image) in one.embedded
             },
             answers=tuple(answers),
         )
@@ -164,7 +164,7 @@ class JobScorer:
 
 
 def _each_once(images: Sequence[ImageRef]) -> list[ImageRef]:
-    return list({picture(image): image for image in reversed(images)}.values())[::-1]
+    return list({part_of(image): image for image in reversed(images)}.values())[::-1]
 
 
 class JobScorers:

@@ -94,10 +94,10 @@ def _prediction(ordinal: int, images: ItemImages, scorer: JobScorer, engine: Eng
 
 def _outcome(images: ItemImages, scorer: JobScorer, engine: Engine) -> Outcome:
     try:
-        ready = images.ready(lambda _: engine.broken)
+        embedded = images.scorable(lambda _: engine.broken)
     except Exception as error:
         if isinstance(error, ScorerError) and engine.broken:
             raise
         return failure(error)
-    (scored,) = scorer.score([ready])
+    (scored,) = scorer.score([embedded])
     return scored if isinstance(scored, Outcome) else failure(scored)

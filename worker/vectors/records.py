@@ -86,8 +86,8 @@ def sound(records: Records, keys: Sequence[bytes]) -> NDArray[np.bool_]:
     """`(n,)`: which records are what was once packed under their key."""
     good: NDArray[np.bool_] = (records[:, _CHECKSUM_BYTES:_HEADER_BYTES] == _as_rows(keys)).all(axis=1)
     theirs = records if good.all() else records[good]
-    stored = np.ascontiguousarray(theirs[:, :_CHECKSUM_BYTES]).view("<u8").reshape(-1)
-    good[good] = stored == _checksums(theirs)
+    checksums = np.ascontiguousarray(theirs[:, :_CHECKSUM_BYTES]).view("<u8").reshape(-1)
+    good[good] = checksums == _checksums(theirs)
     return good
 
 

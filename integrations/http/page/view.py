@@ -151,10 +151,10 @@ def _job(client: Client, progress: Progress, spec: JobSpec) -> JobView:
 
 def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: str | None) -> list[ProjectView]:
     served = set(connected.numbers())
-    found = []
+    views = []
     for number in sorted(served | {job.project for job in jobs if job.project is not None}):
         mine = [job for job in jobs if job.project == number]
-        found.append(
+        views.append(
             ProjectView(
                 number=number,
                 url=f"{label_studio_url}/projects/{number}/data" if label_studio_url else None,
@@ -169,7 +169,7 @@ def _projects(jobs: Sequence[JobView], connected: Projects, label_studio_url: st
                 refusals=merged(refusal for job in mine for refusal in job.refusals)[:REASONS],
             )
         )
-    return found
+    return views
 
 
 def _problem(connected: Projects, number: int) -> str:

@@ -133,11 +133,11 @@ def pages(api: LabelStudioAPI, project: int, filters: Sequence[Filter] = (), *, 
     """
     last = 0
     while True:
-        found = page(api, project, [*filters, numbered_above(last)], fields=fields)
-        yield found
-        if len(found.tasks) < PAGE_SIZE:
+        answer = page(api, project, [*filters, numbered_above(last)], fields=fields)
+        yield answer
+        if len(answer.tasks) < PAGE_SIZE:
             return
-        last = found.tasks[-1]["id"]
+        last = answer.tasks[-1]["id"]
 
 
 def versions_of(task: dict[str, Any]) -> set[str]:
@@ -153,15 +153,15 @@ def with_prediction(api: LabelStudioAPI, project: int, numbers: Sequence[int], v
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    found: set[int] = set()
+    answered: set[int] = set()
     for start in range(0, len(numbers), _NUMBERS):
         asked = numbers[start : start + _NUMBERS]
         answer = page(api, project, [numbered(asked), with_version(version)], fields="id,predictions_model_versions")
         for task in answer.tasks:
             # The server looks for a part of a version, and cuts a long list of versions off.
             if version in versions_of(task) or len(task["predictions_model_versions"]) >= _CUT_OFF:
-                found.add(task["id"])
-    return found
+                answered.add(task["id"])
+    return answered
 
 
 def predictions(api: LabelStudioAPI, project: int, numbers: Sequence[int], version: str) -> dict[int, list[int]]:
@@ -170,13 +170,13 @@ def predictions(api: LabelStudioAPI, project: int, numbers: Sequence[int], versi
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    found: dict[int, list[int]] = {}
+    by_task: dict[int, list[int]] = {}
     for start in range(0, len(numbers), _NUMBERS):
         asked = numbers[start : start + _NUMBERS]
         for task in page(api, project, [numbered(asked), with_version(version)], fields="id,predictions").tasks:
             mine = [int(one["id"]) for one in task["predictions"] if one["model_version"] == version]
-            found[int(task["id"])] = sorted(mine)
-    return found
+            by_task[int(task["id"])] = sorted(mine)
+    return by_task
 
 
 def among(api: LabelStudioAPI, project: int, numbers: Sequence[int]) -> set[int]:
@@ -185,17 +185,17 @@ def among(api: LabelStudioAPI, project: int, numbers: Sequence[int]) -> set[int]
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    found: set[int] = set()
+    theirs: set[int] = set()
     for start in range(0, len(numbers), _NUMBERS):
         answer = page(api, project, [numbered(numbers[start : start + _NUMBERS])], fields="id")
-        found.update(int(task["id"]) for task in answer.tasks)
-    return found
+        theirs.update(int(task["id"]) for task in answer.tasks)
+    return theirs
 
 
 def newest(api: LabelStudioAPI, project: int) -> int:
     """The largest number of the project's tasks; 0 when it has none."""
-    found = page(api, project, size=1, fields="id", order="-id").tasks
-    return int(found[0]["id"]) if found else 0
+    tasks = page(api, project, size=1, fields="id", order="-id").tasks
+    return int(tasks[0]["id"]) if tasks else 0
 
 
 def _clock(header: str) -> float:

@@ -48,13 +48,13 @@ def item_from_task(
     images: list[ImageRef] = []
     seen: set[str] = set()
     for control in config.controls:
-        if control.group in seen:
+        if control.image_name in seen:
             continue
-        seen.add(control.group)
+        seen.add(control.image_name)
         if control.per == "region":
             images += _region_images(control, regions, uris[control.to_name])
         else:
-            images += [ImageRef(uri=uri, name=config.group(control)) for uri in uris[control.to_name]]
+            images += [ImageRef(uri=uri, name=config.image_name(control)) for uri in uris[control.to_name]]
     if not images:
         names = ", ".join(control.from_name for control in config.controls)
         raise ItemError(f"the task has no region yet that {names} asks about")
@@ -82,14 +82,14 @@ def _uris(data: Mapping[str, Any], name: str, config: LabelConfig, address: Any)
 
 def _region_images(control: ControlTag, regions: list[Drawn], uris: list[str]) -> list[ImageRef]:
     return [
-        one.image(uris[one.item], control.group)
+        one.image(uris[one.item], control.image_name)
         for one in regions
         if one.is_meant(control) and 0 <= one.item < len(uris)
     ]
 
 
 def _options(data: Mapping[str, Any], config: LabelConfig) -> dict[str, Options]:
-    found = {}
+    options = {}
     for control in config.controls:
         if not control.options:
             continue
@@ -98,25 +98,25 @@ def _options(data: Mapping[str, Any], config: LabelConfig) -> dict[str, Options]
             raise ItemError(f"the task's data has no {control.options!r}, the labels of {control.from_name!r}")
         taken = frozenset(label.name for label in control.taxonomy.labels)
         try:
-            found[control.from_name] = options_of_data(brought, deep=control.deep, taken=taken)
+            options[control.from_name] = options_of_data(brought, deep=control.deep, taken=taken)
         except ItemError as error:
             raise ItemError(f"the task's {control.options!r} {error}") from None
-    return found
+    return options
 
 
 def _lookup(data: Mapping[str, Any], path: str) -> Any:
     """What `$path` stands for: a key of the data, or as in Label Studio's editor a way into it (`photos[0].url`)."""
     if path in data:
         return data[path]
-    found: Any = data
+    value: Any = data
     for key in re.findall(r"[^.\[\]]+", path):
-        if isinstance(found, Mapping):
-            found = found.get(key)
-        elif isinstance(found, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(found):
-            found = found[int(key[:9])]
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(value):
+            value = value[int(key[:9])]
         else:
             return None
-    return found
+    return value
 
 
 def task_number(task: Mapping[str, Any]) -> int:

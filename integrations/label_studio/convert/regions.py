@@ -63,19 +63,19 @@ def drawn_regions(task: Mapping[str, Any], to_names: frozenset[str]) -> list[Dra
         ItemError: more than `MAX_REGIONS`.
     """
     for source in _sources(task):
-        found = _boxes(source, to_names)
-        if len(found) > MAX_REGIONS:
-            raise ItemError(f"the task has {len(found):,} regions, at most {MAX_REGIONS:,} are labelled")
-        if found:
-            return found
+        boxes = _boxes(source, to_names)
+        if len(boxes) > MAX_REGIONS:
+            raise ItemError(f"the task has {len(boxes):,} regions, at most {MAX_REGIONS:,} are labelled")
+        if boxes:
+            return boxes
     return []
 
 
 def _sources(task: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
     """Result lists, the one to be preferred first."""
     for key in ("annotations", "drafts", "predictions"):
-        stored = task.get(key)
-        entries = [entry for entry in stored if isinstance(entry, Mapping)] if isinstance(stored, list) else []
+        results = task.get(key)
+        entries = [entry for entry in results if isinstance(entry, Mapping)] if isinstance(results, list) else []
         for entry in sorted(entries, key=_age, reverse=True):
             theirs = not (key == "predictions" and ModelVersion.is_ours(str(entry.get("model_version") or "")))
             if theirs and not entry.get("was_cancelled") and isinstance(entry.get("result"), list):
@@ -96,22 +96,22 @@ def _boxes(result: Sequence[Any], to_names: frozenset[str]) -> list[Drawn]:
         is_ours = entry.get("type") in _BOXES or entry.get("type") in _LABELS
         if is_ours and isinstance(entry.get("id"), str) and entry["id"] and isinstance(entry.get("value"), Mapping):
             by_id.setdefault(entry["id"], []).append(entry)
-    found = []
+    drawn = []
     for number, entries in by_id.items():
         box = next((entry for entry in entries if entry["type"] in _BOXES), None)
         region = _region(box["value"]) if box else None
         if box and region:
             item = box.get("item_index")
-            found.append(
+            drawn.append(
                 Drawn(
                     to_name=box["to_name"],
                     item=item if isinstance(item, int) and not isinstance(item, bool) else 0,
                     made_by=tuple((str(entry.get("from_name")), _labels(entry)) for entry in entries),
                     region=region,
-                    origin=Origin(id=number, stored=_stored(entries)),
+                    origin=Origin(id=number, stored=_as_json(entries)),
                 )
             )
-    return found
+    return drawn
 
 
 def _labels(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def _region(value: Mapping[str, Any]) -> Region | None:
     return Region(x=x, y=y, width=width, height=height, rotation=rotation)
 
 
-def _stored(entries: Sequence[Mapping[str, Any]]) -> str:
+def _as_json(entries: Sequence[Mapping[str, Any]]) -> str:
     """The region's own results as JSON, without what people or models have said about it besides."""
     kept = []
     for entry in entries:

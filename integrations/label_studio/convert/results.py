@@ -36,7 +36,7 @@ def prediction_to_label_studio(prediction: Prediction, config: LabelConfig) -> d
     return {
         "task": int(prediction.item.id),
         # Regions first: what refers to an id finds it there.
-        "result": [entry for stored in copies.values() for entry in stored] + result,
+        "result": [entry for copy in copies.values() for entry in copy] + result,
         "score": min(_score(one.answer.confidence) for one in shown),
         "model_version": prediction.model_version,
     }
@@ -45,15 +45,15 @@ def prediction_to_label_studio(prediction: Prediction, config: LabelConfig) -> d
 class _Shown:
     """An answer that Label Studio's editor may show."""
 
-    def __init__(self, answer: Answer, control: ControlTag, item: Item, group: str | None) -> None:
+    def __init__(self, answer: Answer, control: ControlTag, item: Item, images: str | None) -> None:
         self.answer = answer
         self.control = control
-        self.image = item.group(group)[answer.index] if answer.index is not None else None
+        self.image = item.images_of(images)[answer.index] if answer.index is not None else None
         options = item.options.get(control.from_name)
-        stored = control.stored(options.labels) if options else control.answers
-        parents = frozenset(path[:-1] for path in stored) if options else control.parents
-        self.paths = [path for path in answer.paths if path in stored and not (control.leafs_only and path in parents)]
-        self._stored = [stored[path] for path in self.paths]
+        answers = control.answers_of(options.labels) if options else control.answers
+        parents = frozenset(path[:-1] for path in answers) if options else control.parents
+        self.paths = [path for path in answer.paths if path in answers and not (control.leafs_only and path in parents)]
+        self._answers = [answers[path] for path in self.paths]
 
     @property
     def region(self) -> str | None:
@@ -64,13 +64,13 @@ class _Shown:
     def values(self) -> list[Any]:
         """What is chosen, as Label Studio stores it."""
         if self.control.kind == "taxonomy" or self.control.nested:
-            return [list(path) for path in self._stored]
-        return [path[-1] for path in self._stored]
+            return [list(path) for path in self._answers]
+        return [path[-1] for path in self._answers]
 
     @property
     def names(self) -> set[str]:
         """What is chosen, by name and by alias."""
-        return {path[-1] for path in (*self.paths, *self._stored)}
+        return {path[-1] for path in (*self.paths, *self._answers)}
 
     def entry(self) -> dict[str, Any]:
         """Its item of a `result`."""
@@ -90,16 +90,16 @@ class _Shown:
 
 def _shown(prediction: Prediction, config: LabelConfig) -> list[_Shown]:
     """The answers to controls that are there still, and that the other answers let appear."""
-    found = []
+    answered = []
     for answer in prediction.answers:
         try:
             control = config.control(answer.control)
         except ConfigError:  # the label config has changed since
             continue
-        group = config.group(control)
-        if answer.index is None or answer.index < len(prediction.item.group(group)):
-            found.append(_Shown(answer, control, prediction.item, group))
-    return [one for one in found if _is_shown(one, found, ())]
+        image = config.image_name(control)
+        if answer.index is None or answer.index < len(prediction.item.images_of(image)):
+            answered.append(_Shown(answer, control, prediction.item, image))
+    return [one for one in answered if _is_shown(one, answered, ())]
 
 
 def _is_shown(one: _Shown, others: list[_Shown], asking: tuple[_Shown, ...]) -> bool:
@@ -111,14 +111,14 @@ def _is_shown(one: _Shown, others: list[_Shown], asking: tuple[_Shown, ...]) -> 
 
 def _holds(condition: Condition, one: _Shown, others: list[_Shown], asking: tuple[_Shown, ...]) -> bool:
     wanted = set(condition.values)
-    found = any(
+    holds = any(
         (other.names & wanted if wanted else other.names) and _is_shown(other, others, asking)
         for other in others
         if other is not one
         and other.region in (None, one.region)
         and (other.control.from_name == condition.control if condition.control else other.control.kind == "choices")
     )
-    return found is condition.selected
+    return holds is condition.selected
 
 
 def _score(confidence: float) -> float:

@@ -85,36 +85,36 @@ class Predictor:
             log.warning("/predict: project %s cannot be pre-labelled: %s", project, questions.problem)
             self._counters.tasks("refused", len(tasks))
             return
-        found = self._items(tasks, questions)
-        if not found:
+        places = self._items(tasks, questions)
+        if not places:
             return
-        if len(found) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
-            self._answer(entries, found, questions, project, label_config)
+        if len(places) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
+            self._answer(entries, places, questions, project, label_config)
         else:
-            self._queue([item for _, item in found], questions, project, label_config)
+            self._queue([item for _, item in places], questions, project, label_config)
 
     def _answer(
         self,
         entries: list[Entry],
-        found: list[tuple[int, Item]],
+        places: list[tuple[int, Item]],
         questions: Questions,
         project: int | None,
         label_config: str,
     ) -> None:
         """Answer a few tasks now, as far as there is time; leave those to others that others deliver already."""
         claims, number, who = self._projects.claims, project or 0, secrets.token_hex(8)
-        deliveries = [(int(item.id), questions.version) for _, item in found]
+        deliveries = [(int(item.id), questions.version) for _, item in places]
         taken = claims.take(number, deliveries, who, self._settings.predict_wait_s + _MARGIN_S)
         self._counters.tasks("busy", taken.count(False))
-        found = [one for one, is_ours in zip(found, taken, strict=True) if is_ours]
-        if not found:
+        places = [one for one, is_ours in zip(places, taken, strict=True) if is_ours]
+        if not places:
             return
         delivered: list[int] = []
-        items = [item for _, item in found]
+        items = [item for _, item in places]
         push = self._push(project, label_config, hold=True)
         try:
             job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
-            delivered = self._wait(job, entries, [position for position, _ in found], questions.config)
+            delivered = self._wait(job, entries, [position for position, _ in places], questions.config)
         finally:
             inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
             others = [(int(item.id), questions.version) for item in items]
@@ -141,7 +141,7 @@ class Predictor:
 
     def _items(self, tasks: Sequence[Any], questions: Questions) -> list[tuple[int, Item]]:
         """The tasks to score as items, each with its place among the tasks."""
-        found = []
+        places = []
         for position, task in enumerate(tasks):
             if not isinstance(task, dict):
                 self._counters.tasks("refused")
@@ -152,11 +152,11 @@ class Predictor:
                     item = item_from_task(
                         task, questions.config, self._label_studio_url, s3_direct=self._settings.s3_direct
                     )
-                    found.append((position, item))
+                    places.append((position, item))
                 except ItemError as error:
                     log.info("task %s is not pre-labelled: %s", task.get("id"), error)
                     self._counters.tasks("refused")
-        return found
+        return places
 
     def _submit(
         self, items: list[Item], questions: Questions, priority: Priority, push: PushTarget | None, project: int | None

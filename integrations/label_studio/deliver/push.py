@@ -148,7 +148,7 @@ class Pusher:
     ) -> None:
         open_ones = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
         if check_existing:
-            run.skipped.update(self._stored(run, open_ones))
+            run.skipped.update(self._delivered(run, open_ones))
         bulk = [ordinal for ordinal in open_ones if ordinal not in run.skipped]
         refused = {control.from_name for control in config.controls if not control.bulk}
         single = [
@@ -194,17 +194,17 @@ class Pusher:
         else:
             run.payloads[prediction.ordinal] = payload
 
-    def _stored(self, run: _Run, ordinals: Sequence[int]) -> set[int]:
+    def _delivered(self, run: _Run, ordinals: Sequence[int]) -> set[int]:
         """Which of these have a prediction of their version in Label Studio."""
         wanted: dict[str, dict[int, int]] = {}
         for ordinal in ordinals:
             payload = run.payloads[ordinal]
             wanted.setdefault(payload["model_version"], {})[payload["task"]] = ordinal
-        found: set[int] = set()
+        delivered: set[int] = set()
         for version, by_task in wanted.items():
-            stored = with_prediction(self._api, run.target.project, sorted(by_task), version)
-            found.update(by_task[task] for task in stored if task in by_task)
-        return found
+            answered = with_prediction(self._api, run.target.project, sorted(by_task), version)
+            delivered.update(by_task[task] for task in answered if task in by_task)
+        return delivered
 
     def _import(self, run: _Run, ordinals: Sequence[int]) -> None:
         from label_studio_sdk.core.api_error import ApiError
@@ -232,10 +232,10 @@ class Pusher:
         if answer.created == len(ordinals):
             run.pushed.update(ordinals)
             return
-        stored = self._stored(run, ordinals)
-        run.pushed.update(stored)
+        delivered = self._delivered(run, ordinals)
+        run.pushed.update(delivered)
         for ordinal in ordinals:
-            if ordinal not in stored:
+            if ordinal not in delivered:
                 run.rejected[ordinal] = self._reason(run, run.payloads[ordinal])
 
     def _create(self, run: _Run, ordinal: int) -> None:

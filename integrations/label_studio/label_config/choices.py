@@ -117,17 +117,17 @@ def _labels_of_data(
     return tuple(labels.values())
 
 
-def stored_answers(labels: Iterable[Label]) -> dict[LabelPath, LabelPath]:
+def answers_of(labels: Iterable[Label]) -> dict[LabelPath, LabelPath]:
     """For the path of every label in the tree what Label Studio stores: aliases where there are any, else values."""
-    made: dict[LabelPath, LabelPath] = {}
+    answers: dict[LabelPath, LabelPath] = {}
     stack: list[tuple[LabelPath, LabelPath, Label]] = [((), (), label) for label in labels]
     while stack:
-        path, stored, label = stack.pop()
+        path, answer, label = stack.pop()
         path = (*path, label.name)
-        stored = (*stored, label.name if label.answer is None else label.answer)
-        made[path] = stored
-        stack.extend((path, stored, child) for child in label.children)
-    return made
+        answer = (*answer, label.name if label.answer is None else label.answer)
+        answers[path] = answer
+        stack.extend((path, answer, child) for child in label.children)
+    return answers
 
 
 def threshold_of(text: str, where: str) -> float | None:

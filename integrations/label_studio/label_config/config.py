@@ -108,14 +108,14 @@ class LabelConfig:
             raise ConfigError(f"the labels of control {chosen.from_name!r} come with each task ({chosen.options})")
         return chosen.taxonomy
 
-    def group(self, control: ControlTag) -> str | None:
+    def image_name(self, control: ControlTag) -> str | None:
         """The name of the item's images that a control asks about.
 
         None, an item's first image, unless there is more to tell apart: then an image nobody asks about changes
         neither the item nor the model version.
         """
-        groups = {one.group for one in self.controls}
-        return None if len(groups) == 1 and control.over == "first" else control.group
+        names = {one.image_name for one in self.controls}
+        return None if len(names) == 1 and control.over == "first" else control.image_name
 
     def to_controls(self) -> tuple[Control, ...]:
         """The questions as a job asks them."""
@@ -123,7 +123,7 @@ class LabelConfig:
             Control(
                 name=control.from_name,
                 taxonomy=control.taxonomy,
-                image=self.group(control),
+                image=self.image_name(control),
                 over=control.over,
                 form=control.form,
             )

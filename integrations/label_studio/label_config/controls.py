@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ....schemas.errors import ConfigError
 from ....schemas.taxonomy import Choice, Label, LabelPath, Taxonomy
-from .choices import labels_of_tags, stored_answers, threshold_of
+from .choices import answers_of, labels_of_tags, threshold_of
 from .conditions import Condition, RegionFilter, conditions, region_filters
 from .xml import Node, attribute, flag, tag_of, written
 
@@ -88,7 +88,7 @@ class ControlTag:
         return "all" if self.image.is_list else "first"
 
     @property
-    def group(self) -> str:
+    def image_name(self) -> str:
         """Name of the item's images it is about: the `<Image>`'s, or one for its regions that are meant."""
         if self.per != "region":
             return self.to_name
@@ -107,7 +107,7 @@ class ControlTag:
         It refuses nested choices, of labels that come with the task those beside labels in the label config, and an
         empty alias, which the editor stores all the same.
         """
-        has_empty = any("" in stored for stored in self.answers.values())
+        has_empty = any("" in answer for answer in self.answers.values())
         return not self.nested and not has_empty and not (self.options and self.answers)
 
     @property
@@ -127,9 +127,9 @@ class ControlTag:
         ]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:12]
 
-    def stored(self, labels: tuple[Label, ...]) -> Mapping[LabelPath, LabelPath]:
+    def answers_of(self, labels: tuple[Label, ...]) -> Mapping[LabelPath, LabelPath]:
         """`answers` for a task that brings these labels."""
-        return {**self.answers, **stored_answers(labels)} if labels else self.answers
+        return {**self.answers, **answers_of(labels)} if labels else self.answers
 
 
 def read_images(nodes: list[Node]) -> tuple[dict[str, ImageTag], dict[str, str]]:
@@ -187,7 +187,7 @@ def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[
     labels = labels_of_tags(element, deep=nested or kind == "taxonomy", where=name)
     if not labels and not options:
         raise Skip(f"there is no <Choice> in <{element.tag}>")
-    answers = stored_answers(labels)
+    answers = answers_of(labels)
     if any(_TEXT_FROM_DATA.search(part) for path in answers for part in path):
         raise Skip('the texts of its choices come from the task data: use value="$…" of the control for that')
     threshold = threshold_of(attribute(element, "model_score_threshold"), f"control {name!r}")

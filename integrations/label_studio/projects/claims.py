@@ -103,18 +103,18 @@ class Claims:
 
     def to_verify(self, limit: int = 500) -> dict[int, list[Delivery]]:
         """Deliveries that must have arrived by now, by project; they stay until `verified`."""
-        found: dict[int, list[Delivery]] = {}
+        deliveries: dict[int, list[Delivery]] = {}
         odd = []
         for member in self._call(lambda: self._redis.zrangebyscore(TO_VERIFY, "-inf", time.time(), 0, limit)):
             try:
                 project, task, version = member.decode().split("/", 2)
-                found.setdefault(int(project), []).append((int(task), version))
+                deliveries.setdefault(int(project), []).append((int(task), version))
             except ValueError:
                 odd.append(member)
         if odd:  # they would come first for ever, and leave no room for others
             log.warning("%d deliveries to be checked cannot be read and are dropped", len(odd))
             self._call(lambda: self._redis.zrem(TO_VERIFY, *odd))
-        return found
+        return deliveries
 
     def verified(self, project: int, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries off the list."""

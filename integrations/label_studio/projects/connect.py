@@ -14,7 +14,7 @@ from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import LabelConfigReader, Questions, Unusable
 from . import registration
-from .look import Found
+from .look import LookReport
 from .register import Projects
 from .registration import SECRET_HEADER, Step, StepFailed, step
 from .scan import Scanner
@@ -112,13 +112,13 @@ def _steps(
 
     with step("project"):
         with api.errors(f"project {project}"):
-            there = api.json("GET", f"api/projects/{project}/")
-        questions = LabelConfigReader(model).read(there.get("label_config") or "")
+            record = api.json("GET", f"api/projects/{project}/")
+        questions = LabelConfigReader(model).read(record.get("label_config") or "")
         if isinstance(questions, Unusable):
             raise ConfigError(f"project {project}: {questions.problem}")
     names = ", ".join(control.from_name for control in questions.config.controls)
     skipped = "".join(f"; left to people: {name} ({reason})" for name, reason in questions.config.skipped)
-    yield Step("project", "ok", f"{there.get('title')!r}: pre-labels {names}{skipped}")
+    yield Step("project", "ok", f"{record.get('title')!r}: pre-labels {names}{skipped}")
 
     projects = Projects(client)
     with step("adapter"):
@@ -155,8 +155,8 @@ def _steps(
         if not pre_label_all:
             projects.hint(project)
             return
-        found = Scanner(api, client, projects, model).look(project, everything=True)
-    yield _queued(found)
+        report = Scanner(api, client, projects, model).look(project, everything=True)
+    yield _queued(report)
 
 
 def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: str) -> Step:
@@ -214,11 +214,11 @@ def _image(
     return Step("image", "ok", f"a worker fetched and scored the image of task {number}")
 
 
-def _queued(found: Found) -> Step:
-    left = f"; {found.refused} cannot be scored ({found.refusal})" if found.refused else ""
-    if not found.queued:
-        return Step("tasks", "warning" if left else "ok", f"every task has a prediction of {found.version}{left}")
-    return Step("tasks", "warning" if left else "changed", f"job {found.job_id}: {found.queued} tasks queued{left}")
+def _queued(report: LookReport) -> Step:
+    left = f"; {report.refused} cannot be scored ({report.refusal})" if report.refused else ""
+    if not report.queued:
+        return Step("tasks", "warning" if left else "ok", f"every task has a prediction of {report.version}{left}")
+    return Step("tasks", "warning" if left else "changed", f"job {report.job_id}: {report.queued} tasks queued{left}")
 
 
 def _merged(steps: list[Step]) -> list[Step]:

@@ -50,7 +50,7 @@ class Desk(NamedTuple):
 
 
 @dataclass
-class Found:
+class LookReport:
     """What a look through a project found.
 
     Attributes:
@@ -114,10 +114,10 @@ class Look:
         # unless a job still has it.
         under_way = everything and not again and bool(self._projects.working(project))
         self._repeat = self._is_new_version or (everything and not under_way)
-        self._found = Found(version=questions.version)
+        self._report = LookReport(version=questions.version)
         self._at = 0.0
 
-    def run(self, there: dict[str, Any]) -> Found:
+    def run(self, there: dict[str, Any]) -> LookReport:
         """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
 
         Args:
@@ -145,11 +145,11 @@ class Look:
         if self._is_new_version:
             fields["prune"] = True
         self._projects.update(self._project, **fields)
-        if not self._found.queued and not self._projects.working(self._project):
+        if not self._report.queued and not self._projects.working(self._project):
             self._settle(str(there.get("model_version") or ""))
-        return self._found
+        return self._report
 
-    def queue(self, listed: Iterator[dict[str, Any]] | Sequence[dict[str, Any]] | chain[dict[str, Any]]) -> Found:
+    def queue(self, listed: Iterator[dict[str, Any]] | Sequence[dict[str, Any]] | chain[dict[str, Any]]) -> LookReport:
         """Submit what is to be scored among listed tasks, as one job, while they are being listed."""
         self._projects.forget_notes(self._project)
         items = self._to_score(listed)
@@ -163,10 +163,10 @@ class Look:
                 model=self._model,
                 push=PushTarget(project=self._project, label_config=self._label_config),
             )
-            self._found.job_id = job.id
+            self._report.job_id = job.id
             self._projects.add_job(self._project, job.id)
         self._projects.record_notes(self._project, self._renew)
-        return self._found
+        return self._report
 
     def numbered(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Some tasks by their numbers."""
@@ -198,7 +198,7 @@ class Look:
             while some := list(islice(listed, tasks.PAGE_SIZE)):
                 batch = {int(task["id"]): task for task in some}  # one may be listed by several filters
                 for item in self._wanted(batch):
-                    self._found.queued += 1
+                    self._report.queued += 1
                     yield vectors.add_to(item) if self._is_new_version else item
 
     def _wanted(self, batch: Mapping[int, dict[str, Any]]) -> Iterator[Item]:
@@ -212,8 +212,8 @@ class Look:
                     task, self._config, self._settings.label_studio_url, s3_direct=self._settings.s3_direct
                 )
             except ItemError as error:
-                self._found.refused += 1
-                self._found.refusal = self._found.refusal or f"task {task['id']}: {error}"
+                self._report.refused += 1
+                self._report.refusal = self._report.refusal or f"task {task['id']}: {error}"
                 notes[task["id"]] = None
                 continue
             now = Submitted.of(self._version, item)

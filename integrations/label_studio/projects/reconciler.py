@@ -15,7 +15,7 @@ from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI, NotThere
 from . import registration
-from .look import Found
+from .look import LookReport
 from .register import Projects
 from .scan import Scanner
 
@@ -139,8 +139,8 @@ class Reconciler:
         try:
             if not self._projects.serves(project) and not self._adopt(api, project):
                 return 0
-            found = Scanner(api, self._client, self._projects, self._model).look(project, wait_s=0)
-            _report(project, found)
+            report = Scanner(api, self._client, self._projects, self._model).look(project, wait_s=0)
+            _report(project, report)
             if self._projects.working(project) or self._projects.state(project).prune:
                 wait_s = min(wait_s or WORKING_S, WORKING_S)
         except NotThere as error:
@@ -179,8 +179,8 @@ class Reconciler:
 
     def _is_mine(self, version: str) -> bool:
         """Whether a backend answers with this adapter's model: another prelabel's project is left to it."""
-        found = ModelVersion.parse(version)
-        return found is not None and found.model == self._model
+        parts = ModelVersion.parse(version)
+        return parts is not None and parts.model == self._model
 
     def _is_gone(self, api: LabelStudioAPI, project: int) -> bool:
         try:
@@ -233,10 +233,10 @@ class Reconciler:
         return self._api
 
 
-def _report(project: int, found: Found) -> None:
-    if found.problem:
-        log.warning("project %s cannot be pre-labelled: %s", project, found.problem)
-    if found.queued:
-        log.info("project %s: %d tasks queued as job %s", project, found.queued, found.job_id)
-    if found.refused:
-        log.info("project %s: %d tasks cannot be scored (%s)", project, found.refused, found.refusal)
+def _report(project: int, report: LookReport) -> None:
+    if report.problem:
+        log.warning("project %s cannot be pre-labelled: %s", project, report.problem)
+    if report.queued:
+        log.info("project %s: %d tasks queued as job %s", project, report.queued, report.job_id)
+    if report.refused:
+        log.info("project %s: %d tasks cannot be scored (%s)", project, report.refused, report.refusal)

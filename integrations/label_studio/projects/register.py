@@ -162,16 +162,16 @@ class Projects:
             ConfigError: it cannot be read; nothing is taken for its place, lest tasks are labelled nobody asked for.
         """
         raw = self._patiently(lambda: self._redis.hgetall(ProjectKeys(project).state))
-        found = {key.decode(): value.decode() for key, value in raw.items()}
+        fields = {key.decode(): value.decode() for key, value in raw.items()}
         try:
             return ProjectState(
-                backend_url=found.get("backend_url", ""),
-                version=found.get("version", ""),
-                floor=int(found.get("floor", 0)),
-                since=float(found.get("since", 0)),
-                looked=float(found.get("looked", 0)),
-                prune=found.get("prune") == "1",
-                problem=found.get("problem", ""),
+                backend_url=fields.get("backend_url", ""),
+                version=fields.get("version", ""),
+                floor=int(fields.get("floor", 0)),
+                since=float(fields.get("since", 0)),
+                looked=float(fields.get("looked", 0)),
+                prune=fields.get("prune") == "1",
+                problem=fields.get("problem", ""),
             )
         except ValueError:
             raise ConfigError(
@@ -224,7 +224,7 @@ class Projects:
     def working(self, project: int) -> list[str]:
         """Jobs that still score or push for the project."""
         keys = ProjectKeys(project)
-        found = []
+        job_ids = []
         for raw in self._patiently(lambda: self._redis.smembers(keys.jobs)):
             job_id = raw.decode()
             try:
@@ -232,10 +232,10 @@ class Projects:
             except NoSuchJob:
                 ended = True
             if not ended or self._patiently(partial(self._redis.sismember, PUSH_PENDING, job_id)):
-                found.append(job_id)
+                job_ids.append(job_id)
             else:
                 self._patiently(partial(self._redis.srem, keys.jobs, job_id))
-        return found
+        return job_ids
 
     def submitted(self, project: int, tasks: Sequence[int]) -> list[Submitted | None]:
         """With what each task was last submitted; None when it was not."""
@@ -262,17 +262,17 @@ class Projects:
         if submitted:
             self._patiently(write)
 
-    def note(self, project: int, found: Mapping[int, Submitted | None]) -> None:
+    def note(self, project: int, tasks: Mapping[int, Submitted | None]) -> None:
         """Remember tasks of the look under way: with what each is about to be submitted; None when it cannot be."""
         key = ProjectKeys(project).looked
 
         def write() -> None:
             with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(key, mapping={task: b"" if one is None else b"".join(one) for task, one in found.items()})
+                pipe.hset(key, mapping={task: b"" if one is None else b"".join(one) for task, one in tasks.items()})
                 pipe.expire(key, _LOOKED_S)
                 pipe.execute()
 
-        if found:
+        if tasks:
             self._patiently(write)
 
     def noted(self, project: int, tasks: Sequence[int]) -> list[bool]:
@@ -288,8 +288,8 @@ class Projects:
         """Remember what was noted as submitted; calls `renew` now and then."""
         key, cursor = ProjectKeys(project).looked, 0
         while True:
-            cursor, found = self._patiently(partial(self._redis.hscan, key, cursor, count=_NOTES_PER_TRIP))
-            self.record(project, {int(task): Submitted(raw[:4], raw[4:]) for task, raw in found.items() if raw})
+            cursor, notes = self._patiently(partial(self._redis.hscan, key, cursor, count=_NOTES_PER_TRIP))
+            self.record(project, {int(task): Submitted(raw[:4], raw[4:]) for task, raw in notes.items() if raw})
             renew()
             if not cursor:
                 break

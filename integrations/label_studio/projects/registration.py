@@ -203,8 +203,8 @@ def unregister(api: LabelStudioAPI, project: int, backend_url: str) -> list[Step
     with step("webhook"):
         _delete_webhooks(api, hooks)
     return [
-        Step(name, "changed" if found else "ok", f"{len(found)} removed" if found else "there is none")
-        for name, found in (("backend", rows), ("webhook", hooks))
+        Step(name, "changed" if removed else "ok", f"{len(removed)} removed" if removed else "there is none")
+        for name, removed in (("backend", rows), ("webhook", hooks))
     ]
 
 

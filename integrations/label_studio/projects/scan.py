@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..api.connection import LabelStudioAPI
 from ..convert.questions import LabelConfigReader, Unusable
-from .look import Desk, Found, Look
+from .look import Desk, Look, LookReport
 from .register import Projects
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Scanner:
         self._projects = projects
         self._reader = LabelConfigReader(model)
 
-    def look(self, project: int, *, everything: bool = False, wait_s: float = 60.0) -> Found:
+    def look(self, project: int, *, everything: bool = False, wait_s: float = 60.0) -> LookReport:
         """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
 
         Args:
@@ -56,11 +56,11 @@ class Scanner:
             questions = self._reader.read(label_config)
             if isinstance(questions, Unusable):
                 self._projects.update(project, problem=questions.problem)
-                return Found(problem=questions.problem)
+                return LookReport(problem=questions.problem)
             state = self._projects.state(project)
             return Look(self._desk, project, label_config, questions, state, renew, everything=everything).run(there)
 
-    def again(self, project: int, numbers: Sequence[int]) -> Found:
+    def again(self, project: int, numbers: Sequence[int]) -> LookReport:
         """Queue these tasks where they still lack our version, whether or not they were queued before."""
         with self._projects.scanning(project) as renew:
             with self._api.errors(f"project {project}"):
@@ -68,7 +68,7 @@ class Scanner:
             label_config = there.get("label_config") or ""
             questions = self._reader.read(label_config)
             if isinstance(questions, Unusable):
-                return Found(problem=questions.problem)
+                return LookReport(problem=questions.problem)
             state = self._projects.state(project)
             look = Look(self._desk, project, label_config, questions, state, renew, everything=True, again=True)
             return look.queue(look.numbered(numbers))

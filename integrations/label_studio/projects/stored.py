@@ -47,8 +47,8 @@ class StoredVectors:
             # SQLite's temporary database: in memory while small, then a file. Any thread may collect us.
             self._keys = sqlite3.connect("", check_same_thread=False)
             self._read(self._keys)
-        found = self._keys.execute("SELECT shown, vector FROM keys WHERE task = ?", (item.id,))
-        known: dict[bytes, str] = dict(found)
+        rows = self._keys.execute("SELECT shown, vector FROM keys WHERE task = ?", (item.id,))
+        known: dict[bytes, str] = dict(rows)
         images = tuple(image.model_copy(update={"vector": known.get(_shown(image))}) for image in item.images)
         return item.model_copy(update={"images": images})
 

@@ -164,8 +164,8 @@ class MemoryJobs:
         """The predictions of failed items."""
         with self._state.changed:
             job = self._state.job(job_id)
-            found = [entry.prediction for entry in job.entries if entry.prediction.error] if job else []
-        return iter(found)
+            failures = [entry.prediction for entry in job.entries if entry.prediction.error] if job else []
+        return iter(failures)
 
     def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
         """A page of what the platform refused, and where the next one begins; 0 begins, and comes after the last."""

@@ -116,9 +116,9 @@ def test_images_of_one_item_need_names() -> None:
 
 def test_images_that_share_a_name_are_a_list_in_their_order() -> None:
     item = Item(images=tuple(ImageRef(uri=uri, name=name) for uri, name in [("a", "x"), ("b", "y"), ("c", "x")]))
-    assert [image.uri for image in item.group("x")] == ["a", "c"]
-    assert item.group(None) == item.images[:1]
-    assert item.group("z") == ()
+    assert [image.uri for image in item.images_of("x")] == ["a", "c"]
+    assert item.images_of(None) == item.images[:1]
+    assert item.images_of("z") == ()
     assert len(set(item.slots())) == 3
     assert item.slots()[:2] == ["x", "y"]
 

@@ -19,8 +19,8 @@ def check_disk(settings: Settings) -> Checks:
     if settings.vector_store.get_secret_value() != "disk":
         return
     folder = (settings.vector_store_dir or settings.state_dir / "vectors").expanduser()
-    stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    yield _place("vectors", folder, wanted=max(0, settings.vector_store_bytes - stored))
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    yield _place("vectors", folder, wanted=max(0, settings.vector_store_bytes - used))
 
 
 def _place(name: str, folder: Path, *, wanted: int) -> Check:

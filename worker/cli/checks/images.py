@@ -32,17 +32,17 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
 
         state = get(api, f"api/projects/{project}/", f"project {project}")
         # resolve_uri: as /predict and webhooks have the addresses, and so the workers.
-        found = get(
+        page = get(
             api, "api/tasks", f"tasks of project {project}",
             project=project, page=1, page_size=1, fields="all", resolve_uri="false",
         )  # fmt: skip
     questions = LabelConfigReader(settings_model_id(settings)).read(state.get("label_config") or "")
     if isinstance(questions, Unusable):
         return  # said with the project
-    if not found.get("tasks"):
+    if not page.get("tasks"):
         yield Check("image", "warn", f"project {project} has no task to try", "import one")
         return
-    task = found["tasks"][0]
+    task = page["tasks"][0]
     try:
         item = item_from_task(task, questions.config, settings.label_studio_url, s3_direct=settings.s3_direct)
     except ItemError as error:

@@ -77,8 +77,8 @@ def _version(api: LabelStudioAPI) -> str:
 
 
 def _search(api: LabelStudioAPI) -> Checks:
-    found = get(api, "api/projects/", "the projects", page_size=_PROJECTS)
-    projects = found.get("results", []) if isinstance(found, dict) else found
+    answer = get(api, "api/projects/", "the projects", page_size=_PROJECTS)
+    projects = answer.get("results", []) if isinstance(answer, dict) else answer
     lines = [
         _backend(project["id"], backend)
         for project in projects
@@ -114,8 +114,8 @@ def _config(settings: Settings, state: dict[str, Any], project: int) -> Checks:
 
 def _list(api: LabelStudioAPI, project: int) -> list[dict[str, Any]]:
     """The project's ML backends; to answer, Label Studio 1.23 asks each of them for its /health."""
-    found: list[dict[str, Any]] = get(api, "api/ml", f"ML backends of project {project}", project=project)
-    return sorted(found, key=lambda backend: int(backend["id"]))
+    backends: list[dict[str, Any]] = get(api, "api/ml", f"ML backends of project {project}", project=project)
+    return sorted(backends, key=lambda backend: int(backend["id"]))
 
 
 def _backends(api: LabelStudioAPI, project: int) -> Checks:

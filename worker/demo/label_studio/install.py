@@ -62,16 +62,16 @@ def install(tell: Callable[[str], None] = lambda _: None) -> Installation:
         TransientError: the package index does not answer in time.
     """
     home = cache_dir() / f"label-studio-{VERSION}-{_PYTHON}"
-    found = Installation(program=home / "venv" / "bin" / "label-studio", seed=home / "seed", lock=home / "lock")
+    installation = Installation(program=home / "venv" / "bin" / "label-studio", seed=home / "seed", lock=home / "lock")
     complete = home / "complete"
     if complete.exists():
-        return found
+        return installation
     home.mkdir(parents=True, exist_ok=True)
-    with locked(found.lock, lambda: tell("waiting for another process that installs Label Studio")):
+    with locked(installation.lock, lambda: tell("waiting for another process that installs Label Studio")):
         if complete.exists():
-            return found
+            return installation
         shutil.rmtree(home / "venv", ignore_errors=True)  # what a killed process left
-        shutil.rmtree(found.seed, ignore_errors=True)
+        shutil.rmtree(installation.seed, ignore_errors=True)
         tell(f"installing Label Studio {VERSION} into {home} (once; about 1 GB, a few minutes)")
         try:
             venv.create(home / "venv", with_pip=True)
@@ -79,7 +79,7 @@ def install(tell: Callable[[str], None] = lambda _: None) -> Installation:
             raise ConfigError(f"no virtual environment can be made in {home}: {error}") from None
         _pip_install(home / "venv", home / "install.log")
         complete.write_text(f"label-studio=={VERSION}\n")
-    return found
+    return installation
 
 
 @contextmanager

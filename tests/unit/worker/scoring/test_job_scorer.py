@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from prelabel.schemas import Control, ImageRef, Item, ItemError, JobSpec, Label, Options, Region, Taxonomy
-from prelabel.worker.embedding.items import Ready, picture
+from prelabel.worker.embedding.items import EmbeddedItem, part_of
 from prelabel.worker.embedding.pending import PendingVector
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.colour import ColourEncoder, ColourTexts
@@ -43,7 +43,7 @@ def vector(colour):
 
 def ready(item, **colours):
     """The item with each image embedded as the colour given for its address."""
-    return Ready(item, {picture(i): PendingVector.at_hand(b"k" * 16, vector(colours[i.uri])) for i in item.images
+    return EmbeddedItem(item, {part_of(i): PendingVector.at_hand(b"k" * 16, vector(colours[i.uri])) for i in item.images
                         if i.uri in colours})  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_a_list_of_one_is_that_image_and_the_order_of_a_list_does_not_matter(row
 
     def scores(scorer, *uris):
         item = listed(*uris)
-        (outcome,) = scorer.score([Ready(item, {picture(image): images[image.uri] for image in item.images})])
+        (outcome,) = scorer.score([EmbeddedItem(item, {part_of(image): images[image.uri] for image in item.images})])
         return [{score.path: score.logit for score in answer.scores} for answer in outcome.answers]
 
     for one, other in zip(scores(scorer, "a"), scores(alone, "a"), strict=True):
@@ -165,4 +165,4 @@ def test_a_failed_embedding_is_not_taken_for_a_missing_one(encoder):
     broken.set_exception(RuntimeError("the device is gone"))
     item = listed("a")
     with pytest.raises(RuntimeError):
-        scorer.score([Ready(item, {picture(item.images[0]): PendingVector(b"k" * 16, broken)})])
+        scorer.score([EmbeddedItem(item, {part_of(item.images[0]): PendingVector(b"k" * 16, broken)})])

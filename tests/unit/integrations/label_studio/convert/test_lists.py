@@ -34,7 +34,7 @@ def answer(*paths, control="cls", index=None, confidence=0.9):
 def test_each_image_of_a_list_is_answered_with_its_place():
     config = LabelConfig.parse(LIST.format(extra='perItem="true"'))
     item = item_from_task(task(images=PHOTOS), config, None)
-    assert [image.uri for image in item.group("img")] == PHOTOS
+    assert [image.uri for image in item.images_of("img")] == PHOTOS
     made = prediction_to_label_studio(predicted(item, answer(("Cat",), index=0), answer(("Dog",), index=1)), config)
     assert [(entry["item_index"], entry["value"]) for entry in made["result"]] == [
         (0, {"choices": ["Cat"]}),

@@ -167,7 +167,9 @@ def test_a_control_is_asked_about_the_regions_it_is_shown_for():
         CONFIG.format(extra='whenTagName="box" whenLabelValue="Bus"'),
         annotations=[annotation(box("r1"), box("r2", "Bus"))],
     )
-    groups = {name: [image.origin.id for image in item.group(name)] for name in {image.name for image in item.images}}
+    groups = {
+        name: [image.origin.id for image in item.images_of(name)] for name in {image.name for image in item.images}
+    }
     assert sorted(groups.values()) == [["r1", "r2"], ["r2"]]
 
 

@@ -211,7 +211,7 @@ def test_regions_are_asked_about_one_by_one_and_alike_filters_share_them():
         )
     )
     one, two, cars, bus = config.controls
-    assert one.group == two.group != cars.group != bus.group
+    assert one.image_name == two.image_name != cars.image_name != bus.image_name
     assert {control.over for control in config.to_controls()} == {"each"}
     assert one.regions == ()
     assert cars.regions[0].takes("box", ("Car",))
