@@ -31,6 +31,7 @@ ROOMS = (
     "integrations/client",
     "integrations/testing",
     "integrations/plugins",
+    "integrations/problems",
     "integrations/platforms",
     "integrations/label_studio/label_config",
     "integrations/label_studio/api",

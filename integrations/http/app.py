@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ...schemas import Settings
 from ...schemas.package import package_version
 from ..label_studio.routes import LabelStudioBackend
+from ..problems import problems
 from .metrics import Metrics
 from .page.routes import page_router
 from .security import BasicAuth, Guard
@@ -52,6 +53,7 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
         version=package_version(),
         summary="Label Studio ML backend: zero-shot image pre-labels from a queue",
         lifespan=lifespan,
+        responses=problems(400, 401, 413, 422),  # of the guard, and of every route
     )
     app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
@@ -59,11 +61,17 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     app.include_router(page_router(client, label_studio.projects))
     app.include_router(label_studio.router)
 
-    @app.get("/metrics", summary="Prometheus metrics")
+    @app.get("/metrics", summary="Prometheus metrics", response_class=_Exposition)
     def prometheus() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return _Exposition(metrics.text())
 
     return app
+
+
+class _Exposition(PlainTextResponse):
+    """Metrics in Prometheus's text format."""
+
+    media_type = CONTENT_TYPE_LATEST
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -70,7 +70,8 @@ def _limiter() -> CapacityLimiter:
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # As strict as the OpenAPI document: a project that is `true` is no project.
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class SetupBody(_Body):

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
 from ...schemas import Settings
+from ..problems import problems
 from .bodies import BodyRoute, PredictBody, SetupBody, WebhookBody, beside_the_loop
 from .check import SecretCheck, look_around
 from .convert.items import project_number
@@ -88,7 +89,11 @@ class LabelStudioBackend:
             later.add_task(self._noticed, project, request.headers.get(SECRET_HEADER, ""))
             return {"status": "accepted"}
 
-        @router.post("/check", summary="Whether the adapter reaches Label Studio and the queue; for prelabel connect")
+        @router.post(
+            "/check",
+            summary="Whether the adapter reaches Label Studio and the queue; for prelabel connect",
+            responses=problems(403),
+        )
         def check(request: Request) -> JSONResponse:
             if not self._secret.accepts(request.headers.get(SECRET_HEADER, "")):
                 return JSONResponse({"detail": "wrong secret: both must use the same Redis"}, status_code=403)

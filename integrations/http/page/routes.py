@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import jinja2
@@ -21,6 +21,7 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from ....schemas.errors import ConfigError, PrelabelError
+from ...problems import problems
 from .view import read_page
 from .words import ago, duration, percent
 
@@ -51,13 +52,22 @@ def page_router(client: Client, connected: Projects) -> APIRouter:
         connected: the Label Studio projects that are served.
     """
     router = APIRouter()
+    button: Any = {
+        "status_code": 303,
+        "response_class": RedirectResponse,
+        "responses": problems(403, 409, 503) | {303: {"description": "Back to the page"}},
+    }
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(duration=duration, ago=ago, percent=percent)
     template = environment.from_string(_file("page.html"))
 
-    @router.get("/", summary="What is connected, queued, running and failed; JSON as /health for programs")
+    @router.get(
+        "/",
+        summary="What is connected, queued, running and failed; JSON as /health for programs",
+        responses={200: {"content": {"text/html": {}}}},
+    )
     def page(request: Request) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"status": "UP", "model_class": "prelabel"})
@@ -76,14 +86,14 @@ def page_router(client: Client, connected: Projects) -> APIRouter:
     for name, kind in _PARTS.items():
         router.add_api_route(f"/{name}", partial(_part, name, kind), include_in_schema=False)
 
-    @router.post("/jobs/{job_id}/cancel", summary="Stop a job; what is done stays")
+    @router.post("/jobs/{job_id}/cancel", summary="Stop a job; what is done stays", **button)
     def cancel(request: Request, job_id: str, csrf: Annotated[str, Form()] = "") -> Response:
         _refuse_forgery(request, csrf)
         with _as_http():
             stopped = client.job(job_id).cancel()
         return _back("cancelled" if stopped else "ended")
 
-    @router.post("/jobs/{job_id}/retry", summary="Send a job's failed items again")
+    @router.post("/jobs/{job_id}/retry", summary="Send a job's failed items again", **button)
     def retry(request: Request, job_id: str, csrf: Annotated[str, Form()] = "") -> Response:
         _refuse_forgery(request, csrf)
         with _as_http():

@@ -288,7 +288,7 @@ def test_nothing_that_a_look_holds_grows_with_the_project(label_studio, scanner,
 
 def holdings(look) -> Iterator[Sized]:
     """The collections a look and what it found refer to, and a text in case there is none."""
-    yield from (one for part in (look, look._found) for one in vars(part).values() if isinstance(one, Sized))
+    yield from (one for part in (look, look._report) for one in vars(part).values() if isinstance(one, Sized))
 
 
 def test_a_task_that_is_listed_twice_is_queued_once(label_studio, scanner, client) -> None:
