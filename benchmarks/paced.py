@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Settings
 from prelabel.schemas.progress import WorkerInfo
@@ -101,7 +102,7 @@ def run(
     engine = Engine(encoder, batch_size=settings.batch_size)
     fetcher = Fetcher(settings)
     info = WorkerInfo(name="benchmark", model=encoder.card.id, device="none", dtype="none")
-    keeper = LeaseKeeper(ledger, redis, info, settings.lease_s)
+    keeper = LeaseKeeper(ledger, Fleet(redis), info, settings.lease_s)
     bulk = bulk_embedder(engine, fetcher.fetch, store, settings)
     urgent = urgent_embedder(engine, fetcher.fetch, store, settings)
     tools = Tools(

@@ -176,6 +176,11 @@ def test_redis_keys_and_scripts_are_in_the_ledger_and_in_projects() -> None:
     # And a lock says with one script that it is not from before the clock jumped back.
     others = {"worker/vectors/redis.py", "integrations/broker/locks.py"}
     assert {name for name in found if not name.startswith(rooms)} == others
+    assert {
+        name_of(path)
+        for path in modules()
+        if "integrations/ledger/keys" in ours(path) and not name_of(path).startswith("integrations/ledger/")
+    } == set()
 
 
 def test_telemetry_lies_below_what_it_counts() -> None:

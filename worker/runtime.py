@@ -20,6 +20,7 @@ from ..integrations.broker.celery import Sender
 from ..integrations.broker.connection import connect_redis
 from ..integrations.broker.errors import broker_errors
 from ..integrations.client.checkpoint import names_one_model, settings_model_id
+from ..integrations.ledger.fleet import Fleet
 from ..integrations.ledger.jobs import JobStore
 from ..integrations.ledger.leases import ChunkRef, Ledger
 from ..integrations.ledger.push_hints import PushHints
@@ -159,7 +160,7 @@ class Runtime:
             item_retries=settings.item_retries,
             show=showcase.show,
         )
-        keeper = LeaseKeeper(ledger, redis, info, settings.lease_s, partial(_end_if_hung, engine))
+        keeper = LeaseKeeper(ledger, Fleet(redis), info, settings.lease_s, partial(_end_if_hung, engine))
         sweeper = Sweeper(
             ledger,
             jobs,

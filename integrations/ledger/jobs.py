@@ -22,8 +22,9 @@ from ...schemas.predictions import ItemFailure, Outcome, Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
 from .clock import redis_time
+from .fleet import Fleet
 from .items import item_in, items_of
-from .keys import ACTIVE, JOBS, PUSH_PENDING, WORKERS, JobKeys
+from .keys import ACTIVE, JOBS, PUSH_PENDING, JobKeys
 from .packing import unpack
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
 from .queues import queue_lengths, queue_states
@@ -32,9 +33,6 @@ from .refusals import Refused, refusals_page
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
 
 log = logging.getLogger(__name__)
-
-WORKER_SILENT_S = 20.0
-"""Seconds without a heartbeat after which a worker no longer counts as alive."""
 
 
 @contextmanager
@@ -299,14 +297,7 @@ class JobStore:
 
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s; one that another release describes in its own way is left out."""
-        since = redis_time(self._redis) - WORKER_SILENT_S
-        workers = []
-        for raw, beat in self._redis.zrangebyscore(WORKERS, since, "+inf", withscores=True):
-            try:
-                workers.append(WorkerInfo.from_json(raw).model_copy(update={"beat": beat}))
-            except ConfigError as error:
-                log.debug("a worker is not listed: %s", error)
-        return workers
+        return Fleet(self._redis).workers()
 
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting on each queue, by name."""

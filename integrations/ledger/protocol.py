@@ -206,6 +206,6 @@ class PushOutcomes(Protocol):
         """
         ...
 
-    def trouble(self, job_id: str, problem: str) -> None:
+    def record_problem(self, job_id: str, problem: str) -> None:
         """Keep why the job cannot be pushed now."""
         ...

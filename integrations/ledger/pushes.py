@@ -20,6 +20,16 @@ _LONGEST_REASON: Final = 500
 """Characters of a reason that are kept."""
 
 
+def pending_jobs(client: Any) -> list[str]:
+    """Ids of the jobs that may still have something to push."""
+    return [raw.decode() for raw in client.smembers(PUSH_PENDING)]
+
+
+def is_pending(client: Any, job_id: str) -> bool:
+    """Whether a job may still have something to push."""
+    return bool(client.sismember(PUSH_PENDING, job_id))
+
+
 class Pushes:
     """Pushes of jobs. Thread-safe. Every method raises `redis.RedisError` where Redis does not answer.
 
@@ -90,7 +100,7 @@ class Pushes:
                 pipe.getbit(keys.pushed, ordinal)
             return [bool(bit) for bit in pipe.execute()]
 
-    def trouble(self, job_id: str, problem: str) -> None:
+    def record_problem(self, job_id: str, problem: str) -> None:
         """Keep why the job cannot be pushed now; the next success drops it."""
         self._redis.hset(JobKeys(job_id).meta, "push_error", problem[:_LONGEST_REASON])
 

@@ -6,18 +6,17 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import redis
 
-from ...integrations.ledger.clock import redis_time
-from ...integrations.ledger.keys import WORKERS
+from ...integrations.ledger.fleet import Fleet
 from ...integrations.ledger.leases import Lease
 from ...integrations.ledger.protocol import Leases
 from ...schemas.progress import WorkerInfo
 
 log = logging.getLogger(__name__)
 
-_FORGET_S = 86_400.0
 BEAT_S = 5.0
 """Seconds between heartbeats at most: a worker counts as silent after 20."""
 
@@ -27,7 +26,7 @@ class LeaseKeeper:
 
     Args:
         ledger: where the leases are.
-        client: Redis, for the worker's own heartbeat.
+        fleet: where this worker says that it is alive.
         info: what to tell about this worker.
         lease_s: seconds a lease lasts.
         watch: called at each beat; does not return when this worker is beyond help.
@@ -36,15 +35,15 @@ class LeaseKeeper:
     def __init__(
         self,
         ledger: Leases,
-        client: redis.Redis,
+        fleet: Fleet,
         info: WorkerInfo,
         lease_s: float,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self._watch = watch
         self._ledger = ledger
-        self._redis = client
-        self._member = info.model_dump_json(exclude={"beat"})
+        self._fleet = fleet
+        self._info = info
         self._every_s = min(lease_s / 3, BEAT_S)
         self._held: dict[Lease, threading.Event] = {}
         self._lock = threading.Lock()
@@ -62,7 +61,7 @@ class LeaseKeeper:
             return
         self._thread.join()
         try:
-            self._redis.zrem(WORKERS, self._member)
+            self._fleet.sign_off(self._info)
             self._ledger.forget_owner()
         except redis.RedisError as error:
             log.debug("could not sign off: %s", error)
@@ -85,7 +84,7 @@ class LeaseKeeper:
             # Leases first: at its memory limit Redis refuses a heartbeat, and renews leases all the same. If they run
             # out, the fencing token keeps us from writing.
             self._try(self._renew_all, "leases could not be renewed")
-            self._try(self._beat, "no heartbeat could be sent")
+            self._try(partial(self._fleet.beat, self._info), "no heartbeat could be sent")
             if self._stop.wait(self._every_s):
                 return
 
@@ -104,8 +103,3 @@ class LeaseKeeper:
         for lease, lost in held:
             if not lost.is_set() and not self._ledger.renew(lease):
                 lost.set()
-
-    def _beat(self) -> None:
-        now = redis_time(self._redis)
-        self._redis.zadd(WORKERS, {self._member: now})
-        self._redis.zremrangebyscore(WORKERS, "-inf", now - _FORGET_S)

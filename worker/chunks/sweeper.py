@@ -15,10 +15,11 @@ from typing import Any
 
 import redis
 
-from ...integrations.broker.locks import LockLost, TimedLock
+from ...integrations.broker.locks import LockLost
 from ...integrations.ledger.clock import redis_time
-from ...integrations.ledger.keys import PUSH_PENDING, SWEEPER
+from ...integrations.ledger.fleet import Fleet
 from ...integrations.ledger.protocol import Jobs, Leases
+from ...integrations.ledger.pushes import pending_jobs
 from ...schemas.errors import PrelabelError
 from ..telemetry import metrics
 from ..telemetry.logs import log_about
@@ -71,7 +72,7 @@ class Sweeper:
         self._every_s = every_s
         self._clock_guard = ClockGuard(gap_s=2 * every_s + 1, settle_s=min(lease_s / 3, BEAT_S) + 1)
         # Not given back: it ends shortly before the next sweep is due, so that all workers together sweep that often.
-        self._lock = TimedLock(client, SWEEPER, 0.9 * every_s, who=owner)
+        self._lock = Fleet(client).sweeping(0.9 * every_s, owner)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prelabel-sweeper", daemon=True)
 
@@ -125,8 +126,8 @@ class Sweeper:
                     log.warning("job %s cannot be swept: %s", job_id, error)
         self._sweeps += 1
         if self._sweeps % _PUSH_EVERY == 0:
-            for raw in self._redis.smembers(PUSH_PENDING):
-                self._push(raw.decode())
+            for job_id in pending_jobs(self._redis):
+                self._push(job_id)
             self._forgotten_to = self._store.forget_expired(self._forgotten_to)
         return sent
 

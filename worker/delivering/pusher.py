@@ -174,21 +174,21 @@ class JobPusher:
                 if error.retry_after_s is not None:
                     pause_s += error.retry_after_s
                 log.warning("push of job %s postponed for %.1f s: %s", job_id, pause_s, error)
-                self._pushes.trouble(job_id, str(error))
+                self._pushes.record_problem(job_id, str(error))
                 if self._pause(lock, pause_s):
                     return None  # the sweeper of another worker goes on
                 continue
             except PrelabelError as error:
                 metrics.pushes.labels("refused").inc(len(wanted))
                 log.error("push of job %s failed: %s", job_id, error)
-                self._pushes.trouble(job_id, str(error))
+                self._pushes.record_problem(job_id, str(error))
                 return None
             self._mark(job_id, report)
             told = {*report.pushed, *report.skipped, *(ordinal for ordinal, _ in report.rejected)}
             if untold := [prediction.ordinal for prediction in wanted if prediction.ordinal not in told]:
                 problem = f"the platform said nothing of {len(untold)} of {len(wanted)} predictions"
                 log.error("push of job %s: %s; they stay ready", job_id, problem)
-                self._pushes.trouble(job_id, problem)
+                self._pushes.record_problem(job_id, problem)
                 return None
             return report
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)

@@ -18,7 +18,7 @@ from ....schemas import ConfigError, Item, Settings, TransientError
 from ...broker.locks import TimedLock
 from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
-from ...ledger.keys import PUSH_PENDING
+from ...ledger.pushes import is_pending
 from .claims import Claims
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
 
@@ -231,7 +231,7 @@ class Projects:
                 ended = self._patiently(partial(self._store.state, job_id)).ended
             except NoSuchJob:
                 ended = True
-            if not ended or self._patiently(partial(self._redis.sismember, PUSH_PENDING, job_id)):
+            if not ended or self._patiently(partial(is_pending, self._redis, job_id)):
                 job_ids.append(job_id)
             else:
                 self._patiently(partial(self._redis.srem, keys.jobs, job_id))

@@ -29,7 +29,7 @@ class MemoryPushes:
             job.refused.update(rejected)
             job.push_problem = ""
 
-    def trouble(self, job_id: str, problem: str) -> None:
+    def record_problem(self, job_id: str, problem: str) -> None:
         """Keep why the job cannot be pushed now."""
         with self._state.changed:
             job = self._state.job(job_id)

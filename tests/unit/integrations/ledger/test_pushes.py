@@ -22,7 +22,7 @@ def job_id(client: Client) -> str:
 
 
 def test_what_was_pushed_or_refused_is_remembered_item_by_item(client: Client, pushes: Pushes, job_id: str) -> None:
-    pushes.trouble(job_id, "Label Studio is away")
+    pushes.record_problem(job_id, "Label Studio is away")
     pushes.mark(job_id, pushed=[0], rejected=[(2, "the task is gone")])
     assert pushes.are_pushed(job_id, [0, 1, 2]) == [True, False, False]
     assert client.job(job_id).progress().pushed == 1
@@ -34,7 +34,7 @@ def test_what_was_pushed_or_refused_is_remembered_item_by_item(client: Client, p
 def test_a_job_that_has_nothing_left_to_push_has_nothing_in_its_way(
     client: Client, pushes: Pushes, job_id: str
 ) -> None:
-    pushes.trouble(job_id, "Label Studio is away")
+    pushes.record_problem(job_id, "Label Studio is away")
     pushes.forget(job_id)
     assert client.job(job_id).progress().push_problem == ""
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from prelabel.integrations import Client, Job
 from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Options, Settings, Taxonomy, WorkerInfo
 from prelabel.schemas.errors import OutOfMemory, ScorerError
@@ -125,7 +126,7 @@ def work(client: Client, settings: Settings, tmp_path: Path, disk) -> Iterator[W
         stopping=threading.Event(),
         item_retries=2,
     )
-    pipeline = Pipeline(tools=tools, keeper=LeaseKeeper(ledger, redis, info, 30))
+    pipeline = Pipeline(tools=tools, keeper=LeaseKeeper(ledger, Fleet(redis), info, 30))
     yield Workplace(client, pipeline, trouble, store, stopped)
     for one in threads:
         one.close()

@@ -285,7 +285,7 @@ def push_to(client, project: int, *, rejected=(), problem: str = "") -> str:
     pushes = Pushes(client.connection.redis, ttl_s=100)
     pushes.mark(job.id, pushed=(), rejected=rejected)
     if problem:
-        pushes.trouble(job.id, problem)
+        pushes.record_problem(job.id, problem)
     return job.id
 
 

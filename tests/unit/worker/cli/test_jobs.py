@@ -99,6 +99,6 @@ def test_where_nothing_was_refused_nothing_is_said_of_it(client, run) -> None:
 
 
 def test_what_stands_in_the_way_of_pushes_is_told(client, pushed_job, run) -> None:
-    Pushes(client.connection.redis, ttl_s=100).trouble(pushed_job.id, "Label Studio refuses [the] API key")
+    Pushes(client.connection.redis, ttl_s=100).record_problem(pushed_job.id, "Label Studio refuses [the] API key")
     assert "not pushed at present: Label Studio refuses [the] API key" in run("status", pushed_job.id)
     assert json.loads(run("status", pushed_job.id, "--json"))["push_problem"] == "Label Studio refuses [the] API key"

@@ -177,7 +177,7 @@ def test_where_nothing_was_refused_nothing_is_said_of_it(page, client, settings)
 def test_what_stands_in_the_way_of_pushes_is_told_at_job_and_project(page, client, settings) -> None:
     job = client.submit(["1.jpg"], TAXONOMY, push=PushTarget(project=7, label_config=CONFIG))
     finish(settings, job, answered())
-    Pushes(client.connection.redis, ttl_s=100).trouble(job.id, "Label Studio refuses the API key")
+    Pushes(client.connection.redis, ttl_s=100).record_problem(job.id, "Label Studio refuses the API key")
     assert read(page).count("not pushed at present: Label Studio refuses the API key") == 2
 
 

@@ -95,7 +95,7 @@ def test_examples_are_found_in_chunks_of_any_size(submit, pushes, length) -> Non
 
 def test_what_stands_in_the_way_of_pushes_is_told_until_one_succeeds(submit, pushes) -> None:
     job = submit()
-    pushes.trouble(job.id, "Label Studio is away")
+    pushes.record_problem(job.id, "Label Studio is away")
     assert job.progress().push_problem == "Label Studio is away"
     pushes.mark(job.id, pushed=[0], rejected=())
     assert job.progress().push_problem == ""
