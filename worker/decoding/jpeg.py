@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-import numpy as np
 import simplejpeg
 
 from ...schemas.errors import ItemError
@@ -28,7 +28,12 @@ END = b"\xff\xd9"
 
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
-_MARKER = 0xFF
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+"""In the data of a scan, a 255 is followed by a zero or is a restart, or it is filling, or it begins a marker.
+
+A pattern looks through a file in one go. Products of numpy do as fast, and after each the thread waits for its turn at
+Python's lock: under load that was a fifth of what an interactive image took.
+"""
 _ALONE = (0x01, 0xD8)
 """Markers without a segment: TEM, and another start of an image. The restarts are none of these, but of a scan."""
 
@@ -53,17 +58,12 @@ def scans_of(data: bytes) -> Scans:
     Raises:
         ItemError: more segments than any program writes.
     """
-    values = np.frombuffer(data, dtype=np.uint8)
-    following = values[1:]
-    # In the data of a scan, a 255 is followed by a zero or is a restart, or it is filling, or it begins a marker.
-    likely = (values[:-1] == _MARKER) & (following != 0) & (following != _MARKER) & (following & 0xF8 != 0xD0)
-    markers = np.flatnonzero(likely)
     count, place = 0, 2
     for _ in range(MAX_SEGMENTS):
-        index = int(np.searchsorted(markers, place))
-        if index == len(markers):
+        marker = _MARKER.search(data, place)
+        if marker is None:
             return Scans(count, ended=False)
-        place = int(markers[index])
+        place = marker.start()
         kind = data[place + 1]
         if kind == _END_OF_IMAGE:
             return Scans(count, ended=True)
