@@ -16,7 +16,7 @@ from .items import ImageRef, Item, Options, Origin, Region
 from .jobs import Control, JobSpec, Priority, PushTarget
 from .model_version import ModelVersion, model_id, model_version
 from .models import ModelCard
-from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction
+from .predictions import Answer, ItemFailure, LabelScore, Outcome, Prediction, Unanswered
 from .progress import JobState, Progress, WorkerInfo
 from .settings import Settings, get_settings
 from .taxonomy import Label, LabelPath, Taxonomy
@@ -53,6 +53,7 @@ __all__ = [
     "Settings",
     "Taxonomy",
     "TransientError",
+    "Unanswered",
     "WireVersionError",
     "WorkerInfo",
     "get_settings",

@@ -22,6 +22,10 @@ INLINE_BYTES: Final = 4 * 2**20
 """Largest image that travels in its reference: until it is scored, Redis holds all of it, a third larger."""
 
 
+UNREADABLE: Final = "unreadable:"
+"""The address of an image of which nothing is known."""
+
+
 class Region(Model):
     """A box in an image, as Label Studio's RectangleLabels gives it.
 
@@ -48,7 +52,8 @@ class ImageRef(Given):
 
     `name` says which images of an item a control asks about (in Label Studio the `<Image>` tag's name); those that
     share one are a list, in their order. `origin` is where a region comes from. `vector` is the key of the image's
-    stored vector (hexadecimal), where it is known: a worker that has it does not fetch the image.
+    stored vector (hexadecimal), where it is known: a worker that has it does not fetch the image. `problem` is why the
+    image can never be had, where that is known beforehand: nobody fetches it, and it keeps its place in a list.
     """
 
     uri: Annotated[str, Field(min_length=1)]
@@ -56,6 +61,7 @@ class ImageRef(Given):
     origin: Origin | None = None
     name: str | None = None
     vector: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    problem: Annotated[str, Field(min_length=1)] | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview, *, name: str | None = None) -> Self:
@@ -82,6 +88,11 @@ class ImageRef(Given):
                 f"({INLINE_BYTES // 2**20} MiB at most): put it where workers read it, and give its address"
             )
         return cls(uri=f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}", name=name)
+
+    @classmethod
+    def unusable(cls, problem: str, *, name: str | None = None) -> Self:
+        """Stands for an image that can never be had; see `problem`."""
+        return cls(uri=UNREADABLE, name=name, problem=problem)
 
     @property
     def display(self) -> str:
@@ -114,12 +125,14 @@ class Item(Given):
     """One thing to label: usually one image, several where a task shows several.
 
     `id` is the caller's name for it; it defaults to the first image's displayed reference. `options` are the labels it
-    brings along, by control name.
+    brings along, by control name; `problems` says by control name why what it brings cannot be used: that control is
+    not answered, the others are.
     """
 
     id: str = ""
     images: Annotated[tuple[ImageRef, ...], Field(min_length=1)]
     options: dict[str, Options] = Field(default_factory=dict)
+    problems: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, source: str | os.PathLike[str] | ImageRef | Item) -> Item:
@@ -145,7 +158,7 @@ class Item(Given):
     @classmethod
     def unreadable(cls, ordinal: int) -> Self:
         """Stands for an item of which only the place in its job can be read."""
-        return cls(id=f"item {ordinal}", images=(ImageRef(uri="unreadable:"),))
+        return cls(id=f"item {ordinal}", images=(ImageRef(uri=UNREADABLE),))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -154,6 +167,12 @@ class Item(Given):
         if not self.id:
             object.__setattr__(self, "id", self.images[0].display)
         return self
+
+    @property
+    def problem(self) -> str:
+        """What keeps a part of it from being answered, as far as that is known beforehand; empty when nothing does."""
+        told = (*self.problems.values(), *(image.problem for image in self.images))
+        return next(filter(None, told), "")
 
     def image(self, name: str | None) -> ImageRef | None:
         """The image a control asks about: the named one, or the first when no name is given."""

@@ -27,9 +27,10 @@ class Control(Given):
         taxonomy: what may be answered.
         image: name of the item's images it is about; None is the first image.
         over: what several images of that name mean. "first" asks about the first of them alone. "each" asks about
-            every one and gives an answer for each (`Answer.index`); one that can never be scored has none. "all" asks
-            once about all of them together: a single choice by the mean of their logits (they show one thing), a
-            multiple one by each label's highest (a label holds when it holds for any of them).
+            every one and gives an answer for each (`Answer.index`); one that can never be scored has none
+            (`Outcome.unanswered`). "all" asks once about all of them together: a single choice by the mean of their
+            logits (they show one thing), a multiple one by each label's highest (a label holds when it holds for any of
+            them).
         form: says how the platform writes down an answer; another form is another `model_version`.
     """
 

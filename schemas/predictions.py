@@ -78,22 +78,42 @@ class ItemFailure(Model):
     message: str
 
 
+class Unanswered(ItemFailure):
+    """What has no answer in an item that has others: a control, or one of the images a control asks about.
+
+    Attributes:
+        control: the control's name.
+        place: the control's place among the job's, from 0.
+        index: as `Answer.index`; None is the control as a whole.
+    """
+
+    control: str
+    place: int = Field(default=0, ge=0)
+    index: int | None = None
+
+
 class Outcome(WireModel):
     """What a worker writes for one item: answers, or the failure. The ledger joins it with the item.
 
     Attributes:
         vectors: image's slot (`Item.slots`) -> key of its stored vector, hexadecimal.
+        answers: one for each control, and for each image where a control asks about each, that could be answered.
+        unanswered: what could not, and why; empty when the answers are all that was asked for.
+        error: why there is no answer at all.
     """
 
     model_version: str = ""
     vectors: dict[str, str] = Field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
+    unanswered: tuple[Unanswered, ...] = ()
     error: ItemFailure | None = None
 
     @model_validator(mode="after")
     def _answers_or_error(self) -> Self:
         if bool(self.answers) == (self.error is not None):
             raise ValueError("an outcome has either answers or an error")
+        if self.unanswered and not self.answers:
+            raise ValueError("an outcome without answers has an error alone")
         return self
 
 
@@ -101,7 +121,7 @@ class Prediction(Outcome):
     """An item with its outcome.
 
     For the usual job with one control, `label`, `labels`, `path`, `confidence` and `scores` read that control's
-    answer; with several controls they read the first, and `answers` holds all.
+    answer; with several controls they read the first, and `answers` holds all. `unanswered` says what is missing.
     """
 
     item: Item
@@ -109,13 +129,20 @@ class Prediction(Outcome):
 
     @property
     def ok(self) -> bool:
-        """Whether the item was scored."""
+        """Whether the item was scored, all of it or in part."""
         return self.error is None
 
     @property
+    def complete(self) -> bool:
+        """Whether everything that was asked has an answer."""
+        return self.error is None and not self.unanswered
+
+    @property
     def answer(self) -> Answer | None:
-        """The first control's answer; None for a failed item."""
-        return self.answers[0] if self.answers else None
+        """The first control's answer; None where it has none."""
+        first = self.answers[0] if self.answers else None
+        missing = {one.control for one in self.unanswered if one.place == 0}
+        return first if first and (not missing or first.control in missing) else None
 
     @property
     def path(self) -> LabelPath | None:
@@ -134,7 +161,7 @@ class Prediction(Outcome):
 
     @property
     def confidence(self) -> float | None:
-        """The first control's confidence, 0..1; None for a failed item."""
+        """The first control's confidence, 0..1; None where it has no answer."""
         return self.answer.confidence if self.answer else None
 
     @property

@@ -10,8 +10,8 @@ PUBLIC = {
     "prelabel.schemas": """
         Answer BrokerUnavailable Chunk ConfigError Control ImageRef Item ItemError ItemFailure JobSpec JobState Label
         LabelPath LabelScore ModelCard ModelLoadError ModelVersion Options Origin OutOfMemory Outcome Prediction
-        PrelabelError Priority Progress PushTarget Region ScorerError Settings Taxonomy TransientError WireVersionError
-        WorkerInfo get_settings model_id model_version
+        PrelabelError Priority Progress PushTarget Region ScorerError Settings Taxonomy TransientError Unanswered
+        WireVersionError WorkerInfo get_settings model_id model_version
     """,
     "prelabel.integrations": "Client Job",
     "prelabel.integrations.label_studio.label_config": "LabelConfig",

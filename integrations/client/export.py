@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import ConfigError
-from ...schemas.predictions import Prediction
+from ...schemas.predictions import Prediction, Unanswered
 
 COLUMNS = ("ordinal", "item", "label", "path", "labels", "confidence", "model_version", "error_kind", "error")
 """One row per item in CSV and Parquet: the first control's answer. JSON lines hold everything."""
@@ -90,7 +90,11 @@ def _parquet(predictions: Iterator[Prediction], path: Path) -> int:
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
-    error = prediction.error
+    """One row. What is missing beside answers is told where errors are: nobody is to take the row for all of it."""
+    error = prediction.error or next(iter(prediction.unanswered), None)
+    message = error and error.message
+    if isinstance(error, Unanswered):
+        message = f"{error.control} is not answered: {message}"
     values = (
         prediction.ordinal,
         prediction.item.id,
@@ -100,7 +104,7 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         prediction.confidence,
         prediction.model_version,
         error.kind if error else None,
-        error.message if error else None,
+        message,
     )
     return dict(zip(COLUMNS, values, strict=True))
 

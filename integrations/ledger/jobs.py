@@ -348,5 +348,6 @@ def _join(fields: dict[bytes, bytes], chunk: bytes | None, spec: bytes | None) -
         model_version=outcome.model_version,
         vectors=outcome.vectors,
         answers=outcome.answers,
+        unanswered=outcome.unanswered,
         error=outcome.error,
     )

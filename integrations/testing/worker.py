@@ -10,7 +10,7 @@ from ...schemas.errors import ItemError, PrelabelError
 from ...schemas.items import ImageRef, Item
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
-from ...schemas.predictions import Answer, ItemFailure, Outcome
+from ...schemas.predictions import Answer, ItemFailure, Outcome, Unanswered
 from ...schemas.progress import Recent, WorkerInfo
 from ...schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE
 from ..client.connection import Hints
@@ -130,28 +130,42 @@ class MemoryWorker:
     def _outcome(self, spec: JobSpec, item: Item) -> Outcome:
         try:
             version = model_version(spec.model or self._model, spec.controls)
-            asked = [question for control in spec.controls for question in _questions(control, item)]
-            if not asked:
-                raise ItemError("the item has no image that is asked about")
         except PrelabelError as error:
             return _failure(error)
         answers: list[Answer] = []
-        missing: ItemError | None = None
-        for control, about, index in asked:
+        missing: list[Unanswered] = []
+        first: PrelabelError | None = None
+
+        def miss(error: PrelabelError, control: Control, place: int, index: int | None = None) -> None:
+            nonlocal first
+            first = first or error
+            why = _failure_of(error)
+            missing.append(
+                Unanswered(kind=why.kind, message=why.message, control=control.name, place=place, index=index)
+            )
+
+        for place, control in enumerate(spec.controls):
             try:
-                choice = self._answer(about, control)
-            except ItemError as error:
-                if index is None:
-                    return _failure(error)
-                missing = missing or error  # the images it shares the control with are answered all the same
+                asked = list(_questions(control, item))
             except PrelabelError as error:
-                return _failure(error)
-            else:
-                answers.append(answer_of(choice, control, index=index, top_k=spec.top_k))
-        if missing is not None and not answers:
-            return _failure(missing)
+                miss(error, control, place)
+                continue
+            for closed, about, index in asked:
+                try:
+                    for image in about.images_of(control.image):
+                        if image.problem:
+                            raise ItemError(image.problem)
+                    choice = self._answer(about, closed)
+                except ItemError as error:  # what else is asked is answered all the same
+                    miss(error, control, place, index)
+                except PrelabelError as error:
+                    return _failure(error)
+                else:
+                    answers.append(answer_of(choice, closed, index=index, top_k=spec.top_k))
+        if not answers:
+            return _failure(first or ItemError("the item has no image that is asked about"))
         vectors = {slot: _vector(image) for slot, image in zip(item.slots(), item.images, strict=True)}
-        return Outcome(model_version=version, vectors=vectors, answers=tuple(answers))
+        return Outcome(model_version=version, vectors=vectors, answers=tuple(answers), unanswered=tuple(missing))
 
 
 def _questions(control: Control, item: Item) -> Iterator[tuple[Control, Item, int | None]]:
@@ -161,6 +175,8 @@ def _questions(control: Control, item: Item) -> Iterator[tuple[Control, Item, in
         ItemError: the item has no image the control asks about, or none of the labels it should bring.
         ConfigError: the labels it brings make no taxonomy.
     """
+    if control.name in item.problems:
+        raise ItemError(item.problems[control.name])
     images = item.images_of(control.image)
     if not images and control.over != "each":
         raise ItemError(f"the item has no image named {control.image!r}")
@@ -183,4 +199,8 @@ def _vector(image: ImageRef) -> str:
 
 
 def _failure(error: PrelabelError) -> Outcome:
-    return Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)[:_LONGEST_MESSAGE]))
+    return Outcome(error=_failure_of(error))
+
+
+def _failure_of(error: PrelabelError) -> ItemFailure:
+    return ItemFailure(kind=type(error).__name__, message=str(error)[:_LONGEST_MESSAGE])

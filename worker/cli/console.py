@@ -116,6 +116,8 @@ def predictions_table(predictions: Iterable[Prediction], title: str | None = Non
             others = [score for score in answer.scores if score.path not in answer.paths and score.logit is not None]
             runners = ", ".join(f"{score.label} {score.probability:.2f}" for score in others[:2])
             table.add_row(name, chosen, confidence_bar(answer.confidence), f"[dim]{plain(runners)}[/]")
+        for missing in prediction.unanswered:
+            table.add_row(name, "[red]not answered[/]", "", plain(f"{missing.control}: {missing.message}"))
     return table
 
 

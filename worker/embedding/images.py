@@ -179,6 +179,8 @@ class ImageEmbedder:
             ItemError: the image can never be scored.
             TransientError: its store does not deliver for now.
         """
+        if image.problem:
+            raise ItemError(image.problem)
         if image.vector and (vector := _recalled(self._store, bytes.fromhex(image.vector))):
             return vector
         if last is not None:

@@ -7,7 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ...schemas.errors import ItemError, PrelabelError, ScorerError
@@ -31,7 +32,7 @@ def part_of(image: ImageRef) -> ImagePart:
 
 
 class Wanted(NamedTuple):
-    """An image an item is to be scored by; `optional` when the item's other images can do without it."""
+    """An image an item is to be scored by; `optional` when others give answers without it."""
 
     image: ImageRef
     optional: bool
@@ -42,10 +43,11 @@ Choose = Callable[[Item], Iterable[Wanted]]
 
 
 class EmbeddedItem(NamedTuple):
-    """An item and the embeddings of its images; those that can never be had are missing."""
+    """An item, the embeddings of its images, and why those that can never be had cannot."""
 
     item: Item
     embedded: Mapping[ImagePart, PendingVector]
+    missing: Mapping[ImagePart, PrelabelError] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +58,14 @@ class ItemImages:
         item: the item.
         embedded: its images that could be fetched and decoded. Their vectors are there, or have failed.
         optional: those of them the item can do without.
-        missing: why the first of the optional images that could not be fetched or decoded could not.
+        missing: why each of the optional images that could not be fetched or decoded could not.
         error: why the item cannot be scored whatever becomes of its vectors.
     """
 
     item: Item
     embedded: Mapping[ImagePart, PendingVector]
     optional: frozenset[ImagePart] = frozenset()
-    missing: ItemError | None = None
+    missing: Mapping[ImagePart, PrelabelError] = field(default_factory=dict)
     error: Exception | None = None
 
     def scorable(self, may_pass: Callable[[Exception], bool]) -> EmbeddedItem:
@@ -82,19 +84,19 @@ class ItemImages:
         if self.error:
             raise self.error
         usable: dict[ImagePart, PendingVector] = {}
-        missing: PrelabelError | None = self.missing
+        missing: dict[ImagePart, PrelabelError] = dict(self.missing)
         for which, pending in self.embedded.items():
             error = pending.vector.exception()
             if error is None:
                 usable[which] = pending
             elif which in self.optional and isinstance(error, ScorerError) and not may_pass(error):
                 log.info("item %s is scored without one of its images: %s", self.item.id, error)
-                missing = missing or error
+                missing[which] = error
             else:
                 raise error
         if missing and not usable:
-            raise missing
-        return EmbeddedItem(self.item, usable)
+            raise next(iter(missing.values()))
+        return EmbeddedItem(self.item, usable, missing)
 
 
 def embed_item(
@@ -115,7 +117,7 @@ def embed_item(
     """
     embedded: dict[ImagePart, PendingVector] = {}
     optional: set[ImagePart] = set()
-    missing: ItemError | None = None
+    missing: dict[ImagePart, PrelabelError] = {}
     waiting: deque[Future[Vectors]] = deque()
     try:
         with LastFile() as last:
@@ -128,7 +130,7 @@ def embed_item(
                     if not can_miss:
                         raise
                     log.info("item %s is scored without one of its images: %s", item.id, error)
-                    missing = missing or error
+                    missing[part_of(image)] = error
                     continue
                 embedded[part_of(image)] = pending
                 if can_miss:
@@ -156,17 +158,19 @@ def recalled_item(choose: Choose, item: Item, vectors: Mapping[ImageRef, Pending
         vectors: the images whose vectors are there.
     """
     embedded: dict[ImagePart, PendingVector] = {}
-    missing: ItemError | None = None
+    missing: dict[ImagePart, PrelabelError] = {}
     try:
         for image, can_miss in choose(item):
             if image in vectors:
                 embedded[part_of(image)] = vectors[image]
                 continue
-            gone = ItemError(f"{image.display}: its vector is not stored (any more): submit the image again")
+            gone = ItemError(
+                image.problem or f"{image.display}: its vector is not stored (any more): submit the image again"
+            )
             # A vector that was there and is gone is no fault of the image, whose answer would be missing.
             if not can_miss or image.vector:
                 raise gone
-            missing = missing or gone
+            missing[part_of(image)] = gone
     except ItemError as error:
         return ItemImages(item=item, embedded={}, error=error)
     return ItemImages(item=item, embedded=embedded, missing=missing)

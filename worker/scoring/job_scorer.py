@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from cachetools import LRUCache
@@ -13,7 +14,7 @@ from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError
 from ...schemas.items import ImageRef, Item, Options
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
-from ...schemas.predictions import Answer, Outcome
+from ...schemas.predictions import Answer, Outcome, Unanswered
 from ..arrays import Vectors
 from ..embedding.items import EmbeddedItem, ImagePart, Wanted, part_of
 from ..embedding.pending import PendingVector
@@ -21,9 +22,13 @@ from ..embedding.texts import TextVectors
 from ..model.encoder import Encoder
 from ..model.similarity import pair_logits
 from .answers import Answerer
+from .failures import unanswered
 from .rules import KeptRules, Rules
 
+log = logging.getLogger(__name__)
+
 _JOBS_KEPT = 64
+_NOT_HAD = ItemError("one of its images cannot be had")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,26 @@ class _Row:
     item: int
     index: int | None
     images: tuple[PendingVector, ...]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is known of one item: its answers, and what has none."""
+
+    answers: list[Answer] = field(default_factory=list)
+    unanswered: list[Unanswered] = field(default_factory=list)
+    first: PrelabelError | None = None
+    passing: OutOfMemory | None = None
+
+    def miss(self, control: Control, place: int, error: PrelabelError, index: int | None = None) -> None:
+        """Note that a control, or its question about one image, is not answered."""
+        self.first = self.first or error
+        self.unanswered.append(unanswered(control.name, place, error, index))
+
+    @property
+    def failure(self) -> PrelabelError | None:
+        """Why the item has no outcome; no answer leaves out what may be there when the item is tried again."""
+        return self.passing or (None if self.answers else self.first)
 
 
 class JobScorer:
@@ -59,67 +84,92 @@ class JobScorer:
     def wanted(self, item: Item) -> list[Wanted]:
         """The images the item is scored by, each of them once, in the order the item has them.
 
+        An image is optional unless every control that can be answered needs it.
+
         Raises:
-            ItemError: the item has no image a control asks about, or none of the labels it should bring.
+            ItemError: no control can be answered: the item has no image it asks about, or none of the labels it should
+                bring.
         """
-        optional: dict[ImagePart, Wanted] = {}
+        wanted: set[ImagePart] = set()
+        needed: set[ImagePart] | None = None
+        problem: ItemError | None = None
         for control in self._spec.controls:
-            images = item.images_of(control.image)
-            if not images and control.over != "each":
-                raise ItemError(f"the item has no image named {control.image!r}")
-            if control.taxonomy.is_open and control.name not in item.options:
-                raise ItemError(f"the item brings no labels for {control.name!r}")
-            for image in images[:1] if control.over == "first" else images:
-                known = optional.get(part_of(image))
-                can_miss = control.over == "each" and (known is None or known.optional)
-                optional[part_of(image)] = Wanted(image, can_miss)
-        if not optional:
-            raise ItemError("the item has no image that is asked about")
-        return [optional[part_of(image)] for image in _each_once(item.images) if part_of(image) in optional]
+            try:
+                parts = {part_of(image) for image in _asked(control, item)}
+            except ItemError as error:
+                problem = problem or error
+                continue
+            if parts:
+                wanted |= parts
+                alone = set() if control.over == "each" else parts
+                needed = alone if needed is None else needed & alone
+        if needed is None:
+            raise problem or ItemError("the item has no image that is asked about")
+        return [
+            Wanted(image, part_of(image) not in needed) for image in _each_once(item.images) if part_of(image) in wanted
+        ]
 
     def score(self, items: Sequence[EmbeddedItem]) -> list[Outcome | PrelabelError]:
         """Outcomes of items, with one matrix product per control and set of labels over all of them.
+
+        A control that cannot be answered for an item takes none of its others: the outcome says what is missing.
 
         Args:
             items: items whose embeddings are done.
 
         Returns:
-            For each item its outcome, or what is wrong with the labels it brings: `ConfigError` where they make no
-            taxonomy, `OutOfMemory` where the device has no room for their texts.
+            For each item its outcome, or why it has none: what is wrong with its images or the labels it brings where
+            no control can be answered, `OutOfMemory` where the device has no room for their texts.
 
         Raises:
             ScorerError: the model fails.
         """
-        answers: list[list[Answer]] = [[] for _ in items]
-        failures: dict[int, PrelabelError] = {}
-        for control in self._spec.controls:
-            for options, rows in self._by_labels(control, items).items():
+        found = [_Found() for _ in items]
+        for place, control in enumerate(self._spec.controls):
+            for options, rows in self._by_labels(place, control, items, found).items():
                 try:
                     rules = self._rules_of(control, items[rows[0].item].item.options[control.name] if options else None)
                 except PrelabelError as error:
                     if not options or (isinstance(error, ScorerError) and not isinstance(error, OutOfMemory)):
                         raise
-                    failures.update((row.item, error) for row in rows)
+                    for i in dict.fromkeys(row.item for row in rows):
+                        found[i].miss(control, place, error)
+                        if isinstance(error, OutOfMemory):
+                            found[i].passing = error
                 else:
                     answered = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
                     for row, answer in zip(rows, answered, strict=True):
-                        answers[row.item].append(answer)
-        return [failures.get(i) or self._outcome(one, answers[i]) for i, one in enumerate(items)]
+                        found[row.item].answers.append(answer)
+        return [one.failure or self._outcome(item, one) for item, one in zip(items, found, strict=True)]
 
-    def _by_labels(self, control: Control, items: Sequence[EmbeddedItem]) -> dict[str, list[_Row]]:
-        """What a control asks, by the digest of the labels an item brings for it ("" where it brings none)."""
+    def _by_labels(
+        self, place: int, control: Control, items: Sequence[EmbeddedItem], found: Sequence[_Found]
+    ) -> dict[str, list[_Row]]:
+        """What a control asks, by the digest of the labels an item brings for it ("" where it brings none).
+
+        What it cannot ask is noted in `found`.
+        """
         by_digest: dict[str, list[_Row]] = {}
         for i, embedded in enumerate(items):
+            try:
+                images = _asked(control, embedded.item)
+            except ItemError as error:
+                found[i].miss(control, place, error)
+                continue
             options = embedded.item.options.get(control.name) if control.taxonomy.is_open else None
             rows = by_digest.setdefault(options.digest if options else "", [])
-            images = embedded.item.images_of(control.image)
-            if control.over == "first":
-                rows.append(_Row(i, None, (embedded.embedded[part_of(images[0])],)))
-            elif control.over == "all":
-                rows.append(_Row(i, None, tuple(embedded.embedded[part_of(image)] for image in images)))
-            else:
-                pending = [(place, embedded.embedded.get(part_of(image))) for place, image in enumerate(images)]
-                rows += [_Row(i, place, (vector,)) for place, vector in pending if vector]
+            groups: list[tuple[int | None, Sequence[ImageRef]]] = [(None, images)]
+            if control.over == "each":
+                groups = [(index, (image,)) for index, image in enumerate(images)]
+            for index, group in groups:
+                vectors = [embedded.embedded.get(part_of(image)) for image in group]
+                there = tuple(vector for vector in vectors if vector)
+                if len(there) == len(group):
+                    rows.append(_Row(i, index, there))
+                else:
+                    lost = group[vectors.index(None)]
+                    known = ItemError(lost.problem) if lost.problem else embedded.missing.get(part_of(lost))
+                    found[i].miss(control, place, known or _NOT_HAD, index)
         return {digest: rows for digest, rows in by_digest.items() if rows}
 
     def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:
@@ -136,14 +186,17 @@ class JobScorer:
         means: Vectors = (np.add.reduceat(logits, starts, axis=0) / counts[:, None]).astype(np.float32)
         return means
 
-    def _outcome(self, one: EmbeddedItem, answers: list[Answer]) -> Outcome:
+    def _outcome(self, one: EmbeddedItem, found: _Found) -> Outcome:
+        for missing in found.unanswered:
+            log.info("item %s: %s is not answered: %s", one.item.id, missing.control, missing.message)
         slots = zip(one.item.slots(), one.item.images, strict=True)
         return Outcome(
             model_version=self.version,
             vectors={
                 slot: one.embedded[part_of(image)].key.hex() for slot, image in slots if part_of(image) in one.embedded
             },
-            answers=tuple(answers),
+            answers=tuple(found.answers),
+            unanswered=tuple(found.unanswered),
         )
 
     def _rules_of(self, control: Control, options: Options | None) -> Rules:
@@ -161,6 +214,22 @@ class JobScorer:
     def _rules(self, control: Control) -> Rules:
         answerer = Answerer(control.taxonomy, control=control.name, top_k=self._spec.top_k)
         return Rules(answerer, self._texts.matrix(control.taxonomy))
+
+
+def _asked(control: Control, item: Item) -> tuple[ImageRef, ...]:
+    """The images of an item that a control asks about; none where it asks about each of none.
+
+    Raises:
+        ItemError: the control cannot be answered for this item.
+    """
+    if control.name in item.problems:
+        raise ItemError(item.problems[control.name])
+    images = item.images_of(control.image)
+    if not images and control.over != "each":
+        raise ItemError(f"the item has no image named {control.image!r}")
+    if control.taxonomy.is_open and control.name not in item.options:
+        raise ItemError(f"the item brings no labels for {control.name!r}")
+    return images[:1] if control.over == "first" else images
 
 
 def _each_once(images: Sequence[ImageRef]) -> list[ImageRef]:

@@ -88,6 +88,7 @@ def _prediction(ordinal: int, images: ItemImages, scorer: JobScorer, engine: Eng
         ordinal=ordinal,
         model_version=outcome.model_version,
         answers=outcome.answers,
+        unanswered=outcome.unanswered,
         error=outcome.error,
     )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ....schemas import ImageRef, Item, ItemError, Options
 from ..api.media import image_uri
 from ..label_config.choices import options_of_data
-from ..label_config.config import ControlTag, LabelConfig
-from .regions import Drawn, drawn_regions
+from ..label_config.config import ControlTag, ImageTag, LabelConfig
+from .regions import MAX_REGIONS, drawn_regions
 
 UNDEFINED = "$undefined$"
 """Data key of tasks imported as bare files; Label Studio shows it under whatever key the label config names."""
@@ -24,6 +24,9 @@ def item_from_task(
 ) -> Item:
     """The item to score for a task: its id, the images the config's controls ask about, and labels it brings along.
 
+    What is wrong with one image or one control's labels takes no other control: it stands in the item
+    (`ImageRef.problem`, `Item.problems`), whose prediction then says which control is not answered.
+
     Args:
         task: as in the body of /predict, of a webhook, or as listed by Label Studio.
         config: the project's label config.
@@ -31,77 +34,150 @@ def item_from_task(
         s3_direct: leave `s3:` references to the workers' own credentials.
 
     Raises:
-        ItemError: no usable id, an image is missing or may not be fetched, the labels it should bring cannot be used,
-            or nothing is there to ask about (no region yet). The caller answers nothing for this task and goes on with
-            the others.
+        ItemError: no usable id, no control that can be answered (its image is missing or may not be fetched, the labels
+            it should bring cannot be used), or nothing is there to ask about (no region yet). The caller answers
+            nothing for this task and goes on with the others.
     """
     task_id = task_number(task)
     data = task.get("data")
     if not isinstance(data, Mapping):
         raise ItemError("the task has no data")
-    uris = {
-        name: _uris(data, name, config, lambda value: image_uri(value, task_id, label_studio_url, s3_direct=s3_direct))
-        for name in config.images
-    }
-    to_names = frozenset(control.to_name for control in config.controls if control.per == "region")
-    regions = drawn_regions(task, to_names) if to_names else []
-    images: list[ImageRef] = []
-    seen: set[str] = set()
+    shown = _Shown(data, config, lambda value: image_uri(value, task_id, label_studio_url, s3_direct=s3_direct))
+    asked: dict[str, tuple[ImageRef, ...]] = {}
+    options: dict[str, Options] = {}
+    problems: dict[str, str] = {}
+    regions = _Regions(task, config)
     for control in config.controls:
-        if control.image_name in seen:
-            continue
-        seen.add(control.image_name)
-        if control.per == "region":
-            images += _region_images(control, regions, uris[control.to_name])
-        else:
-            images += [ImageRef(uri=uri, name=config.image_name(control)) for uri in uris[control.to_name]]
-    if not images:
-        names = ", ".join(control.from_name for control in config.controls)
-        raise ItemError(f"the task has no region yet that {names} asks about")
-    return Item(id=str(task_id), images=tuple(images), options=_options(data, config))
-
-
-def _uris(data: Mapping[str, Any], name: str, config: LabelConfig, address: Any) -> list[str]:
-    """Addresses of the images an `<Image>` shows: one, or those of a list."""
-    image = next(control.image for control in config.controls if control.to_name == name)
-    value = _lookup(data, image.key)
-    if value is None and len(config.images) == 1:
-        value = data.get(UNDEFINED)
-    if value is None:
-        raise ItemError(f"the task's data has no {image.key!r}, which <Image name={name!r}> shows")
-    if not image.is_list:
-        return [address(value)]
-    if isinstance(value, str):  # Label Studio takes a single image for a list of one
-        value = [value]
-    if not isinstance(value, list) or not value:
-        raise ItemError(f"the task's {image.key!r} is not a list of images, which <Image name={name!r}> shows")
-    if len(value) > MAX_LIST:
-        raise ItemError(f"the task's {image.key!r} holds {len(value):,} images, at most {MAX_LIST} are looked at")
-    return [address(one) for one in value]
-
-
-def _region_images(control: ControlTag, regions: list[Drawn], uris: list[str]) -> list[ImageRef]:
-    return [
-        one.image(uris[one.item], control.image_name)
-        for one in regions
-        if one.is_meant(control) and 0 <= one.item < len(uris)
-    ]
-
-
-def _options(data: Mapping[str, Any], config: LabelConfig) -> dict[str, Options]:
-    options = {}
-    for control in config.controls:
-        if not control.options:
-            continue
-        brought = _lookup(data, control.options)
-        if brought is None:
-            raise ItemError(f"the task's data has no {control.options!r}, the labels of {control.from_name!r}")
-        taken = frozenset(label.name for label in control.taxonomy.labels)
         try:
-            options[control.from_name] = options_of_data(brought, deep=control.deep, taken=taken)
+            if control.options:
+                options[control.from_name] = _options(data, control)
+            if control.image_name not in asked:
+                asked[control.image_name] = regions.of(control, shown) if control.per == "region" else shown.of(control)
         except ItemError as error:
-            raise ItemError(f"the task's {control.options!r} {error}") from None
-    return options
+            problems[control.from_name] = str(error)
+    _refuse_unanswerable(config, asked, problems)
+    images = tuple(image for images in asked.values() for image in images)
+    brought = {name: labels for name, labels in options.items() if name not in problems}
+    return Item(id=str(task_id), images=images, options=brought, problems=problems)
+
+
+def _refuse_unanswerable(
+    config: LabelConfig, asked: Mapping[str, Sequence[ImageRef]], problems: Mapping[str, str]
+) -> None:
+    """Raise `ItemError` where no control can be answered."""
+    first = ""
+    for control in config.controls:
+        problem = problems.get(control.from_name)
+        if problem is None:
+            images = asked[control.image_name]
+            lost = [image.problem for image in images if image.problem]
+            if len(lost) < (len(images) if control.over == "each" else min(len(images), 1)):
+                return
+            problem = lost[0] if lost else ""
+        first = first or problem
+    names = ", ".join(control.from_name for control in config.controls)
+    raise ItemError(first or f"the task has no region yet that {names} asks about")
+
+
+class _Shown:
+    """What a task's data has for each `<Image>`.
+
+    Args:
+        data: the task's.
+        config: its label config.
+        address: from a value of the data to what a worker can fetch; raises `ItemError`.
+    """
+
+    def __init__(self, data: Mapping[str, Any], config: LabelConfig, address: Callable[[object], str]) -> None:
+        self._data = data
+        self._takes_bare_file = len(config.images) == 1
+        self._address = address
+
+    def of(self, control: ControlTag) -> tuple[ImageRef, ...]:
+        """The images a control asks about; one that can never be had says why, and keeps its place in a list."""
+        return tuple(self._image(value, control.image_name) for tag in control.images for value in self._values(tag))
+
+    def _values(self, tag: ImageTag) -> list[object]:
+        """The image that a tag shows, or those of a list, as the data has them.
+
+        Raises:
+            ItemError: there is none, or a list that is none.
+        """
+        value = _lookup(self._data, tag.key)
+        if value is None and self._takes_bare_file:
+            value = self._data.get(UNDEFINED)
+        if value is None or value == "":
+            raise ItemError(f"the task's data has no {tag.key!r}, which <Image name={tag.name!r}> shows")
+        if isinstance(value, str) or not (tag.is_list or isinstance(value, list)):
+            return [value]  # for a list, too, Label Studio takes a single image
+        if not isinstance(value, list) or not value:
+            raise ItemError(f"the task's {tag.key!r} is not a list of images, which <Image name={tag.name!r}> shows")
+        if len(value) > MAX_LIST:
+            raise ItemError(f"the task's {tag.key!r} holds {len(value):,} images, at most {MAX_LIST} are looked at")
+        return value
+
+    def _image(self, value: object, name: str) -> ImageRef:
+        try:
+            return ImageRef(uri=self._address(value), name=name)
+        except ItemError as error:
+            return ImageRef.unusable(str(error), name=name)
+
+
+class _Regions:
+    """The regions of a task that are labelled.
+
+    Args:
+        task: with what people have drawn.
+        config: its label config.
+    """
+
+    def __init__(self, task: Mapping[str, Any], config: LabelConfig) -> None:
+        to_names = frozenset(control.to_name for control in config.controls if control.per == "region")
+        self._drawn = drawn_regions(task, to_names) if to_names else []
+
+    def of(self, control: ControlTag, shown: _Shown) -> tuple[ImageRef, ...]:
+        """The regions a control asks about, as images.
+
+        Raises:
+            ItemError: too many on its `<Image>`, that image is missing, or it is not told which image of a gallery they
+                are on.
+        """
+        (tag,) = control.images
+        drawn = [one for one in self._drawn if one.to_name == control.to_name]
+        if len(drawn) > MAX_REGIONS:
+            raise ItemError(
+                f"<Image name={tag.name!r}> has {len(drawn):,} regions, at most {MAX_REGIONS:,} are labelled"
+            )
+        pictures = shown.of(control)
+        images = []
+        for one in drawn:
+            if not one.is_meant(control):
+                continue
+            if one.item is None and len(pictures) > 1 and not tag.is_list:
+                # Only under valueList does Label Studio store which image a region was drawn on.
+                raise ItemError(
+                    f"the task's {tag.key!r} holds several images, and its regions do not say which they are on: "
+                    f'<Image name="{tag.name}" valueList="${tag.key}"> keeps that'
+                )
+            if 0 <= (one.item or 0) < len(pictures):
+                images.append(one.of(pictures[one.item or 0]))
+        return tuple(images)
+
+
+def _options(data: Mapping[str, Any], control: ControlTag) -> Options:
+    """The labels a task brings for a control.
+
+    Raises:
+        ItemError: none, or they cannot be used.
+    """
+    brought = _lookup(data, control.options)
+    if brought is None:
+        raise ItemError(f"the task's data has no {control.options!r}, the labels of {control.from_name!r}")
+    taken = frozenset(label.name for label in control.taxonomy.labels)
+    try:
+        return options_of_data(brought, deep=control.deep, taken=taken)
+    except ItemError as error:
+        raise ItemError(f"the task's {control.options!r} {error}") from None
 
 
 def _lookup(data: Mapping[str, Any], path: str) -> Any:

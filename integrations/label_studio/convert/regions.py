@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ....schemas import ImageRef, ItemError, ModelVersion, Origin, Region
+from ....schemas import ImageRef, ModelVersion, Origin, Region
 from ..label_config.config import ControlTag
 
 MAX_REGIONS = 500
-"""Regions of one task that are labelled."""
+"""Regions of one `<Image>` of a task that are labelled."""
 
 _GEOMETRY = ("x", "y", "width", "height", "rotation")
 _BOXES = ("rectanglelabels", "rectangle")
@@ -29,14 +29,14 @@ class Drawn(NamedTuple):
 
     Attributes:
         to_name: the `<Image>` it is on.
-        item: which image of a list.
+        item: which image of a list; None where Label Studio does not say.
         made_by: for each tag that made it or labels it, the labels (none for a bare rectangle).
         region: the box; within the image, unless it is rotated.
         origin: its id and what Label Studio stores of it.
     """
 
     to_name: str
-    item: int
+    item: int | None
     made_by: tuple[tuple[str, tuple[str, ...]], ...]
     region: Region
     origin: Origin
@@ -47,9 +47,9 @@ class Drawn(NamedTuple):
             any(one.takes(tag, labels) for tag, labels in self.made_by) for one in control.regions
         )
 
-    def image(self, uri: str, name: str) -> ImageRef:
-        """It as an image of an item."""
-        return ImageRef(uri=uri, region=self.region, origin=self.origin, name=name)
+    def of(self, image: ImageRef) -> ImageRef:
+        """It as an image of an item: this part of that image."""
+        return image.model_copy(update={"region": self.region, "origin": self.origin})
 
 
 def drawn_regions(task: Mapping[str, Any], to_names: frozenset[str]) -> list[Drawn]:
@@ -58,14 +58,9 @@ def drawn_regions(task: Mapping[str, Any], to_names: frozenset[str]) -> list[Dra
     Args:
         task: with `annotations`, `drafts` and `predictions` as far as Label Studio sends them.
         to_names: names of the images.
-
-    Raises:
-        ItemError: more than `MAX_REGIONS`.
     """
     for source in _sources(task):
         boxes = _boxes(source, to_names)
-        if len(boxes) > MAX_REGIONS:
-            raise ItemError(f"the task has {len(boxes):,} regions, at most {MAX_REGIONS:,} are labelled")
         if boxes:
             return boxes
     return []
@@ -91,7 +86,10 @@ def _age(entry: Mapping[str, Any]) -> tuple[str, int]:
 def _boxes(result: Sequence[Any], to_names: frozenset[str]) -> list[Drawn]:
     by_id: dict[str, list[Mapping[str, Any]]] = {}
     for entry in result:
-        if not isinstance(entry, Mapping) or entry.get("to_name") not in to_names:
+        if not isinstance(entry, Mapping):
+            continue
+        to_name = entry.get("to_name")
+        if not isinstance(to_name, str) or to_name not in to_names:
             continue
         is_ours = entry.get("type") in _BOXES or entry.get("type") in _LABELS
         if is_ours and isinstance(entry.get("id"), str) and entry["id"] and isinstance(entry.get("value"), Mapping):
@@ -105,7 +103,7 @@ def _boxes(result: Sequence[Any], to_names: frozenset[str]) -> list[Drawn]:
             drawn.append(
                 Drawn(
                     to_name=box["to_name"],
-                    item=item if isinstance(item, int) and not isinstance(item, bool) else 0,
+                    item=item if isinstance(item, int) and not isinstance(item, bool) else None,
                     made_by=tuple((str(entry.get("from_name")), _labels(entry)) for entry in entries),
                     region=region,
                     origin=Origin(id=number, stored=_as_json(entries)),

@@ -96,7 +96,7 @@ def _shown(prediction: Prediction, config: LabelConfig) -> list[_Shown]:
             control = config.control(answer.control)
         except ConfigError:  # the label config has changed since
             continue
-        image = config.image_name(control)
+        image = control.image_name
         if answer.index is None or answer.index < len(prediction.item.images_of(image)):
             answered.append(_Shown(answer, control, prediction.item, image))
     return [one for one in answered if _is_shown(one, answered, ())]

@@ -152,6 +152,8 @@ class Predictor:
                     item = item_from_task(
                         task, questions.config, self._label_studio_url, s3_direct=self._settings.s3_direct
                     )
+                    if item.problem:
+                        log.info("task %s is pre-labelled in part: %s", item.id, item.problem)
                     places.append((position, item))
                 except ItemError as error:
                     log.info("task %s is not pre-labelled: %s", task.get("id"), error)

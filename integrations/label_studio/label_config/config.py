@@ -62,19 +62,22 @@ class LabelConfig:
         if not tags:
             raise ConfigError("the label config has no <Choices> or <Taxonomy> tag: there is nothing to pre-label")
         names = [written(node.element, "name") or "" for node in tags]
-        _refuse_shared(names)
+        count = Counter(names)
         controls: list[ControlTag] = []
         skipped: list[tuple[str, str]] = []
         for node, name in zip(tags, names, strict=True):
             try:
+                if name and count[name] > 1:
+                    raise Skip("several controls of the label config share this name")
                 controls.append(read_control(node, images, unusable))
             except Skip as reason:
                 skipped.append((name or f"<{node.element.tag}>", str(reason)))
+        skipped = list(dict.fromkeys(skipped))
         _skip_what_waits_for_people(controls, skipped)
         if not controls:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped)
             raise ConfigError(f"nothing in the label config can be pre-labelled: {reasons}")
-        asked = {control.to_name for control in controls}
+        asked = {image.name for control in controls for image in control.images}
         keys = {name: image.key for name, image in images.items() if name in asked}
         return cls(tuple(controls), keys, tuple(skipped))
 
@@ -108,33 +111,18 @@ class LabelConfig:
             raise ConfigError(f"the labels of control {chosen.from_name!r} come with each task ({chosen.options})")
         return chosen.taxonomy
 
-    def image_name(self, control: ControlTag) -> str | None:
-        """The name of the item's images that a control asks about.
-
-        None, an item's first image, unless there is more to tell apart: then an image nobody asks about changes
-        neither the item nor the model version.
-        """
-        names = {one.image_name for one in self.controls}
-        return None if len(names) == 1 and control.over == "first" else control.image_name
-
     def to_controls(self) -> tuple[Control, ...]:
         """The questions as a job asks them."""
         return tuple(
             Control(
                 name=control.from_name,
                 taxonomy=control.taxonomy,
-                image=self.image_name(control),
+                image=control.image_name,
                 over=control.over,
                 form=control.form,
             )
             for control in self.controls
         )
-
-
-def _refuse_shared(names: list[str]) -> None:
-    shared = [name for name, count in Counter(names).items() if name and count > 1]
-    if shared:
-        raise ConfigError(f"several controls of the label config share a name: {', '.join(shared)}")
 
 
 def _skip_what_waits_for_people(controls: list[ControlTag], skipped: list[tuple[str, str]]) -> None:

@@ -35,7 +35,10 @@ class Skip(Exception):
 
 
 class ImageTag(NamedTuple):
-    """An `<Image>`: its name, the key of its data in a task, and whether that is a list of images."""
+    """An `<Image>`: its name, the key of its data in a task, and whether it pages through a list of images.
+
+    Without `is_list` the data may be a list all the same: Label Studio shows it as a gallery.
+    """
 
     name: str
     key: str
@@ -48,11 +51,11 @@ class ControlTag:
 
     Attributes:
         from_name: the control's `name`.
-        to_name: name of the `<Image>` it is about.
+        to_name: name of the `<Image>` its answers are stored under: the first it is about.
         kind: "choices" or "taxonomy".
         taxonomy: its labels; open when each task brings labels.
         answers: for every path of the taxonomy what Label Studio stores: aliases where there are any, else values.
-        image: the `<Image>`.
+        images: every `<Image>` it is about, in the order of `toName="left,right"`.
         nested: `<Choices allowNested="true">`: an answer is a path, not a name.
         leafs_only: only leaves can be answered. True for `<Taxonomy leafsOnly="true">` and for nested choices:
             Label Studio's editor shows a parent choice as set exactly when all of its children are.
@@ -67,7 +70,7 @@ class ControlTag:
     kind: Kind
     taxonomy: Taxonomy
     answers: Mapping[LabelPath, LabelPath]
-    image: ImageTag
+    images: tuple[ImageTag, ...]
     nested: bool = False
     leafs_only: bool = False
     per: Literal["task", "item", "region"] = "task"
@@ -81,17 +84,15 @@ class ControlTag:
         return frozenset(path[:-1] for path in self.answers)
 
     @property
-    def over(self) -> Literal["first", "each", "all"]:
+    def over(self) -> Literal["each", "all"]:
         """See `Control.over`."""
-        if self.per != "task":
-            return "each"
-        return "all" if self.image.is_list else "first"
+        return "all" if self.per == "task" else "each"
 
     @property
     def image_name(self) -> str:
-        """Name of the item's images it is about: the `<Image>`'s, or one for its regions that are meant."""
+        """Name of the item's images it is about: that of the `<Image>`s, or one for its regions that are meant."""
         if self.per != "region":
-            return self.to_name
+            return ",".join(image.name for image in self.images)
         filters = sorted(f"{one.tag}={','.join(sorted(one.labels))}" for one in self.regions)
         return " ".join([f"regions of {self.to_name}", *filters])
 
@@ -116,14 +117,15 @@ class ControlTag:
         content = [
             self.kind,
             self.to_name,
-            self.image.key,
-            self.image.is_list,
+            self.images[0].key,
+            self.images[0].is_list,
             self.nested,
             self.leafs_only,
             self.per,
             self.options,
             sorted(self.conditions),
             sorted(pair for pair in self.answers.items() if pair[0] != pair[1]),
+            *self.images[1:],
         ]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:12]
 
@@ -133,11 +135,7 @@ class ControlTag:
 
 
 def read_images(nodes: list[Node]) -> tuple[dict[str, ImageTag], dict[str, str]]:
-    """The usable images by name, and the other tags that show data: name -> why prelabel cannot look at it.
-
-    Raises:
-        ConfigError: two images of one name.
-    """
+    """The usable images by name, and the other tags that show data: name -> why prelabel cannot look at it."""
     images: dict[str, ImageTag] = {}
     unusable: dict[str, str] = {}
     for element, _ in nodes:
@@ -153,10 +151,10 @@ def read_images(nodes: list[Node]) -> tuple[dict[str, ImageTag], dict[str, str]]
         if variable is None:
             unusable[name] = f'<Image name="{name}"> needs value="$variable" or valueList="$variable"'
         elif name in images:
-            raise ConfigError(f"the label config has two <Image> tags named {name!r}")
+            unusable[name] = f"the label config has two <Image> tags named {name!r}"
         else:
             images[name] = ImageTag(name, variable.group(1), is_list=bool(value_list))
-    return images, unusable
+    return {name: image for name, image in images.items() if name not in unusable}, unusable
 
 
 def read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ControlTag:
@@ -176,7 +174,7 @@ def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[
     if any(tag_of(outer) == "repeater" for outer in node.around):
         raise Skip('it stands in a <Repeater>, which makes many of it: a list of images is <Image valueList="$…">')
     kind: Kind = "taxonomy" if tag_of(element) == "taxonomy" else "choices"
-    image = _image(element, name, images, unusable)
+    about = _images(element, name, images, unusable)
     options = _options(element)
     if kind == "choices":
         choice, most = _choice(element, name), None
@@ -198,16 +196,16 @@ def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[
         taxonomy = Taxonomy.flat(labels, choice=choice, threshold=threshold, max_answers=most, is_open=bool(options))
     except ConfigError as error:
         raise ConfigError(f"control {name!r}: {error}") from None
-    per = _per(element, image)
+    per = _per(element, about)
     return ControlTag(
         from_name=name,
-        to_name=image.name,
+        to_name=about[0].name,
         kind=kind,
         taxonomy=taxonomy,
         answers=answers,
         nested=nested,
         leafs_only=leafs_only,
-        image=image,
+        images=about,
         per=per,
         regions=region_filters(node) if per == "region" else (),
         options=options,
@@ -215,19 +213,26 @@ def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[
     )
 
 
-def _image(element: Element, name: str, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ImageTag:
+def _images(
+    element: Element, name: str, images: Mapping[str, ImageTag], unusable: Mapping[str, str]
+) -> tuple[ImageTag, ...]:
+    """The images named in `toName`, which is one name or several between commas; each once."""
     if not name.strip():
         raise Skip("it has no name")
     if flag(element, "model_skip"):
         raise Skip('model_skip="true"')
-    to_name = written(element, "toName") or ""
-    if to_name in images:
-        return images[to_name]
-    if to_name in unusable:
-        raise Skip(unusable[to_name])
     if not images and not unusable:
         raise Skip("the label config has no <Image>")
-    raise Skip(f"toName={to_name!r} is not an <Image> of the label config")
+    found: dict[str, ImageTag] = {}
+    for piece in (written(element, "toName") or "").split(","):
+        # Label Studio takes a name as it stands between the commas, and refuses a config where that is none.
+        to_name = piece if piece in images or piece in unusable else piece.strip()
+        if to_name in unusable:
+            raise Skip(unusable[to_name])
+        if to_name not in images:
+            raise Skip(f"toName={to_name!r} is not an <Image> of the label config")
+        found[to_name] = images[to_name]
+    return tuple(found.values())
 
 
 def _options(element: Element) -> str:
@@ -246,14 +251,16 @@ def _options(element: Element) -> str:
     return variable.group(1)
 
 
-def _per(element: Element, image: ImageTag) -> Literal["task", "item", "region"]:
+def _per(element: Element, about: tuple[ImageTag, ...]) -> Literal["task", "item", "region"]:
     if flag(element, "perRegion"):
-        return "region"
-    if not flag(element, "perItem"):
+        told, per = "perRegion", "region"
+    elif flag(element, "perItem"):
+        told, per = "perItem", "item"
+    else:
         return "task"
-    if not image.is_list:
-        raise Skip(f'perItem="true" needs a list: <Image name="{image.name}" valueList="$…">')
-    return "item"
+    if len(about) > 1:
+        raise Skip(f'{told}="true" needs one name in toName: with several, Label Studio shows it for none of them')
+    return "region" if per == "region" else "item"
 
 
 def _choice(element: Element, name: str) -> Choice:

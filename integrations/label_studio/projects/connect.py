@@ -208,6 +208,9 @@ def _image(
         for prediction in job.results(timeout=IMAGE_S):
             if prediction.error is not None:
                 return Step("image", "warning", f"task {number}: {prediction.error.message}")
+            for missing in prediction.unanswered:
+                detail = f"task {number}: {missing.control} is not answered: {missing.message}"
+                return Step("image", "warning", detail)
     except TimeoutError:
         job.cancel()
         return Step("image", "warning", f"task {number}: no worker has scored it within {IMAGE_S:.0f} s")
@@ -216,6 +219,8 @@ def _image(
 
 def _queued(report: LookReport) -> Step:
     left = f"; {report.refused} cannot be scored ({report.refusal})" if report.refused else ""
+    if report.partial:
+        left += f"; {report.partial} can be scored in part only ({report.gap})"
     if not report.queued:
         return Step("tasks", "warning" if left else "ok", f"every task has a prediction of {report.version}{left}")
     return Step("tasks", "warning" if left else "changed", f"job {report.job_id}: {report.queued} tasks queued{left}")

@@ -60,6 +60,8 @@ class LookReport:
         job_id: with this job; empty when there was nothing to queue.
         refused: tasks that cannot be scored.
         refusal: the first of them, and why.
+        partial: tasks queued of which a part cannot be answered.
+        gap: the first of them, and why.
     """
 
     version: str = ""
@@ -68,6 +70,8 @@ class LookReport:
     job_id: str = ""
     refused: int = 0
     refusal: str = ""
+    partial: int = 0
+    gap: str = ""
 
 
 class Look:
@@ -199,6 +203,9 @@ class Look:
                 batch = {int(task["id"]): task for task in some}  # one may be listed by several filters
                 for item in self._wanted(batch):
                     self._report.queued += 1
+                    if item.problem:
+                        self._report.partial += 1
+                        self._report.gap = self._report.gap or f"task {item.id}: {item.problem}"
                     yield vectors.add_to(item) if self._is_new_version else item
 
     def _wanted(self, batch: Mapping[int, dict[str, Any]]) -> Iterator[Item]:

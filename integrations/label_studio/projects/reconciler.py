@@ -240,3 +240,5 @@ def _report(project: int, report: LookReport) -> None:
         log.info("project %s: %d tasks queued as job %s", project, report.queued, report.job_id)
     if report.refused:
         log.info("project %s: %d tasks cannot be scored (%s)", project, report.refused, report.refusal)
+    if report.partial:
+        log.info("project %s: %d tasks can be scored in part only (%s)", project, report.partial, report.gap)

@@ -137,6 +137,7 @@ class StoredJob:
             model_version=outcome.model_version,
             vectors=outcome.vectors,
             answers=outcome.answers,
+            unanswered=outcome.unanswered,
             error=outcome.error,
         )
         self.entries.append(Entry(self._written, now, prediction))

@@ -48,7 +48,11 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
     except ItemError as error:
         yield Check("image", "fail", f"task {task.get('id')}: {error}", "correct the task's data or the label config")
         return
-    yield from _fetch(settings, item.images)
+    if item.problem:
+        yield Check(
+            "image", "warn", f"task {item.id} is pre-labelled in part: {item.problem}", "correct the task's data"
+        )
+    yield from _fetch(settings, [image for image in item.images if not image.problem])
 
 
 def _fetch(settings: Settings, images: Sequence[ImageRef]) -> Checks:

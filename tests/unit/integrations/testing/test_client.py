@@ -168,11 +168,16 @@ def test_every_control_is_asked_and_labels_that_come_with_items_are_among_its_ow
     item = Item(id="1", images=(ImageRef(uri="s3://b/1.jpg"),), options=options)
     brand = Control(name="brand", taxonomy=Taxonomy(labels=(), is_open=True))
     bare = Item.of("s3://b/2.jpg")
-    prediction, failed = MemoryClient(answer).submit([item, bare], [Control(taxonomy=TAXONOMY), brand]).results()
+    prediction, part = MemoryClient(answer).submit([item, bare], [Control(taxonomy=TAXONOMY), brand]).results()
     assert [(answer.control, answer.paths) for answer in prediction.answers] == [
         ("label", (("dog",),)),
         ("brand", (("Theirs",),)),
     ]
+    assert [answer.control for answer in part.answers] == ["label"]
+    assert [(one.control, one.message) for one in part.unanswered] == [
+        ("brand", "the item brings no labels for 'brand'")
+    ]
+    (failed,) = MemoryClient(answer).submit([bare], [brand]).results()
     assert failed.error.message == "the item brings no labels for 'brand'"
 
 

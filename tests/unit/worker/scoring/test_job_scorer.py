@@ -145,7 +145,7 @@ def test_what_an_item_must_have_is_said_when_it_is_missing(encoder):
             scorer_of(encoder, control).wanted(item)
 
 
-def test_a_picture_asked_about_twice_is_wanted_once_and_needed_if_any_needs_it(encoder):
+def test_a_picture_asked_about_twice_is_wanted_once_and_needed_if_all_need_it(encoder):
     region = Region(x=0, y=0, width=10, height=10)
     images = (ImageRef(uri="a", name="img"), *(ImageRef(uri="a", name=name, region=region) for name in ("r", "s")))
     scorer = scorer_of(
@@ -154,9 +154,11 @@ def test_a_picture_asked_about_twice_is_wanted_once_and_needed_if_any_needs_it(e
         *(Control(name=name, taxonomy=flat(), image=name, over="each") for name in ("r", "s")),
     )
     assert [(wanted.image.region, wanted.optional) for wanted in scorer.wanted(Item(id="1", images=images))] == [
-        (None, False),
+        (None, True),
         (region, True),
     ]
+    scorer = scorer_of(encoder, *(Control(name=name, taxonomy=flat(), image="img") for name in "cd"), job="other")
+    assert [wanted.optional for wanted in scorer.wanted(Item(id="1", images=images))] == [False]
 
 
 def test_a_failed_embedding_is_not_taken_for_a_missing_one(encoder):

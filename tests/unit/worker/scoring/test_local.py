@@ -101,6 +101,51 @@ def test_what_cannot_be_scored_fails_in_its_place(tmp_path, score) -> None:
     assert [prediction.error.kind for prediction in found if prediction.error] == ["ItemError"] * 2
 
 
+def test_what_cannot_be_answered_takes_no_other_answer_of_its_item(tmp_path, score) -> None:
+    images = (
+        ImageRef(uri=picture(tmp_path, "red"), name="a"),
+        ImageRef(uri=str(tmp_path / "none.png"), name="b"),
+        ImageRef.unusable("the second is blank", name="c"),
+        *(ImageRef(uri=picture(tmp_path, "blue"), name="list"), ImageRef.unusable("a gap", name="list")),
+    )
+    opened = Taxonomy(labels=(), is_open=True)
+    twice = {"twice": Options(labels=(Label(name="red"), Label(name="red")))}
+    item = Item(id="1", images=images, options=twice, problems={"tree": "the tree is null"})
+    controls = [
+        Control(name="b", taxonomy=COLOURS, image="b"),
+        Control(name="a", taxonomy=COLOURS, image="a"),
+        Control(name="c", taxonomy=COLOURS, image="c"),
+        Control(name="all", taxonomy=COLOURS, image="list", over="all"),
+        Control(name="each", taxonomy=COLOURS, image="list", over="each"),
+        Control(name="tree", taxonomy=opened, image="a"),
+        Control(name="twice", taxonomy=opened, image="a"),
+        Control(name="none", taxonomy=opened, image="a"),
+        Control(name="gone", taxonomy=COLOURS, image="gone"),
+    ]
+    (prediction,) = score([item], *controls)
+    assert prediction.error is None
+    assert [(answer.control, answer.index, answer.paths) for answer in prediction.answers] == [
+        ("a", None, (("red",),)),
+        ("each", 0, (("blue",),)),
+    ]
+    missing = {(one.control, one.place, one.index): one.message for one in prediction.unanswered}
+    assert "none.png" in missing.pop(("b", 0, None))
+    assert missing == {
+        ("c", 2, None): "the second is blank",
+        ("all", 3, None): "a gap",
+        ("each", 4, 1): "a gap",
+        ("tree", 5, None): "the tree is null",
+        ("twice", 6, None): "duplicate label: red",
+        ("none", 7, None): "the item brings no labels for 'none'",
+        ("gone", 8, None): "the item has no image named 'gone'",
+    }
+    # The first control has no answer, and another's is not taken for it.
+    assert (prediction.complete, prediction.label, prediction.confidence) == (False, None, None)
+    (failed,) = score([item], *(control for control in controls if control.name not in ("a", "each")))
+    assert failed.error is not None
+    assert not failed.unanswered
+
+
 def test_labels_that_make_no_taxonomy_fail_their_item(tmp_path, score) -> None:
     options = {"c": Options(labels=(Label(name="red"), Label(name="red")))}
     item = Item(images=(ImageRef(uri=picture(tmp_path, "red")),), options=options)

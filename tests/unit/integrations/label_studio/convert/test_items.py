@@ -233,7 +233,8 @@ def test_item_from_recorded_tasks(capture):
     body = capture("predict_s3_uri")["body"]
     item = item_from_task(body["tasks"][0], LabelConfig.parse(body["label_config"]), URL)
     assert item.id == "1235"
-    assert item.images == (ImageRef(uri=f"{URL}/tasks/1235/resolve/?fileuri={encoded('s3://bkt/pics/car.jpg')}"),)
+    uri = f"{URL}/tasks/1235/resolve/?fileuri={encoded('s3://bkt/pics/car.jpg')}"
+    assert item.images == (ImageRef(uri=uri, name="img"),)
 
     body = capture("webhook_TASKS_CREATED_storage_sync")["body"]
     config = LabelConfig.parse(body["project"]["label_config"])
@@ -252,8 +253,8 @@ def test_item_with_two_images_names_them():
         ("a", "https://e.org/x.jpg"),
         ("b", "https://e.org/y.jpg"),
     ]
-    with pytest.raises(ItemError, match="has no 'y', which <Image name='b'> shows"):
-        item_from_task({"id": 3, "data": {"x": "https://e.org/x.jpg"}}, config, None)
+    with pytest.raises(ItemError, match="has no 'x', which <Image name='a'> shows"):
+        item_from_task({"id": 3, "data": {"z": "https://e.org/x.jpg"}}, config, None)
 
 
 def test_bare_file_imports_are_found_under_undefined():

@@ -140,7 +140,7 @@ def test_an_image_nobody_asks_about_changes_nothing():
     plain = LabelConfig.parse(view(IMAGE, choices("Cat", "Dog")))
     more = LabelConfig.parse(view(IMAGE, '<Image name="map" value="$map"/>', choices("Cat", "Dog")))
     assert plain.to_controls() == more.to_controls()
-    assert plain.to_controls()[0].image is None
+    assert plain.to_controls()[0].image == "img"
 
 
 def test_layout_tags_and_case_do_not_matter():
@@ -155,7 +155,13 @@ SKIPPED = [
     (choices("x", to="txt"), "it is about <Text>, only <Image> is supported"),
     (choices("x", to="sound"), "it is about <Audio>, only <Image> is supported"),
     (choices("x", to="nowhere"), "toName='nowhere' is not an <Image> of the label config"),
-    (choices("x", perItem="true"), 'perItem="true" needs a list: <Image name="img" valueList="$…">'),
+    (choices("x", to="img,txt"), "it is about <Text>, only <Image> is supported"),
+    (choices("x", to="img,nowhere"), "toName='nowhere' is not an <Image> of the label config"),
+    (choices("x", to="img,"), "toName='' is not an <Image> of the label config"),
+    (choices("x", to="img,second", perItem="true"), 'perItem="true" needs one name in toName: with several, Label'
+     " Studio shows it for none of them"),
+    (choices("x", to="img,second", perRegion="true"), 'perRegion="true" needs one name in toName: with several, Label'
+     " Studio shows it for none of them"),
     (choices("x", model_skip="true"), 'model_skip="true"'),
     (choices("x", to="fixed"), '<Image name="fixed"> needs value="$variable" or valueList="$variable"'),
     (choices(value="options"), "its value='options' names no task data: write $ before the name"),
@@ -167,7 +173,10 @@ SKIPPED = [
      " give"),
     (choices(), "there is no <Choice> in <Choices>"),
 ]  # fmt: skip
-OTHERS = '<Text name="txt" value="$t"/><Audio name="sound" value="$s"/><Image name="fixed" value="x.jpg"/>'
+OTHERS = (
+    '<Image name="second" value="$u"/><Text name="txt" value="$t"/><Audio name="sound" value="$s"/>'
+    '<Image name="fixed" value="x.jpg"/>'
+)
 
 
 @pytest.mark.parametrize(("tag", "reason"), SKIPPED)
@@ -344,7 +353,7 @@ REFUSED = [
      "nested more than 32 levels"),
     (f"<View>{'x' * 2**20}</View>", "at most 1,048,576 are read"),
     (view(IMAGE, *(choices("Cat", name=f"c{i}") for i in range(1001))), "has 1,001 controls, at most 1,000 are read"),
-    (view(IMAGE, choices("Cat"), choices("Dog")), "share a name: cls"),
+    (view(IMAGE, choices("Cat"), choices("Dog")), "cls: several controls of the label config share this name$"),
     (view(IMAGE, IMAGE, choices("Cat")), "two <Image> tags named 'img'"),
     (view(IMAGE, choices("Cat", choice="many")), r"choice='many' must be single"),
     (view(IMAGE, choices("Cat", "")), "a <Choice> without value"),
