@@ -19,12 +19,12 @@ Choices, where there is one:
 
 from __future__ import annotations
 
-import io
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ...schemas.errors import ItemError
@@ -34,6 +34,8 @@ from .icon import is_icon, largest_picture
 from .jpeg import END, JPEG, check_scans, is_whole, scans_of
 from .kinds import kind_of
 from .png import PNG, pixels_only
+from .tiff import check_parts
+from .timed import TimedFile
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO")
 
@@ -118,7 +120,11 @@ def unpack(packed: Packed) -> Image.Image:
     try:
         if packed.endless and not is_whole(packed.data):
             raise OSError("its end is missing")
+        if isinstance(image, ImageFile) and isinstance(image.fp, TimedFile):
+            image.fp.begin()
         return _upright(image)
+    except ItemError:
+        raise
     except MemoryError:
         width, height = image.size
         raise ItemError(
@@ -136,7 +142,7 @@ def _reduced(packed: Packed) -> Packed | None:
     """A PNG without the texts and profiles behind its pixels, if it is the same picture then."""
     reduced = pixels_only(packed.data)
     try:
-        image = Image.open(io.BytesIO(reduced), formats=("PNG",))
+        image = Image.open(TimedFile(reduced), formats=("PNG",))
     except Exception:
         return None
     same = reduced != packed.data and image.size == packed.image.size
@@ -161,6 +167,7 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
         raise ItemError("empty file")
     if is_icon(data):
         data = largest_picture(data)
+    check_parts(data)
     scans, endless = 0, False
     if data.startswith(JPEG):
         scans, ended = scans_of(data)
@@ -172,6 +179,8 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
         raise _too_many_pixels(max_pixels) from None
     except UnidentifiedImageError:
         raise ItemError(kind_of(data)) from None
+    except ItemError:
+        raise
     except Exception as error:
         if str(error).startswith("Unsupported"):
             raise ItemError(f"an image of a kind that is not supported ({_first_line(error)})") from None
@@ -190,13 +199,13 @@ def open_packed(data: bytes, max_pixels: int) -> Packed:
 def _opened(data: bytes) -> Image.Image:
     """What Pillow reads of a file's header; of a PNG without its texts and profiles where those are the trouble."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Image.open(TimedFile(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, ItemError):
         raise
     except Exception:
         if not data.startswith(PNG):
             raise
-        return Image.open(io.BytesIO(pixels_only(data)), formats=FORMATS)
+        return Image.open(TimedFile(pixels_only(data)), formats=FORMATS)
 
 
 def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:

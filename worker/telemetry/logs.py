@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 import warnings
@@ -55,6 +56,19 @@ def quiet_pillow() -> None:
     `warnings.catch_warnings` is not safe in threads.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    _quiet_libtiff()
+
+
+def _quiet_libtiff() -> None:
+    """Its errors go to stderr past every logger, its warnings do not. Pillow raises what comes of them."""
+    try:
+        from PIL import _imaging
+
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    except (ImportError, OSError, AttributeError):
+        return  # no Pillow here, or one without libtiff, or with it built in
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    set_handler(None)
 
 
 def configure_logging(level: str, form: Literal["text", "json"] = "text") -> None:

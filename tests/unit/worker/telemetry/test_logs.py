@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import threading
 import warnings
 
 import pytest
+from PIL import Image
 
+from prelabel.schemas import ItemError
+from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.telemetry.logs import Once, configure_logging, log_about
 
 
@@ -86,3 +90,14 @@ def test_what_pillow_says_of_broken_files_is_no_line(capsys) -> None:
         with pytest.raises(UserWarning):
             warnings.warn_explicit("else", UserWarning, "other.py", 1, "PILOT")
     assert capsys.readouterr().err == ""
+
+
+def test_no_decoder_writes_to_stderr_past_the_loggers(capfd) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "TIFF", compression="tiff_lzw")
+    damaged = buffer.getvalue()
+    damaged = damaged[:8] + b"\xff" * 40 + damaged[48:]
+    configure_logging("INFO")
+    with pytest.raises(ItemError, match="damaged TIFF"):
+        decode_pixels(damaged, max_pixels=10**6)
+    assert capfd.readouterr().err == ""
