@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo demo-label-studio test label-studio browser faults compose-test lint format docs bench dist release-check \
-	audit clean
+.PHONY: setup demo demo-label-studio test label-studio browser faults referee compose-test lint format docs bench dist \
+	release-check audit clean
 
 setup: $(VENV)/.installed
 
@@ -43,6 +43,14 @@ N ?= 20000
 
 faults: setup
 	$(BIN)/python -m pytest tests/faults --fault-items $(N) --timeout 3600
+
+# Whether prelabel reads what a browser shows: every image below IMAGES and damaged COPIES of it, through both. Pillow's own
+# test images are a good folder: Tests/images of its sdist (pip download --no-deps --no-binary pillow pillow).
+COPIES ?= 2
+
+referee: setup browser
+	@test -d "$(IMAGES)" || { echo "make referee IMAGES=FOLDER: a folder of image files"; exit 2; }
+	$(BIN)/python -m tests.referee "$(IMAGES)" --copies $(COPIES)
 
 # Builds and starts docker-compose.yml with the engine of DOCKER_HOST; see tests/compose/test_engine.py.
 compose-test: setup

@@ -44,20 +44,30 @@ def largest_picture(data: bytes) -> bytes:
             _ENTRY.unpack_from(data, _DIRECTORY_BYTES + index * _ENTRY.size)
             for index in range(min(count, _MAX_ENTRIES))
         ]
-        pictures = [data[offset : offset + size] for *_, size, offset in entries]
-        return max((_standing_alone(picture) for picture in pictures), key=lambda measured: measured[0])[1]
+        # Pillow itself has written sizes that are too small, and nobody needs them: a picture says where it ends.
+        pictures = [memoryview(data)[offset:] for *_, offset in entries]
+        return _standing_alone(max(pictures, key=_measured))
     except (struct.error, ValueError):
         raise ItemError(f"a truncated or damaged {name}") from None
 
 
-def _standing_alone(picture: bytes) -> tuple[tuple[int, int], bytes]:
-    """Pixels and bits of one picture, and the file it makes."""
-    if picture.startswith(PNG):
+def _measured(picture: memoryview) -> tuple[int, int]:
+    """Pixels and bits of one picture."""
+    if picture[: len(PNG)] == PNG:
         width, height, bits = struct.unpack_from(">IIB", picture, 16)
-        return (width * height, 4 * bits), picture
+        return width * height, 4 * bits
     _, width, doubled, _, bits = _BITMAP.unpack_from(picture)
     height = doubled // 2
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise ValueError("no bitmap of an icon")
-    entry = _ENTRY.pack(width % 256, height % 256, 0, 0, 1, bits, len(picture), _DIRECTORY_BYTES + _ENTRY.size)
-    return (width * height, bits), _ICON + b"\1\0" + entry + picture
+    return width * height, bits
+
+
+def _standing_alone(picture: memoryview) -> bytes:
+    """The file that one measured picture makes."""
+    if picture[: len(PNG)] == PNG:
+        return bytes(picture)
+    _, width, doubled, _, bits = _BITMAP.unpack_from(picture)
+    start = _DIRECTORY_BYTES + _ENTRY.size
+    entry = _ENTRY.pack(width % 256, doubled // 2 % 256, 0, 0, 1, bits, len(picture), start)
+    return _ICON + b"\1\0" + entry + picture

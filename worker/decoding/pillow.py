@@ -12,7 +12,9 @@ Choices, where there is one:
   grey and floats that all lie in 0..1 as black to white; anything else is stretched from its least to its greatest
   value. NaN is black.
 - **Colour profiles** are not applied: the model's own processor does not either.
-- **First frame** of animations, first page of TIFFs.
+- **First frame** of animations, first page of TIFFs. The picture that some animated PNGs have for programs that show no
+  animations is none of their frames, and no browser shows it.
+- **Orientation** is EXIF's. XMP repeats it, and browsers do not look there.
 - **Out of memory** is reported on the item, not retried: the size was checked before, so trying again at the same
   load would most likely fail again and take the worker's other images with it.
 """
@@ -49,6 +51,9 @@ _WHOLE_CANVAS = ("WEBP", "AVIF")
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 _WHITE = (255, 255, 255, 255)
+
+_XMP = ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp")
+"""What Pillow calls that block of metadata."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,7 +110,7 @@ class Packed(NamedTuple):
 def _bytes_per_pixel(image: Image.Image) -> int:
     if image.mode in ("I", "F"):
         return _WIDE_BYTES
-    if image.format in _WHOLE_CANVAS or has_alpha(image):
+    if image.format in _WHOLE_CANVAS or has_alpha(image) or image.info.get("default_image"):
         return _LAYERED_BYTES
     return _PLAIN_BYTES
 
@@ -151,6 +156,8 @@ def _reduced(packed: Packed) -> Packed | None:
 
 def _upright(image: Image.Image) -> Image.Image:
     with image:
+        if image.info.get("default_image"):
+            image.seek(1)
         image.load()
         turn = _TURNS.get(orientation(image))
         shown = _to_rgb(image)
@@ -217,6 +224,8 @@ def _too_many_pixels(max_pixels: int, size: str = "") -> ItemError:
 
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1..8. Pillow has already turned TIFFs while loading and then says 1."""
+    for name in _XMP:  # where Pillow looks if EXIF has none
+        image.info.pop(name, None)
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:
@@ -226,7 +235,11 @@ def orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _from_grey(np.asarray(image) // 257)
+        values = np.asarray(image)
+        grey = values // 257
+        if isinstance(key := image.info.get("transparency"), int):  # Pillow converts only other modes by it
+            grey[values == key] = 255
+        return _from_grey(grey)
     if image.mode in ("I", "F"):
         return _from_grey(_stretched(np.array(image, dtype=np.float32), 65535.0 if image.mode == "I" else 1.0))
     if image.mode == "LAB":

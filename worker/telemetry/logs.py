@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-_QUIET = ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "kombu", "amqp", "PIL", "transformers")
+_QUIET = ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "kombu", "amqp", "transformers")
 
 _about: ContextVar[dict[str, Any]] = ContextVar("prelabel_log_about", default={})  # noqa: B039  # never changed
 
@@ -56,6 +56,7 @@ def quiet_pillow() -> None:
     `warnings.catch_warnings` is not safe in threads.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs as errors what it raises as well
     _quiet_libtiff()
 
 

@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from prelabel.schemas import Region
@@ -97,6 +98,14 @@ def test_sixteen_bit_grey_is_scaled_not_clipped():
     ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     image = opened(encoded(Image.fromarray(ramp)))
     assert np.array_equal(np.asarray(image)[..., 0].ravel(), np.arange(256))
+
+
+def test_the_transparent_value_of_sixteen_bit_grey_lies_over_white():
+    pixels = np.full((20, 40), 30_000, dtype=np.uint16)
+    pixels[:10] = 1_000
+    image = opened(encoded(Image.fromarray(pixels), transparency=1_000))
+    assert image.getpixel((5, 5)) == WHITE
+    assert image.getpixel((5, 15)) == (30_000 // 257,) * 3
 
 
 def test_big_endian_sixteen_bit_grey_is_scaled():
@@ -191,6 +200,12 @@ def test_the_picture_of_an_icon_is_held_to_the_limit_before_it_is_decoded(monkey
         opened(icon(1, bitmap(quarters(), height=2**30)))
 
 
+@pytest.mark.parametrize("kind", [1, 2], ids=["icon", "cursor"])
+def test_a_picture_of_an_icon_may_be_longer_than_its_entry_says(kind):
+    whole = icon(kind, bitmap(quarters()))
+    assert corners(opened(whole[:14] + struct.pack("<I", 8) + whole[18:])) == [RED, GREEN, BLUE, WHITE]
+
+
 def test_what_pillow_saves_as_an_icon_is_read():
     assert opened(encoded(quarters(64, 64), "ICO")).size == (64, 64)
 
@@ -231,6 +246,29 @@ def test_every_exif_orientation_gives_the_upright_picture(orientation, kind):
     image = opened(encoded(stored, kind, exif=exif))
     assert image.size == (40, 20)
     assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_an_orientation_that_only_xmp_has_is_ignored_as_browsers_do(kind):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    if kind == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        data = encoded(quarters(), pnginfo=text)
+    else:
+        data = encoded(quarters(), kind, xmp=xmp)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert image.getexif()[0x0112] == 3
+    assert corners(opened(data)) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_an_animated_png_is_its_first_frame_and_not_the_picture_for_who_shows_no_animations():
+    frames = [quarters(), quarters().transpose(Image.Transpose.ROTATE_180)]
+    plain = Image.new("RGB", (40, 20), "black")
+    shown = opened(encoded(plain, save_all=True, append_images=frames, default_image=True))
+    assert corners(shown) == [RED, GREEN, BLUE, WHITE]
+    assert corners(opened(encoded(frames[0], save_all=True, append_images=frames[1:]))) == [RED, GREEN, BLUE, WHITE]
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import struct
 import threading
 import warnings
 
@@ -92,11 +93,19 @@ def test_what_pillow_says_of_broken_files_is_no_line(capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_no_decoder_writes_to_stderr_past_the_loggers(capfd) -> None:
+def unpackable_tiff() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(buffer, "TIFF", compression="tiff_lzw")
-    damaged = buffer.getvalue()
-    damaged = damaged[:8] + b"\xff" * 40 + damaged[48:]
+    return buffer.getvalue()[:8] + b"\xff" * 40 + buffer.getvalue()[48:]
+
+
+def tiff_of_2048_samples() -> bytes:
+    fields = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 2048), (278, 1), (279, 1)]
+    return b"II*\0\x08\0\0\0\x09\0" + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields)
+
+
+@pytest.mark.parametrize("damaged", [unpackable_tiff(), tiff_of_2048_samples()], ids=["libtiff", "Pillow"])
+def test_decoders_say_nothing_on_stderr(damaged, capfd) -> None:
     configure_logging("INFO")
     with pytest.raises(ItemError, match="damaged TIFF"):
         decode_pixels(damaged, max_pixels=10**6)
