@@ -90,10 +90,12 @@ def serve(
 
             from ...integrations.http.app import create_app
             from ...integrations.telemetry.server import serve_metrics
+            from ..machine.ports import require_free_port
         from ...integrations.client.checkpoint import settings_model_id
         from ...integrations.client.client import Client
         from ..telemetry.logs import configure_logging
 
+        require_free_port(settings.host, settings.port)
         configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
         with Client(settings.model_copy(update={"broker_wait_s": 0})) as client:

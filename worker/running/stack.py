@@ -22,6 +22,7 @@ from ...schemas.errors import ConfigError, ScorerError
 from ...schemas.progress import WorkerInfo
 from ...schemas.settings import Settings, load_settings
 from ..machine.children import EXIT_CONFIG, spawn, stop
+from ..machine.ports import require_free_port
 from .broker import DEFAULT_PORT, embedded_broker
 
 _STOP_MARGIN_S = 10.0
@@ -111,6 +112,8 @@ def local_stack(
     Raises:
         PrelabelError: something cannot start.
     """
+    if adapter:
+        require_free_port(settings.host, settings.port)
     logs = directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
