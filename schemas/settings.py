@@ -24,8 +24,16 @@ _STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def _state_dir() -> Path:
-    """The folder for state, as the XDG base directory specification has it."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "prelabel"
+    """The folder for state, as the XDG base directory specification has it.
+
+    Raises:
+        ConfigError: this user has no home, as a container's often has none.
+    """
+    given = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(given) if given else Path.home() / ".local" / "state") / "prelabel"
+    except RuntimeError:
+        raise ConfigError("this user has no home folder to keep state in: set PRELABEL_STATE_DIR") from None
 
 
 class Settings(BaseSettings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from ...schemas.errors import ConfigError
@@ -57,7 +58,7 @@ class MemoryConnection:
     """
 
     def __init__(self, state: MemoryState, *, work: Callable[[], bool] | None = None) -> None:
-        self.settings = Settings.model_construct()
+        self.settings = Settings.model_construct(state_dir=Path("nowhere"))  # nothing here keeps state
         self.state = state
         self.store = MemoryJobs(state, self.settings.job_ttl_s, work=work)
         self.push_hints = MemoryPushHints(state)

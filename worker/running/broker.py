@@ -20,7 +20,7 @@ from filelock import Timeout
 
 from ...schemas.errors import BrokerUnavailable, ConfigError
 from ..machine.children import spawn, stop
-from ..machine.files import lock_file
+from ..machine.files import lock_file, make_state_folder
 
 DEFAULT_PORT = 6379
 _START_S = 15.0
@@ -65,11 +65,11 @@ def embedded_broker(directory: Path, *, port: int = DEFAULT_PORT) -> Iterator[st
         Its redis URL.
 
     Raises:
-        ConfigError: no server binary, or another one runs in `directory`.
+        ConfigError: no server binary, another one runs in `directory`, or it cannot be written.
         BrokerUnavailable: the server does not come up; its log's last line is in the message.
     """
     binary = server_binary()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_folder(directory)
     with ExitStack() as held:
         try:
             held.enter_context(lock_file(directory / "lock"))

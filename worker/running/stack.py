@@ -22,6 +22,7 @@ from ...schemas.errors import ConfigError, ScorerError
 from ...schemas.progress import WorkerInfo
 from ...schemas.settings import Settings, load_settings
 from ..machine.children import EXIT_CONFIG, spawn, stop
+from ..machine.files import make_state_folder
 from ..machine.ports import require_free_port
 from .broker import DEFAULT_PORT, embedded_broker
 
@@ -115,7 +116,7 @@ def local_stack(
     if adapter:
         require_free_port(settings.host, settings.port)
     logs = directory / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    make_state_folder(logs)
     with contextlib.ExitStack() as stack:
         url = settings.redis_url.get_secret_value()
         if embedded:

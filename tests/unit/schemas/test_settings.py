@@ -90,3 +90,23 @@ def test_the_state_folder_is_the_one_the_environment_names_when_settings_are_mad
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert load_settings().state_dir == tmp_path / "home" / ".local" / "state" / "prelabel"
     assert load_settings(state_dir=tmp_path).state_dir == tmp_path
+
+
+class TestAUserWithoutAHome:
+    """No HOME, and a user id that no passwd file knows."""
+
+    @pytest.fixture
+    def homeless(self, monkeypatch) -> None:
+        for name in ("HOME", "XDG_STATE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
+
+    @pytest.mark.usefixtures("homeless")
+    def test_is_told_which_setting_takes_its_place(self) -> None:
+        with pytest.raises(ConfigError, match=r"no home folder.*PRELABEL_STATE_DIR"):
+            load_settings()
+
+    @pytest.mark.usefixtures("homeless")
+    def test_needs_none_where_the_state_folder_is_named(self, monkeypatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PRELABEL_STATE_DIR", str(tmp_path))
+        assert load_settings().state_dir == tmp_path

@@ -296,3 +296,10 @@ def test_importing_it_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path("/"))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_user_without_a_home_can_test_programs_too(monkeypatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
+    assert MemoryClient().submit(THREE, TAXONOMY).wait().done == 3

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from prelabel.worker.machine.files import lock_file
+from prelabel.schemas import ConfigError
+from prelabel.worker.machine.files import lock_file, make_state_folder
 
 HOLD = (
     "import sys, pathlib; from prelabel.worker.machine.files import lock_file\n"
@@ -27,6 +28,14 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+def test_a_state_folder_that_cannot_be_written_is_named_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/logs cannot be written \(Not a directory\): set PRELABEL_STATE_DIR"):
+        make_state_folder(tmp_path / "file" / "logs")
+    make_state_folder(tmp_path / "new" / "logs")
+    assert list((tmp_path / "new" / "logs").iterdir()) == []
 
 
 def test_nobody_else_gets_it(holder: subprocess.Popen[str], tmp_path: Path) -> None:
