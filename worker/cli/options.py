@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 
 from ...integrations.label_studio.label_config import LabelConfig
 from ...schemas.errors import ConfigError
-from ...schemas.taxonomy import Taxonomy
+from ...schemas.taxonomy import MAX_LEVELS, Taxonomy
+from ...schemas.wire import brief
 
 Labels = Annotated[str | None, typer.Option(help="Labels, comma-separated: cat,dog", show_default=False)]
 TaxonomyFile = Annotated[
@@ -50,7 +52,8 @@ def build_taxonomy(
     if file is None:
         return Taxonomy.flat([label.strip() for label in (labels or "").split(",") if label.strip()], **options)
     try:
-        text = file.read_text()
+        data = file.read_bytes()
+        text = data.decode(json.detect_encoding(data))  # by its byte order mark, too
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from None
     if file.suffix == ".xml":
@@ -60,11 +63,28 @@ def build_taxonomy(
             )
         return LabelConfig.parse(text).taxonomy()
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_without_repetition)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{file} is not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: a taxonomy of more than {MAX_LEVELS} levels cannot be used") from None
     if isinstance(content, list):
         return Taxonomy.flat(content, **options)
     if isinstance(content, dict):
         return Taxonomy.tree(content, **options)
     raise ConfigError(f"{file}: expected a list of labels or a tree, got {type(content).__name__}")
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a name that stands there twice, Python would keep the last one and drop the labels of the rest.
+
+    Raises:
+        ConfigError: a name stands twice.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ConfigError(f"{brief(repeated)} stands twice in one object: put what is below it together")
+    return content
