@@ -62,6 +62,10 @@ class SiglipFamily:
 FAMILY: Final = SiglipFamily()
 
 
+_PIXELS: Final = {"exact": "exact", "fast": "fast 2", "scaled": "scaled 2"}
+"""What is done to pixels, by setting. Count on when it changes: vectors made otherwise are not answered with."""
+
+
 def _card(model_id: str, model: Any, processor: Any, size: tuple[int, int], preprocessing: str) -> ModelCard:
     images, tokenizer = processor.image_processor, processor.tokenizer
     # SiglipTokenizer lower-cases and strips punctuation itself; SigLIP 2's Gemma tokenizer expects lower case.
@@ -82,7 +86,7 @@ def _card(model_id: str, model: Any, processor: Any, size: tuple[int, int], prep
         lower_case=lower,
         padded=True,
         tokenisation=f"{type(tokenizer).__name__} {TEXT_LENGTH} {'lower' if lower else 'own'}",
-        preprocessing=f"{height}x{width} {Image.Resampling(int(images.resample)).name} {preprocessing}",
+        preprocessing=f"{height}x{width} {Image.Resampling(int(images.resample)).name} {_PIXELS[preprocessing]}",
     )
 
 

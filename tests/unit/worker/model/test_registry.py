@@ -54,7 +54,7 @@ def test_the_demos_checkpoint_is_a_siglip_and_its_card_says_all_of_it() -> None:
         "padded": True,
         # Part of the keys of stored vectors: with other names every vector anybody stored would be lost.
         "tokenisation": "SiglipTokenizer 64 own",
-        "preprocessing": "64x64 BICUBIC fast",
+        "preprocessing": "64x64 BICUBIC fast 2",
         "template": "This is a photo of {label}.",
         "threshold": 0.1,
         "licence": None,
