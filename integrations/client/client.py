@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -96,6 +95,8 @@ class Client:
                 and the job is cancelled.
             BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
                 item, if Redis cannot be told now.
+
+        Whatever ends a submission, Ctrl-C too, ends the job. A note of the error (`__notes__`) says what became of it.
         """
         if not isinstance(priority, str) or priority not in tuple(Priority):
             raise ConfigError(f'priority must be "bulk" or "interactive", not {brief(priority)}')
@@ -169,15 +170,26 @@ class Client:
         if on_submitted is not None and not callable(on_submitted):
             raise ConfigError(f"on_submitted must be a function, not {kind_of(on_submitted)}")
         job = Job(self.connection, uuid.uuid4().hex[:12])
+        is_there = False
         try:
             self._patiently(lambda: self.connection.store.create(job.id, spec))
+            is_there = True
             self._send_items(job.id, items, spec.priority.value, on_submitted)
             self._patiently(lambda: self.connection.store.seal(job.id))
-        except (Exception, KeyboardInterrupt):
-            with contextlib.suppress(PrelabelError):  # what went wrong is the news, not that this does too
-                self._patiently(lambda: self.connection.store.cancel(job.id, "its submission failed"), wait_s=0)
+        except (Exception, KeyboardInterrupt) as error:
+            fate = self._abandon(job.id)
+            if fate and is_there:
+                error.add_note(f"job {job.id} {fate}")
             raise
         return job
+
+    def _abandon(self, job_id: str) -> str:
+        """Cancel a job whose submission failed. Returns what became of it; nothing when there was none."""
+        try:
+            cancelled = self._patiently(lambda: self.connection.store.cancel(job_id, "its submission failed"), wait_s=0)
+        except PrelabelError:  # what went wrong before is the news, not that this does too
+            return "stands unfinished, and a worker cancels it an hour after its last image"
+        return "is cancelled; what is done stays" if cancelled else ""
 
     def _send_items(
         self,

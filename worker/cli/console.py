@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
@@ -25,18 +26,48 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 EXIT_USER = 2
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Show our own errors as one line and an exit status: 2 for something to fix, 1 for trouble outside."""
+    """Show our own errors as one line and an exit status: 2 for something to fix, 1 for trouble outside.
+
+    Notes of an error, or of what interrupted the command, are in the line.
+    """
     try:
         yield
     except PrelabelError as error:
-        fail(str(error), EXIT_USER if isinstance(error, ConfigError) else EXIT_FAILED)
+        fail(_with_notes(str(error), error), EXIT_USER if isinstance(error, ConfigError) else EXIT_FAILED)
+    except KeyboardInterrupt as interrupt:
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            err.print(plain(_with_notes("interrupted", interrupt)), soft_wrap=True)
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # `prelabel results JOB | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    return "; ".join((message, *getattr(error, "__notes__", ())))
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP unless it is ignored (nohup), end the block as Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    wanted = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in wanted if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from .console import (
     duration,
     err,
     fail,
+    interruptible,
     job_detail,
     out,
     plain,
@@ -65,7 +66,7 @@ def submit(
     prelabel submit photos/*.jpg --labels cat,dog --wait
     find /data -name '*.jpg' | prelabel submit - --taxonomy animals.json
     """
-    with user_errors():
+    with user_errors(), interruptible():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         with Client() as client:
             with _submitting(None if _STDIN in images else len(images)) as shown:
@@ -77,13 +78,14 @@ def submit(
                     deadline_s=deadline and deadline * 3600,
                     on_submitted=shown,
                 )
-            if not as_json:
-                out.print(job.id)
-            if not client.workers():
-                err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
-            if wait:
-                follow(job)
-            progress = job.progress()
+            with _going_on(job):
+                if not as_json:
+                    out.print(job.id)
+                if not client.workers():
+                    err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
+                if wait:
+                    follow(job)
+                progress = job.progress()
     if as_json:
         print_json(_progress_json(progress))
     elif wait:
@@ -132,6 +134,16 @@ def follow(job: Job, description: str | None = None) -> None:
             time.sleep(0.2)
 
 
+@contextmanager
+def _going_on(job: Job) -> Iterator[None]:
+    """Note at what interrupts the block that the job goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"job {job.id} goes on (prelabel status {job.id} --wait, prelabel cancel {job.id})")
+        raise
+
+
 def jobs(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20, as_json: options.AsJson = False
 ) -> None:
@@ -166,7 +178,8 @@ def status(
     with user_errors(), Client() as client:
         job = client.job(job_id)
         if wait:
-            follow(job)
+            with _going_on(job):
+                follow(job)
         progress = job.progress()
         refusals = job.refusals() if progress.refused else []
         if as_json:
@@ -227,17 +240,18 @@ def rescore(
 
     prelabel rescore 1a2b3c4d5e6f --labels cat,dog,fox --wait
     """
-    with user_errors():
+    with user_errors(), interruptible():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         project = re.fullmatch(r"project:(\d+)", source)
         with Client() as client:
             with _submitting(None) as shown:
                 job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
-            if not as_json:
-                out.print(job.id)
-            if wait:
-                follow(job)
-            progress = job.progress()
+            with _going_on(job):
+                if not as_json:
+                    out.print(job.id)
+                if wait:
+                    follow(job)
+                progress = job.progress()
     if as_json:
         print_json(_progress_json(progress))
     elif wait:
