@@ -13,6 +13,7 @@ from .console import err
 from .demo import demo
 from .doctor import doctor
 from .label_studio import connect, disconnect
+from .streams import standard_streams
 
 app = typer.Typer(
     name="prelabel",
@@ -58,7 +59,8 @@ app.command(rich_help_panel="Jobs")(jobs.rescore)
 def main() -> None:
     """Entry point of the `prelabel` script."""
     try:
-        app()
+        with standard_streams():
+            app()
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)

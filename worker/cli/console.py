@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import sys
@@ -43,9 +42,6 @@ def user_errors() -> Iterator[None]:
         with contextlib.suppress(OSError):  # the terminal may have gone
             err.print(plain(_with_notes("interrupted", interrupt)), soft_wrap=True)
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # `prelabel results JOB | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
 
 
 def _with_notes(message: str, error: BaseException) -> str:
@@ -94,8 +90,10 @@ def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """One JSON document on stdout, in ASCII where its encoding is not UTF-8."""
+    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=ascii_only) + "\n")
+    sys.stdout.flush()  # so that whoever has the value learns that it cannot be written
 
 
 def bar() -> Progress:

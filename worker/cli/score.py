@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from ...schemas.predictions import ItemFailure, Prediction
 from ...schemas.settings import Settings, get_settings, load_settings
 from . import options
 from .console import EXIT_FAILED, bar, err, needs, out, plain, predictions_table, print_json, user_errors
+from .streams import unwritable
 
 if TYPE_CHECKING:
     from ..fetching.fetcher import Fetcher
@@ -57,12 +59,29 @@ def score(
             there = [item for ordinal, item in enumerate(items) if ordinal not in missing]
             scored = _score(there, Control(taxonomy=chosen), fetcher, settings) if there else []
     predictions = _in_order(items, missing, scored)
-    if as_json:
-        print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in predictions])
-    elif scored:
-        out.print(predictions_table(predictions))
+    try:
+        if as_json:
+            print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in predictions])
+        elif scored:
+            out.print(predictions_table(predictions))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        unwritable(error, _kept(predictions))
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _kept(predictions: Sequence[Prediction]) -> str:
+    """Where the predictions are that nobody has to score again."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="prelabel-", suffix=".jsonl", delete=False
+        ) as file:
+            file.writelines(f"{prediction.model_dump_json(exclude_none=True)}\n" for prediction in predictions)
+    except OSError as error:
+        return f"the results are lost, {error.filename or tempfile.gettempdir()} takes none either ({error.strerror})"
+    return f"the results are in {file.name}"
 
 
 def _missing(items: Sequence[Item], fetcher: Fetcher) -> dict[int, str]:

@@ -1,0 +1,59 @@
+"""Standard output that cannot take what is written: on a full disk, without a reader, or in a narrow encoding."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from .console import EXIT_FAILED, fail
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[None]:
+    r"""Run a command whose output, whatever becomes of it, ends in no traceback.
+
+    Letters that the stream's encoding lacks are written as `\u2713`. Output that cannot be written is said in one line
+    on stderr, and the status is 1; a reader that has gone (`| head`) is told nothing.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # started with it closed
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # as long as we run
+        elif not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        unwritable(error)
+
+
+def unwritable(error: OSError, kept: str = "") -> NoReturn:
+    """End the command: standard output cannot be written.
+
+    Args:
+        error: the system's own.
+        kept: where what was to be written is now.
+    """
+    _drop_stdout()
+    fail(f"standard output cannot be written: {error.strerror}{kept and '; '}{kept}")
+
+
+def _drop_stdout() -> None:
+    """Let what is left in the buffer go nowhere: the interpreter writes it out at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
