@@ -30,13 +30,27 @@ def export(predictions: Iterable[Prediction], path: Path) -> int:
     Raises:
         ConfigError: another suffix, a missing package, or a file that cannot be written.
     """
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise ConfigError(f"cannot tell the format of {path}: the name must end in {', '.join(_WRITERS)}")
+    writer = check_output(path)
     try:
         return writer(iter(predictions), path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_output(path: Path) -> Callable[[Iterator[Prediction], Path], int]:
+    """What writes a file of this name; for whoever wants to know before there is anything to write.
+
+    Raises:
+        ConfigError: its suffix stands for no format, a package is missing, or there is no folder for it.
+    """
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise ConfigError(f"cannot tell the format of {path}: the name must end in {', '.join(_WRITERS)}")
+    if writer is _parquet:
+        _need_pyarrow()
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write {path}: there is no folder {path.parent}")
+    return writer
 
 
 def _jsonl(predictions: Iterator[Prediction], path: Path) -> int:
@@ -61,12 +75,17 @@ def _csv(predictions: Iterator[Prediction], path: Path) -> int:
     return count
 
 
-def _parquet(predictions: Iterator[Prediction], path: Path) -> int:
+def _need_pyarrow() -> None:
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow  # noqa: F401  # told here, not in the middle
     except ImportError:
         raise ConfigError("Parquet needs `pip install prelabel[parquet]`; .jsonl and .csv do not") from None
+
+
+def _parquet(predictions: Iterator[Prediction], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     text = pa.string()
     schema = pa.schema(
         [

@@ -18,7 +18,7 @@ import typer
 from rich.table import Column, Table
 
 from ...integrations.client.client import Client
-from ...integrations.client.export import export
+from ...integrations.client.export import check_output, export
 from ...integrations.client.job import Job
 from ...schemas.jobs import Priority
 from ...schemas.progress import Progress, PushRefusal
@@ -270,6 +270,9 @@ def results(
     as_json: options.AsJson = False,
 ) -> None:
     """Print a job's predictions: a table, with --json one JSON object a line, with -o a file."""
+    with user_errors():
+        if output:
+            check_output(output)
     with user_errors(), Client() as client:
         job = client.job(job_id)
         stream = job.results() if wait else job.results_so_far()

@@ -82,7 +82,9 @@ def _settings(url: str | None) -> Settings:
     if url is not None:
         settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})
     with needs("label-studio"):
-        import label_studio_sdk  # noqa: F401  # told here, not in the middle
+        from ...integrations.label_studio.api.auth import LabelStudioAuth
+
+        LabelStudioAuth.from_settings(settings)  # told here, not in the middle
     return settings
 
 

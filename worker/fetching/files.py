@@ -67,7 +67,10 @@ class FileReader:
 
     def _read(self, path: Path, is_known: IsKnown) -> Fetched:
         # Looked at before it is opened: opening a device can already do something.
-        if not stat.S_ISREG(path.lstat().st_mode):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ItemError("a folder, not a regular file: name the images in it (photos/*.jpg)")
+        if not stat.S_ISREG(mode):
             raise ItemError("not a regular file")
         descriptor = os.open(path, os.O_RDONLY | _NONBLOCKING)
         try:

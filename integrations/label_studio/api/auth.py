@@ -66,8 +66,12 @@ class LabelStudioAuth(httpx.Auth):
         """
         url, key = settings.label_studio_url, settings.label_studio_api_key
         if not url or key is None or not key.get_secret_value().strip():
-            missing = "LABEL_STUDIO_URL" if not url else "LABEL_STUDIO_API_KEY"
-            raise ConfigError(f"{missing} is not set: prelabel needs it to talk to Label Studio")
+            missing, such = (
+                ("LABEL_STUDIO_API_KEY", "a token from Account & Settings there")
+                if url
+                else ("LABEL_STUDIO_URL", "http://localhost:8080")
+            )
+            raise ConfigError(f"{missing} is not set: prelabel needs it to talk to Label Studio; {such}, for example")
         return cls(url, key.get_secret_value())
 
     def headers(self) -> dict[str, str]:

@@ -155,3 +155,49 @@ def test_a_redis_that_is_away_ends_with_1(run, monkeypatch, arguments) -> None:
     monkeypatch.setenv("PRELABEL_REDIS_URL", "redis://127.0.0.1:1/0")
     get_settings.cache_clear()
     assert run(*arguments).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("results", "nope", "-o", "x.xyz"), "the name must end in .jsonl, .csv, .parquet"),
+        (("results", "nope", "-o", "/no/such/folder/x.csv"), "there is no folder /no/such/folder"),
+        (("submit", "x.jpg"), "--labels cat,dog"),
+        (("submit", "x.jpg", "--labels", "cat,cat"), "duplicate label: cat"),
+        (("submit", "x.jpg", "--taxonomy", "/no/such/file.json"), "/no/such/file.json"),
+        (("submit", "x.jpg", *LABELS, "--template", "no label"), "must contain {label}"),
+        (("rescore", "nope", "--labels", ""), "at least one label"),
+        (("score", "x.jpg"), "--labels cat,dog"),
+        (("connect", "--project", "1"), "LABEL_STUDIO_URL is not set"),
+        (("connect", "--project", "1", "--url", "http://127.0.0.1:1"), "LABEL_STUDIO_API_KEY is not set"),
+        (("disconnect", "--project", "1"), "LABEL_STUDIO_URL is not set"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_the_user_can_mend_is_said_before_a_server_is_asked(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.setenv("PRELABEL_REDIS_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    get_settings.cache_clear()
+    assert (done.exit_code, message in done.output) == (2, True), done.output
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("status", "x"), ("results", "x"), ("cancel", "x"), ("retry", "x"), ("jobs",)),
+        *(("submit", "x.jpg", *LABELS), ("rescore", "x", *LABELS), ("doctor",)),
+    ],
+    ids=" ".join,
+)
+def test_a_server_that_does_not_answer_is_a_failure_outside(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PRELABEL_REDIS_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    get_settings.cache_clear()
+    assert (done.exit_code, "no Redis at redis://127.0.0.1:1/0" in done.output) == (1, True), done.output
