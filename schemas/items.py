@@ -179,8 +179,12 @@ class Item(Given):
         return next(iter(self.images_of(name)), None)
 
     def images_of(self, name: str | None) -> tuple[ImageRef, ...]:
-        """The images of this name in their order; the first image when no name is given."""
-        if name is None:
+        """The images of this name in their order; the first image when no name is given.
+
+        An item's only image need not have a name: whatever asks about one means it. So the questions of a label config
+        with one image can be asked about plain references.
+        """
+        if name is None or (len(self.images) == 1 and self.images[0].name is None):
             return self.images[:1]
         return tuple(image for image in self.images if image.name == name)
 

@@ -57,6 +57,10 @@ def test_an_edited_taxonomy_is_scored_from_stored_vectors(
         return {one["model_version"] for one in label_studio.predictions(project=project)}
 
     until(lambda: versions() == {second, "somebody else's"}, 30, "our old predictions are replaced")
+    # Label Studio forgets what it shows when a version's predictions are removed, and would open tasks without any.
+    until(lambda: label_studio.project(project)["model_version"] == second, 5, "the new version is shown again")
+    shown = [one["model_version"] for one in label_studio.call("GET", f"/api/projects/{project}/next")["predictions"]]
+    assert shown == [second]
     assert sorted(tasks_of(label_studio.wait_for(project, 12, version=second))) == tasks
 
 

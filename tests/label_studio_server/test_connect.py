@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prelabel.integrations import Client
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
 from prelabel.integrations.label_studio.projects.register import Projects
@@ -17,7 +18,8 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.label_studio.server import LabelStudioServer, label_studio_server
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
-from tests.label_studio_server.site import LabelStudio, inline, until
+from tests.integration.redis_server import Server
+from tests.label_studio_server.site import LabelStudio, connect_project, inline, until
 
 
 def settings_for(backend: Stack, **changes: object):
@@ -76,6 +78,65 @@ def test_connect_registers_and_again_changes_nothing_and_disconnect_undoes_it(
     assert label_studio.backends(project) == label_studio.webhooks(project) == []
     assert project not in Projects(backend.client()).numbers()
     assert {step.status for step in disconnect(settings_for(backend, **key), **undo)} == {"ok"}
+
+
+def test_what_is_pre_labelled_stays_shown_after_disconnect(
+    label_studio: LabelStudio, backend: Stack, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    connect_project(backend, project)
+    label_studio.import_tasks(project, [{"image": inline(pictures[0].path)}])
+    (prediction,) = label_studio.wait_for(project, 1)
+    version = prediction["model_version"]
+    until(lambda: not Projects(backend.client()).working(project), 30, "the job has ended")
+
+    disconnect(settings_for(backend), project=project, backend_url=backend.adapter_url or "", client=backend.client())
+    assert label_studio.backends(project) == []
+    assert label_studio.project(project)["model_version"] == version
+    (shown,) = label_studio.call("GET", f"/api/projects/{project}/next")["predictions"]
+    assert shown["model_version"] == version
+
+
+def test_connect_with_another_redis_than_the_adapters_stops_before_it_changes_anything(
+    label_studio: LabelStudio, backend: Stack, tmp_path: Path
+) -> None:
+    project = label_studio.make_project()
+    run(backend, project)
+    before = label_studio.webhooks(project)
+    other = Server(tmp_path / "other")
+    other.start()
+    try:
+        settings = settings_for(backend, redis_url=other.url())
+        with Client(settings) as client:
+            last = connect(
+                settings,
+                project=project,
+                backend_url=backend.adapter_url or "",
+                model=settings_model_id(settings),
+                client=client,
+            )[-1]
+            assert Projects(client).numbers() == []
+    finally:
+        other.stop()
+    assert (last.name, last.status) == ("adapter", "failed")
+    assert f"does not use the Redis of this command, {other.url()}" in last.detail
+    assert label_studio.webhooks(project) == before
+
+
+def test_an_address_without_a_scheme_and_a_wrong_password_are_understood(
+    label_studio: LabelStudio, backend: Stack
+) -> None:
+    project = label_studio.make_project()
+    address = (backend.adapter_url or "").removeprefix("http://")
+    settings = settings_for(backend)
+    named = {"project": project, "backend_url": address, "client": backend.client()}
+    steps = connect(settings, model=settings_model_id(settings), **named)
+    assert "failed" not in {step.status for step in steps}
+    assert label_studio.backends(project)[0]["url"] == backend.adapter_url
+
+    last = connect(settings_for(backend, basic_auth_pass="wrong"), model=settings_model_id(settings), **named)[-1]
+    assert (last.name, last.status) == ("adapter", "failed")
+    assert "BASIC_AUTH_USER and BASIC_AUTH_PASS" in last.detail
 
 
 def test_a_backend_added_in_label_studios_dialog_is_taken_over(

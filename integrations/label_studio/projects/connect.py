@@ -7,7 +7,8 @@ from contextlib import closing
 
 import httpx
 
-from ....schemas import ConfigError, ItemError, PrelabelError, Priority, Settings
+from ....schemas import ConfigError, ItemError, ModelVersion, PrelabelError, Priority, Settings
+from ...broker.errors import shown_url
 from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
@@ -51,7 +52,7 @@ def connect(
     steps: list[Step] = []
     try:
         with closing(_api(settings)) as api:
-            for done in _steps(api, settings, project, backend_url.rstrip("/"), model, client, pre_label_all):
+            for done in _steps(api, settings, project, _with_scheme(backend_url), model, client, pre_label_all):
                 steps.append(done)  # what was done before a failure is told too
     except StepFailed as failure:
         steps.append(Step(failure.step, "failed", str(failure.__cause__)))
@@ -70,7 +71,8 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
             projects = Projects(client)
             with step("project"):
                 known = _known_url(projects, project)
-            for url in dict.fromkeys((backend_url.rstrip("/"), known)):
+            shown = _shown_version(api, project)
+            for url in dict.fromkeys((_with_scheme(backend_url), known)):
                 if url:
                     steps += registration.unregister(api, project, url)
             with step("jobs"):
@@ -78,15 +80,39 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
             steps.append(Step("jobs", "changed" if stopped else "ok", f"{len(stopped)} cancelled"))
             with step("project"):
                 projects.remove(project)
+            with step("model version"):
+                if _has_predictions(api, project, shown):
+                    registration.show(api, project, shown)  # Label Studio forgets it with the backend of that title
     except StepFailed as failure:
         failed = Step(failure.step, "failed", str(failure.__cause__))
         return [*(one for one in _merged(steps) if one.name != failed.name), failed]
     return _merged(steps)
 
 
+def _with_scheme(url: str) -> str:
+    """`http://localhost:9090` for `localhost:9090`, as people write it."""
+    return (url if "://" in url else f"http://{url}").rstrip("/")
+
+
 def _api(settings: Settings) -> LabelStudioAPI:
     with step("token"):
         return LabelStudioAPI(settings)
+
+
+def _shown_version(api: LabelStudioAPI, project: int) -> str:
+    """What the project shows; nothing where it is gone, or cannot be asked: the next step says so."""
+    try:
+        return registration.shown_version(api, project)
+    except PrelabelError:
+        return ""
+
+
+def _has_predictions(api: LabelStudioAPI, project: int, version: str) -> bool:
+    """Whether it is a version of ours of which the project has predictions: they stay, and stay shown."""
+    if not ModelVersion.is_ours(version):
+        return False
+    with_some = tasks.page(api, project, [tasks.with_version(version)], size=1, fields="id,predictions_model_versions")
+    return bool(with_some.total)
 
 
 def _known_url(projects: Projects, project: int) -> str:
@@ -173,6 +199,17 @@ def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: 
             "adapter",
             "warning",
             f"{backend_url} cannot be asked from here ({type(error).__name__}); Label Studio tries next",
+        )
+    if answer.status_code == httpx.codes.FORBIDDEN and str(body.get("detail", "")).startswith("wrong secret"):
+        # The adapter would serve none of what is written here, and the webhook's right secret would be overwritten.
+        raise ConfigError(
+            f"the adapter at {backend_url} does not use the Redis of this command, {shown_url(settings)}, or does "
+            "not reach its own: set PRELABEL_REDIS_URL to the adapter's"
+        )
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise ConfigError(
+            f"the adapter at {backend_url} refuses the user or the password: set BASIC_AUTH_USER and BASIC_AUTH_PASS "
+            "to the adapter's"
         )
     if not answer.is_success:
         return Step("adapter", "warning", f"{backend_url} answers {answer.status_code}: {body.get('detail', '')}")

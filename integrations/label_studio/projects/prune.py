@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from ....schemas import ModelVersion
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
+from . import registration
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def prune(api: LabelStudioAPI, project: int, current: str, renew: Callable[[], o
         lacks = [tasks.with_version(version), tasks.without_version(current)]
         lacking = tasks.page(api, project, lacks, size=1, fields="id").total
         if not lacking and not is_part and count <= ALL_OF_A_VERSION:
-            _remove_all(api, project, version)
+            _remove_all(api, project, version, current)
             log.info("project %s: %d predictions of %s are replaced", project, count, version)
             continue
         for prediction in _replaced(api, project, version, current):
@@ -59,10 +60,13 @@ def prune(api: LabelStudioAPI, project: int, current: str, renew: Callable[[], o
     return False
 
 
-def _remove_all(api: LabelStudioAPI, project: int, version: str) -> None:
+def _remove_all(api: LabelStudioAPI, project: int, version: str, current: str) -> None:
+    is_shown = registration.shown_version(api, project) == current
     with api.errors(f"predictions of {version}"):
         path = f"api/projects/{project}/model-versions"
         api.json("DELETE", path, json={"model_version": version}, timeout=300)
+    if is_shown:  # Label Studio forgets it with any removal where it is a backend's title
+        registration.show(api, project, current)
 
 
 def _replaced(api: LabelStudioAPI, project: int, version: str, current: str) -> Iterator[int]:

@@ -173,6 +173,16 @@ def webhooks(api: LabelStudioAPI, project: int, backend_url: str) -> list[dict[s
     return [hook for hook in hooks if _same(hook["url"], f"{backend_url}/webhook") and hook["project"] == project]
 
 
+def shown_version(api: LabelStudioAPI, project: int) -> str:
+    """The version whose predictions the project shows; empty when it shows none.
+
+    Raises:
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    with api.errors(f"project {project}"):
+        return str(api.json("GET", f"api/projects/{project}/").get("model_version") or "")
+
+
 def show(api: LabelStudioAPI, project: int, version: str) -> Step:
     """Let the project show predictions of this version: one that a backend has as its title, or that has some.
 
@@ -181,10 +191,10 @@ def show(api: LabelStudioAPI, project: int, version: str) -> Step:
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
+    shown = shown_version(api, project)
+    if shown == version:
+        return Step("model version", "ok", f"project {project} shows predictions of {version}")
     with api.errors(f"project {project}"):
-        shown = str(api.json("GET", f"api/projects/{project}/").get("model_version") or "")
-        if shown == version:
-            return Step("model version", "ok", f"project {project} shows predictions of {version}")
         api.json("PATCH", f"api/projects/{project}/", json={"model_version": version})
     return Step("model version", "changed", f"project {project} shows {version} instead of {shown or 'none'}")
 

@@ -119,6 +119,8 @@ def test_images_that_share_a_name_are_a_list_in_their_order() -> None:
     assert [image.uri for image in item.images_of("x")] == ["a", "c"]
     assert item.images_of(None) == item.images[:1]
     assert item.images_of("z") == ()
+    only = Item.of("a")
+    assert only.images_of("x") == only.images, "an only image needs no name"
     assert len(set(item.slots())) == 3
     assert item.slots()[:2] == ["x", "y"]
 

@@ -201,8 +201,14 @@ def test_each_image_of_a_list_is_asked_about_on_its_own() -> None:
 
 
 def test_an_item_without_the_image_that_is_asked_about_fails() -> None:
-    (prediction,) = MemoryClient().submit("s3://b/1.jpg", [Control(taxonomy=TAXONOMY, image="front")]).results()
+    item = Item(images=(ImageRef(uri="s3://b/1.jpg", name="back"),))
+    (prediction,) = MemoryClient().submit([item], [Control(taxonomy=TAXONOMY, image="front")]).results()
     assert prediction.error.message == "the item has no image named 'front'"
+
+
+def test_an_only_image_needs_no_name_whatever_it_is_called() -> None:
+    (prediction,) = MemoryClient().submit("s3://b/1.jpg", [Control(taxonomy=TAXONOMY, image="front")]).results()
+    assert prediction.ok
 
 
 def test_what_is_to_be_pushed_waits_on_the_push_queue() -> None:

@@ -111,7 +111,7 @@ def test_another_backend_comes_first(label_studio, run):
         ({"label_studio_api_key": "wrong"}, "token", r"refuses LABEL_STUDIO_API_KEY (401)"),
         ({"project": 9}, "project", "has no project 9"),
         ({"project": 2}, "project", "project 2: the label config has no <Choices>"),
-        ({"url": "prelabel:9090"}, "backend", "must look like http://host:9090"),
+        ({"url": "ftp://prelabel:9090"}, "backend", "must look like http://host:9090"),
     ],
 )
 def test_failures_stop_with_the_fix(label_studio, run, overrides, name, message):
