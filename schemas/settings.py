@@ -216,7 +216,10 @@ class Settings(BaseSettings):
     @field_validator("label_studio_url")
     @classmethod
     def _bare_url(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else None
+        """As people write it: `localhost:8080` is an address too."""
+        if not value:
+            return None
+        return (value if "://" in value else f"http://{value}").rstrip("/")
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -226,17 +229,16 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """Every setting as a variable for a child process, whatever this process's say. Holds secrets: never log it."""
         made = {}
-        for name, field in type(self).model_fields.items():
+        for name in type(self).model_fields:
             value = getattr(self, name)
-            alias = field.validation_alias
-            variable = alias.choices[1] if isinstance(alias, AliasChoices) else f"PRELABEL_{name.upper()}"
+            variable = _variable(name)
             if value is None:
                 value = ""  # an empty variable counts as unset
             elif isinstance(value, SecretStr):
                 value = value.get_secret_value()
             elif isinstance(value, tuple):
                 value = (os.pathsep if name == "image_roots" else ",").join(map(str, value))
-            made[str(variable)] = str(value)
+            made[variable] = str(value)
         return made
 
     @property
@@ -266,4 +268,12 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise ConfigError(f"setting {first_problem(error)}") from None
+        name, _, problem = first_problem(error).partition(": ")
+        named = f"{name} ({_variable(name)})" if name in Settings.model_fields else name
+        raise ConfigError(f"setting {named}: {problem}") from None
+
+
+def _variable(name: str) -> str:
+    """The variable of the environment that a setting is read from."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[1]) if isinstance(alias, AliasChoices) else f"PRELABEL_{name.upper()}"

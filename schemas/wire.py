@@ -81,7 +81,8 @@ def first_problem(error: ValidationError) -> str:
     """One line for people: where the first validation error is and what it says. Holds no input value."""
     problem = error.errors(include_input=False, include_url=False)[0]
     where = " ".join(".".join(str(part) for part in problem["loc"]).split())[:_LONGEST]
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
 
 
 def brief(value: object) -> str:

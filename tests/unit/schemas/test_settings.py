@@ -110,3 +110,25 @@ class TestAUserWithoutAHome:
     def test_needs_none_where_the_state_folder_is_named(self, monkeypatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PRELABEL_STATE_DIR", str(tmp_path))
         assert load_settings().state_dir == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PRELABEL_PORT", "many", "setting port (PRELABEL_PORT): Input should be a valid integer"),
+        ("PRELABEL_VECTOR_STORE", "s3", "setting vector_store (PRELABEL_VECTOR_STORE): use disk, off, "),
+        ("PRELABEL_DEVICE", "tpu", "setting device (PRELABEL_DEVICE): Input should be"),
+    ],
+)
+def test_an_error_names_the_variable_to_change(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as raised:
+        load_settings()
+    assert str(raised.value).startswith(message)
+
+
+def test_label_studios_address_may_lack_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "localhost:8080/ls/")
+    assert load_settings().label_studio_url == "http://localhost:8080/ls"
