@@ -123,6 +123,25 @@ def test_connect_with_another_redis_than_the_adapters_stops_before_it_changes_an
     assert label_studio.webhooks(project) == before
 
 
+def test_an_adapter_that_moves_leaves_no_backend_and_no_webhook_at_its_old_address(
+    label_studio: LabelStudio, backend: Stack, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    run(backend, project)
+    moved = (backend.adapter_url or "").replace("127.0.0.1", "localhost")
+    settings = settings_for(backend)
+    steps = connect(
+        settings, project=project, backend_url=moved, model=settings_model_id(settings), client=backend.client()
+    )
+    told = {step.name: step for step in steps}
+    assert told["old address"].detail == f"{backend.adapter_url}: backend and webhook removed"
+    assert [one["url"] for one in label_studio.backends(project)] == [moved]
+    assert [one["url"] for one in label_studio.webhooks(project)] == [f"{moved}/webhook"]
+    assert label_studio.project(project)["model_version"] == label_studio.backends(project)[0]["title"]
+    label_studio.import_tasks(project, [{"image": inline(pictures[0].path)}])
+    label_studio.wait_for(project, 1)
+
+
 def test_an_address_without_a_scheme_and_a_wrong_password_are_understood(
     label_studio: LabelStudio, backend: Stack
 ) -> None:

@@ -165,6 +165,12 @@ def _steps(
             raise
     yield registered
     yield announced
+    before = _known_url(projects, project)
+    if before and before != backend_url:
+        with step("old address"):
+            gone = [old for old in registration.unregister(api, project, before) if old.status == "changed"]
+        if gone:
+            yield Step("old address", "changed", f"{before}: {' and '.join(old.name for old in gone)} removed")
     with step("model version"):
         shown = registration.show(api, project, questions.version)
     yield shown
