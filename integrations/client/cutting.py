@@ -67,12 +67,15 @@ def item_of(source: Source) -> Item:
     Raises:
         ConfigError: see `Item.of`.
     """
-    reference = os.fspath(source) if isinstance(source, os.PathLike) else source
-    if isinstance(reference, str):  # before bytes that are no UTF-8 make a URI of it
-        item = Item.of(reference)
-        path = _absolute(reference)
-        return item if path is None else item.model_copy(update={"images": Item.of(path).images})
+    if not isinstance(source, (ImageRef, Item)):
+        reference = os.fspath(source) if isinstance(source, os.PathLike) else source
+        if isinstance(reference, str):  # before bytes that are no UTF-8 make a URI of it
+            item = Item.of(reference)
+            path = _absolute(reference)
+            return item if path is None else item.model_copy(update={"images": Item.of(path).images})
     item = Item.of(source)
+    if all(SCHEME.match(image.uri) for image in item.images):
+        return item
     images = tuple(
         image if (path := _absolute(image.uri)) is None else image.model_copy(update={"uri": path})
         for image in item.images
