@@ -23,6 +23,14 @@ DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 _STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
+def _at_home(path: Path) -> Path:
+    """The path with its `~` or `~user` replaced."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path.parts[0]} is nobody's home folder here: give an absolute path") from None
+
+
 def _state_dir() -> Path:
     """The folder for state, as the XDG base directory specification has it.
 
@@ -190,8 +198,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+            return tuple(_at_home(Path(part)) for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("state_dir", "vector_store_dir")
+    @classmethod
+    def _folder(cls, value: Path | None) -> Path | None:
+        return value and _at_home(value)
+
+    @field_validator("model")
+    @classmethod
+    def _checkpoint(cls, value: str) -> str:
+        return str(_at_home(Path(value))) if value.startswith("~") else value
 
     @field_validator("allow_hosts", mode="before")
     @classmethod

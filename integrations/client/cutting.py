@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...schemas.chunks import Chunk
+from ...schemas.errors import ConfigError
 from ...schemas.items import ImageRef, Item
 from ...schemas.predictions import Prediction
 from ...schemas.queues import CHUNK_BYTES, CHUNK_ITEMS
@@ -91,3 +92,5 @@ def _absolute(reference: str) -> str | None:
         return str(Path(reference).expanduser().absolute())
     except RuntimeError:  # ~ of nobody: a file may be called that
         return str(Path(reference).absolute())
+    except FileNotFoundError:
+        raise ConfigError(f"{reference} is a path below the current folder, which is gone: change to another") from None

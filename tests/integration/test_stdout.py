@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prelabel.integrations import Client
 from prelabel.worker.demo.story import CHECKPOINT, Picture
 
 FULL = Path("/dev/full")
@@ -47,6 +48,26 @@ def test_every_command_says_that_stdout_is_full(arguments: tuple[str, ...]) -> N
     assert done.returncode == 1
     assert "standard output cannot be written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_full
+def test_a_job_whose_number_cannot_be_printed_is_named_where_it_can_be(live: Client, pictures: list[Picture]) -> None:
+    env = {"PRELABEL_REDIS_URL": live.connection.settings.redis_url.get_secret_value()}
+    for form in ((), ("--json",)):
+        submitted = ("submit", "--labels", "circle,ring", *form, str(pictures[0].path))
+        done = run(*submitted, shell_redirect=">/dev/full", env=env)
+        assert done.returncode == 1
+        newest = live.jobs(1)[0].job_id
+        assert f"job {newest} goes on" in re.sub(r"\s+", " ", done.stderr)
+
+
+def test_results_stay_json_in_a_narrow_encoding(live: Client, pictures: list[Picture]) -> None:
+    job = live.submit([str(pictures[0].path)], ["circle", "r\u00eand \U0001f600"])
+    list(job.results(timeout=60))
+    env = {"PRELABEL_REDIS_URL": live.connection.settings.redis_url.get_secret_value()}
+    done = run("results", job.id, "--json", shell_redirect="", env={**env, "PYTHONIOENCODING": "ascii"})
+    (prediction,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {score["path"][0] for score in prediction["answers"][0]["scores"]} == {"circle", "r\u00eand \U0001f600"}
 
 
 def test_letters_the_encoding_lacks_are_escaped_and_json_stays_json(pictures: list[Picture]) -> None:

@@ -96,6 +96,13 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()  # so that whoever has the value learns that it cannot be written
 
 
+def print_json_line(text: str) -> None:
+    """A JSON document of one line on stdout, in ASCII where its encoding is not UTF-8."""
+    if not sys.stdout.encoding.lower().startswith("utf"):
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    sys.stdout.write(text + "\n")
+
+
 def bar() -> Progress:
     """A progress bar: description, counts, bar, time, and a free `detail` text. On stderr, so stdout can be piped."""
     return Progress(

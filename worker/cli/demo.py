@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ...schemas.errors import TransientError
+from ...schemas.errors import ConfigError, TransientError
 from ...schemas.settings import get_settings, load_settings
 from .console import confidence_bar, err, needs, out, plain, user_errors
 from .jobs import follow
@@ -48,6 +49,7 @@ def demo(
         _in_label_studio(seed)
         return
     with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+        _check_report(report)
         with needs("all"):
             from ..demo import story
             from ..demo.report import ChapterResult, write_report
@@ -104,6 +106,14 @@ def demo(
     if failed:
         err.print(f"[red]{failed} items failed[/]")
         raise typer.Exit(1)
+
+
+def _check_report(report: Path) -> None:
+    """Say that the report cannot be written before the demo has run for it."""
+    if report.is_dir():
+        raise ConfigError(f"the report cannot be written to {report}, which is a folder: --report demo-report.html")
+    if not report.parent.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
+        raise ConfigError(f"the report cannot be written to {report}: --report a file that this user may write")
 
 
 def _in_label_studio(seed: int) -> None:

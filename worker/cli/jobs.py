@@ -35,9 +35,11 @@ from .console import (
     plain,
     predictions_table,
     print_json,
+    print_json_line,
     refusals_table,
     user_errors,
 )
+from .streams import unwritable
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
@@ -86,10 +88,10 @@ def submit(
                 if wait:
                     follow(job)
                 progress = job.progress()
-    if as_json:
-        print_json(_progress_json(progress))
-    elif wait:
-        out.print(_jobs_table([progress]))
+                if as_json:
+                    print_json(_progress_json(progress))
+                elif wait:
+                    out.print(_jobs_table([progress]))
     if wait:
         _end(progress)
 
@@ -136,12 +138,18 @@ def follow(job: Job, description: str | None = None) -> None:
 
 @contextmanager
 def _going_on(job: Job) -> Iterator[None]:
-    """Note at what interrupts the block that the job goes on."""
+    """Say at what interrupts the block, or cannot be printed in it, that the job goes on."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"job {job.id} goes on (prelabel status {job.id} --wait, prelabel cancel {job.id})")
         raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        unwritable(error, f"job {job.id} goes on (prelabel status {job.id}, prelabel results {job.id})")
 
 
 def jobs(
@@ -252,10 +260,10 @@ def rescore(
                 if wait:
                     follow(job)
                 progress = job.progress()
-    if as_json:
-        print_json(_progress_json(progress))
-    elif wait:
-        out.print(_jobs_table([progress]))
+                if as_json:
+                    print_json(_progress_json(progress))
+                elif wait:
+                    out.print(_jobs_table([progress]))
     if wait:
         _end(progress)
 
@@ -281,7 +289,7 @@ def results(
             err.print(f"{count} predictions written to {plain(str(output))}")
         elif as_json:
             for prediction in stream:
-                sys.stdout.write(prediction.to_json() + "\n")
+                print_json_line(prediction.to_json())
         else:
             shown = list(islice(stream, _SHOWN))
             if wait:

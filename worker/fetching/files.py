@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from ...schemas.errors import ItemError, TransientError
+from ...schemas.errors import ConfigError, ItemError, TransientError
 from ...schemas.settings import Settings
 from .deadline import Deadline
 from .reader import Fetched, IsKnown, too_large
@@ -29,7 +29,10 @@ class FileReader:
     """
 
     def __init__(self, settings: Settings) -> None:
-        roots = settings.image_roots or (Path.cwd(),)
+        try:
+            roots = settings.image_roots or (Path.cwd(),)
+        except FileNotFoundError:
+            raise ConfigError("the current folder is gone: change to another, or set PRELABEL_IMAGE_ROOTS") from None
         self._roots = tuple(root.resolve() for root in roots)
         self._limit = settings.max_image_bytes
 

@@ -132,3 +132,14 @@ def test_an_error_names_the_variable_to_change(
 def test_label_studios_address_may_lack_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "localhost:8080/ls/")
     assert load_settings().label_studio_url == "http://localhost:8080/ls"
+
+
+@pytest.mark.parametrize(
+    "variable", ["PRELABEL_MODEL", "PRELABEL_STATE_DIR", "PRELABEL_VECTOR_STORE_DIR", "PRELABEL_IMAGE_ROOTS"]
+)
+def test_a_home_that_nobody_has_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    with pytest.raises(ConfigError, match=f"{variable}.*: ~nobody-of-this-name is nobody's home folder here"):
+        load_settings()
+    monkeypatch.setenv(variable, "~/x")
+    load_settings()

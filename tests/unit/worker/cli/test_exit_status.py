@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from prelabel.integrations import Client
@@ -171,6 +173,8 @@ def test_a_redis_that_is_away_ends_with_1(run, monkeypatch, arguments) -> None:
         (("connect", "--project", "1"), "LABEL_STUDIO_URL is not set"),
         (("connect", "--project", "1", "--url", "http://127.0.0.1:1"), "LABEL_STUDIO_API_KEY is not set"),
         (("disconnect", "--project", "1"), "LABEL_STUDIO_URL is not set"),
+        (("demo", "--report", "/"), "the report cannot be written to /, which is a folder"),
+        (("demo", "--report", "/no/such/folder/x.html"), "the report cannot be written to /no/such/folder/x.html"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -201,3 +205,16 @@ def test_a_server_that_does_not_answer_is_a_failure_outside(
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
     get_settings.cache_clear()
     assert (done.exit_code, "no Redis at redis://127.0.0.1:1/0" in done.output) == (1, True), done.output
+
+
+@pytest.mark.parametrize("command", ["submit", "score"])
+def test_a_current_folder_that_is_gone_is_said(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = run(command, "x.jpg", *LABELS)
+    assert (done.exit_code, "current folder" in done.output) == (2, True), done.output
+    assert isinstance(done.exception, SystemExit)
