@@ -107,7 +107,7 @@ def test_decoding_and_the_forward_pass_have_threads_of_their_own_number(images) 
     seen: dict[str, int] = {}
 
     def decode() -> None:
-        tower.prepare(np.zeros((9, 9, 3), dtype=np.uint8))
+        tower.prepare(np.zeros((999, 999, 3), dtype=np.uint8))  # larger than what the model looks at: with torch
         seen["decode"] = torch.get_num_threads()
 
     def forward() -> None:
