@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -89,16 +89,20 @@ def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
     sys.exit(status)
 
 
+def takes_every_letter(stream: TextIO) -> bool:
+    """Whether a stream's encoding has all of Unicode."""
+    return stream.encoding.lower().startswith("utf")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout, in ASCII where its encoding is not UTF-8."""
-    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=ascii_only) + "\n")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not takes_every_letter(sys.stdout)) + "\n")
     sys.stdout.flush()  # so that whoever has the value learns that it cannot be written
 
 
 def print_json_line(text: str) -> None:
     """A JSON document of one line on stdout, in ASCII where its encoding is not UTF-8."""
-    if not sys.stdout.encoding.lower().startswith("utf"):
+    if not takes_every_letter(sys.stdout):
         text = json.dumps(json.loads(text), separators=(",", ":"))
     sys.stdout.write(text + "\n")
 

@@ -39,7 +39,7 @@ from .console import (
     refusals_table,
     user_errors,
 )
-from .streams import unwritable
+from .streams import keeping
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
@@ -80,18 +80,7 @@ def submit(
                     deadline_s=deadline and deadline * 3600,
                     on_submitted=shown,
                 )
-            with _going_on(job):
-                if not as_json:
-                    out.print(job.id)
-                if not client.workers():
-                    err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
-                if wait:
-                    follow(job)
-                progress = job.progress()
-                if as_json:
-                    print_json(_progress_json(progress))
-                elif wait:
-                    out.print(_jobs_table([progress]))
+            progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
     if wait:
         _end(progress)
 
@@ -140,16 +129,28 @@ def follow(job: Job, description: str | None = None) -> None:
 def _going_on(job: Job) -> Iterator[None]:
     """Say at what interrupts the block, or cannot be printed in it, that the job goes on."""
     try:
-        yield
+        with keeping(lambda: f"job {job.id} goes on (prelabel status {job.id}, prelabel results {job.id})"):
+            yield
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"job {job.id} goes on (prelabel status {job.id} --wait, prelabel cancel {job.id})")
         raise
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        unwritable(error, f"job {job.id} goes on (prelabel status {job.id}, prelabel results {job.id})")
+
+
+def _tell_submitted(client: Client, job: Job, *, wait: bool, as_json: bool) -> Progress:
+    """Print what a job just submitted is called and how it stands, at its end where it is waited for."""
+    with _going_on(job):
+        if not as_json:
+            out.print(job.id)
+        if not client.workers():
+            err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
+        if wait:
+            follow(job)
+        progress = job.progress()
+        if as_json:
+            print_json(_progress_json(progress))
+        elif wait:
+            out.print(_jobs_table([progress]))
+    return progress
 
 
 def jobs(
@@ -254,16 +255,7 @@ def rescore(
         with Client() as client:
             with _submitting(None) as shown:
                 job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
-            with _going_on(job):
-                if not as_json:
-                    out.print(job.id)
-                if wait:
-                    follow(job)
-                progress = job.progress()
-                if as_json:
-                    print_json(_progress_json(progress))
-                elif wait:
-                    out.print(_jobs_table([progress]))
+            progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
     if wait:
         _end(progress)
 

@@ -19,7 +19,7 @@ from ...schemas.predictions import ItemFailure, Prediction
 from ...schemas.settings import Settings, get_settings, load_settings
 from . import options
 from .console import EXIT_FAILED, bar, err, needs, out, plain, predictions_table, print_json, user_errors
-from .streams import unwritable
+from .streams import keeping
 
 if TYPE_CHECKING:
     from ..fetching.fetcher import Fetcher
@@ -59,21 +59,17 @@ def score(
             there = [item for ordinal, item in enumerate(items) if ordinal not in missing]
             scored = _score(there, Control(taxonomy=chosen), fetcher, settings) if there else []
     predictions = _in_order(items, missing, scored)
-    try:
+    with keeping(lambda: _put_aside(predictions)):
         if as_json:
             print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in predictions])
         elif scored:
             out.print(predictions_table(predictions))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        unwritable(error, _kept(predictions))
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _kept(predictions: Sequence[Prediction]) -> str:
-    """Where the predictions are that nobody has to score again."""
+def _put_aside(predictions: Sequence[Prediction]) -> str:
+    """Write the predictions to a file, so that nobody has to score again; says where they are."""
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix="prelabel-", suffix=".jsonl", delete=False

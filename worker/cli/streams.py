@@ -6,11 +6,11 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from .console import EXIT_FAILED, fail
+from .console import EXIT_FAILED, fail, takes_every_letter
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -26,7 +26,7 @@ def standard_streams() -> Iterator[None]:
         stream = getattr(sys, name)
         if stream is None:  # started with it closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # as long as we run
-        elif not stream.encoding.lower().startswith("utf"):
+        elif not takes_every_letter(stream):
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -39,16 +39,27 @@ def standard_streams() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
-        unwritable(error)
+        _unwritable(error)
 
 
-def unwritable(error: OSError, kept: str = "") -> NoReturn:
-    """End the command: standard output cannot be written.
+@contextlib.contextmanager
+def keeping(where: Callable[[], str]) -> Iterator[None]:
+    """Print in the block what must not be lost: where standard output cannot be written, the line says where it is.
 
     Args:
-        error: the system's own.
-        kept: where what was to be written is now.
+        where: says so, and may put it there first; called only then.
     """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _unwritable(error, where())
+
+
+def _unwritable(error: OSError, kept: str = "") -> NoReturn:
     _drop_stdout()
     fail(f"standard output cannot be written: {error.strerror}{kept and '; '}{kept}")
 
