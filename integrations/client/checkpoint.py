@@ -30,16 +30,16 @@ def settings_model_id(settings: Settings) -> str:
     else by a digest of its files, so that other weights under the same name are another version. Digests of files are
     remembered in the state folder.
     """
-    directory = Path(settings.model).expanduser()
+    directory = Path(settings.model)
     if settings.revision is None and directory.is_dir():
         directory = directory.resolve()
-        return model_id(str(directory), _revision(directory, settings.state_dir.expanduser() / _MEMORY))
+        return model_id(str(directory), _revision(directory, settings.state_dir / _MEMORY))
     return model_id(settings.model, settings.pinned_revision)
 
 
 def names_one_model(settings: Settings) -> bool:
     """Whether the settings' model id always means the same weights; a hub model without a commit may change."""
-    if Path(settings.model).expanduser().is_dir():
+    if Path(settings.model).is_dir():
         return True
     return bool(re.fullmatch(r"[0-9a-f]{7,40}", settings.pinned_revision or ""))
 

@@ -59,4 +59,4 @@ def _brought_store(scheme: str, settings: Settings) -> EmbeddingStore:
 
 def vector_directory(settings: Settings) -> Path:
     """Where the disk store lies."""
-    return (settings.vector_store_dir or settings.state_dir / "vectors").expanduser()
+    return settings.vector_store_dir or settings.state_dir / "vectors"

@@ -15,10 +15,10 @@ _FULL_BYTES = 100 * 2**20
 
 def check_disk(settings: Settings) -> Checks:
     """The state folder, and the vector store's."""
-    yield _place("disk", settings.state_dir.expanduser(), wanted=0)
+    yield _place("disk", settings.state_dir, wanted=0)
     if settings.vector_store.get_secret_value() != "disk":
         return
-    folder = (settings.vector_store_dir or settings.state_dir / "vectors").expanduser()
+    folder = settings.vector_store_dir or settings.state_dir / "vectors"
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
     yield _place("vectors", folder, wanted=max(0, settings.vector_store_bytes - used))
 

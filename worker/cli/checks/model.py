@@ -42,7 +42,7 @@ def check_model(settings: Settings, load: bool, devices: Path = Path("/dev")) ->
 
 
 def _found(settings: Settings) -> Checks:
-    directory = Path(settings.model).expanduser()
+    directory = Path(settings.model)
     if settings.model.startswith((".", "/", "~")) and not directory.is_dir():
         yield Check("model", "fail", f"{settings.model}: no such directory", "set PRELABEL_MODEL to a checkpoint")
         return
