@@ -185,11 +185,11 @@ def among(api: LabelStudioAPI, project: int, numbers: Sequence[int]) -> set[int]
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    theirs: set[int] = set()
+    members: set[int] = set()
     for start in range(0, len(numbers), _NUMBERS):
         answer = page(api, project, [numbered(numbers[start : start + _NUMBERS])], fields="id")
-        theirs.update(int(task["id"]) for task in answer.tasks)
-    return theirs
+        members.update(int(task["id"]) for task in answer.tasks)
+    return members
 
 
 def newest(api: LabelStudioAPI, project: int) -> int:

@@ -45,10 +45,10 @@ def prediction_to_label_studio(prediction: Prediction, config: LabelConfig) -> d
 class _Shown:
     """An answer that Label Studio's editor may show."""
 
-    def __init__(self, answer: Answer, control: ControlTag, item: Item, images: str | None) -> None:
+    def __init__(self, answer: Answer, control: ControlTag, item: Item) -> None:
         self.answer = answer
         self.control = control
-        self.image = item.images_of(images)[answer.index] if answer.index is not None else None
+        self.image = item.images_of(control.image_name)[answer.index] if answer.index is not None else None
         options = item.options.get(control.from_name)
         answers = control.answers_of(options.labels) if options else control.answers
         parents = frozenset(path[:-1] for path in answers) if options else control.parents
@@ -96,9 +96,8 @@ def _shown(prediction: Prediction, config: LabelConfig) -> list[_Shown]:
             control = config.control(answer.control)
         except ConfigError:  # the label config has changed since
             continue
-        image = control.image_name
-        if answer.index is None or answer.index < len(prediction.item.images_of(image)):
-            answered.append(_Shown(answer, control, prediction.item, image))
+        if answer.index is None or answer.index < len(prediction.item.images_of(control.image_name)):
+            answered.append(_Shown(answer, control, prediction.item))
     return [one for one in answered if _is_shown(one, answered, ())]
 
 

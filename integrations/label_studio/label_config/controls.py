@@ -223,7 +223,7 @@ def _images(
         raise Skip('model_skip="true"')
     if not images and not unusable:
         raise Skip("the label config has no <Image>")
-    found: dict[str, ImageTag] = {}
+    named: dict[str, ImageTag] = {}
     for piece in (written(element, "toName") or "").split(","):
         # Label Studio takes a name as it stands between the commas, and refuses a config where that is none.
         to_name = piece if piece in images or piece in unusable else piece.strip()
@@ -231,8 +231,8 @@ def _images(
             raise Skip(unusable[to_name])
         if to_name not in images:
             raise Skip(f"toName={to_name!r} is not an <Image> of the label config")
-        found[to_name] = images[to_name]
-    return tuple(found.values())
+        named[to_name] = images[to_name]
+    return tuple(named.values())
 
 
 def _options(element: Element) -> str:
@@ -251,16 +251,16 @@ def _options(element: Element) -> str:
     return variable.group(1)
 
 
+_PER: tuple[tuple[str, Literal["region", "item"]], ...] = (("perRegion", "region"), ("perItem", "item"))
+
+
 def _per(element: Element, about: tuple[ImageTag, ...]) -> Literal["task", "item", "region"]:
-    if flag(element, "perRegion"):
-        told, per = "perRegion", "region"
-    elif flag(element, "perItem"):
-        told, per = "perItem", "item"
-    else:
-        return "task"
-    if len(about) > 1:
-        raise Skip(f'{told}="true" needs one name in toName: with several, Label Studio shows it for none of them')
-    return "region" if per == "region" else "item"
+    for name, per in _PER:
+        if flag(element, name):
+            if len(about) > 1:
+                raise Skip(f'{name}="true" needs one name in toName: with several, Label Studio shows it for none')
+            return per
+    return "task"
 
 
 def _choice(element: Element, name: str) -> Choice:
