@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing
 
 from prelabel.integrations import Client
+from prelabel.integrations.label_studio.api.connection import LabelStudioAPI
+from prelabel.integrations.label_studio.projects.prune import prune
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
@@ -57,11 +60,35 @@ def test_an_edited_taxonomy_is_scored_from_stored_vectors(
         return {one["model_version"] for one in label_studio.predictions(project=project)}
 
     until(lambda: versions() == {second, "somebody else's"}, 30, "our old predictions are replaced")
-    # Label Studio forgets what it shows when a version's predictions are removed, and would open tasks without any.
-    until(lambda: label_studio.project(project)["model_version"] == second, 5, "the new version is shown again")
+    # Label Studio forgets what it shows when a version's predictions are removed: for milliseconds it shows nothing.
+    until(lambda: label_studio.project(project)["model_version"] == second, 2, "the new version is shown again")
     shown = [one["model_version"] for one in label_studio.call("GET", f"/api/projects/{project}/next")["predictions"]]
     assert shown == [second]
     assert sorted(tasks_of(label_studio.wait_for(project, 12, version=second))) == tasks
+
+
+def test_the_present_version_is_shown_still_when_those_of_an_old_one_are_removed(
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:3]])
+    connect_project(backend, project, pre_label_all=True)
+    stored = label_studio.wait_for(project, len(tasks))
+    present = stored[0]["model_version"]
+    until(lambda: not Projects(client).state(project).prune, 30, "there is nothing left to be removed")
+    old = f"{present[:-6]}{'0' * 6}"
+    label_studio.call(
+        "POST",
+        f"/api/projects/{project}/import/predictions",
+        json=[
+            {"task": one["task"], "result": one["result"], "score": one["score"], "model_version": old}
+            for one in stored
+        ],
+    )
+    with closing(LabelStudioAPI(backend.settings)) as api:
+        assert not prune(api, project, present, lambda: None)
+    assert {one["model_version"] for one in label_studio.predictions(project=project)} == {present}
+    assert label_studio.project(project)["model_version"] == present
 
 
 def test_several_projects_at_once_each_with_its_taxonomy(

@@ -9,18 +9,12 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.running.stack import Stack
-from tests.browser import chromium
 from tests.cookbook import inline, without_scores
+from tests.label_studio_server.opened import CHECKED, opened
 from tests.label_studio_server.site import LabelStudio, connect_project, jobs_of
 
 CHOICES = '<Choice value="circle"/><Choice value="cross"/>'
 CIRCLE, CROSS = "red-circle.jpg", "blue-cross.jpg"
-
-CHECKED = """values => {
-  const checked = [...document.querySelectorAll('.ant-checkbox-input:checked')].map(input => input.name).sort()
-  return JSON.stringify(checked) === JSON.stringify(values.sort())
-}"""
-"""Whether exactly these choices are selected."""
 
 
 def choices(name: str, to: str, extra: str = "") -> str:
@@ -104,12 +98,5 @@ def test_what_can_be_answered_is_stored_and_shown_and_what_is_missing_is_said(
     assert tuple(one.control for one in prediction.unanswered) == case.unanswered
     told = [step.detail for step in steps if "in part only" in step.detail or "is not answered" in step.detail]
     assert bool(told) is bool(case.unanswered), steps
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(60_000)
-        page.goto(f"{server.url}/user/login/?next=/projects/{project}/data?task={task}")
-        page.fill("input[name=email]", server.username)
-        page.fill("input[name=password]", server.password)
-        page.click("button[type=submit]")
-        page.goto(f"{server.url}/projects/{project}/data?task={task}")
+    with opened(server, project, task) as page:
         page.wait_for_function(CHECKED, arg=case.shown)

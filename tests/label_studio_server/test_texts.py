@@ -7,8 +7,8 @@ from xml.sax.saxutils import quoteattr
 
 from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.running.stack import Stack
-from tests.browser import chromium
 from tests.cookbook import inline
+from tests.label_studio_server.opened import CHECKED, opened
 from tests.label_studio_server.site import LabelStudio, connect_project
 
 # name of the control, value and alias of the right choice
@@ -38,12 +38,6 @@ def control(name: str, value: str, alias: str | None) -> str:
 
 CONFIG = f'<View><Image name="image" value="$image"/>{"".join(control(*case) for case in CASES.values())}</View>'
 
-CHECKED = """values => {
-  const checked = [...document.querySelectorAll('.ant-checkbox-input:checked')].map(input => input.name).sort()
-  return JSON.stringify(checked) === JSON.stringify(values.sort())
-}"""
-"""Whether exactly these choices are selected."""
-
 
 def test_what_the_owner_wrote_is_stored_byte_for_byte_and_shown_as_chosen(
     label_studio: LabelStudio, server: LabelStudioServer, backend: Stack
@@ -55,12 +49,5 @@ def test_what_the_owner_wrote_is_stored_byte_for_byte_and_shown_as_chosen(
     (stored,) = label_studio.wait_for(project, 1)
     chosen: dict[str, Any] = {entry["from_name"]: entry["value"]["choices"] for entry in stored["result"]}
     assert chosen == {name: [value if alias is None else alias] for name, value, alias in CASES.values()}
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(60_000)
-        page.goto(f"{server.url}/user/login/?next=/projects/{project}/data?task={task}")
-        page.fill("input[name=email]", server.username)
-        page.fill("input[name=password]", server.password)
-        page.click("button[type=submit]")
-        page.goto(f"{server.url}/projects/{project}/data?task={task}")
+    with opened(server, project, task) as page:
         page.wait_for_function(CHECKED, arg=[value for _, value, _ in CASES.values()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -102,8 +103,12 @@ class TestWire:
         wired(here)
         assert connections(client.connection.redis) == before
 
-    def test_what_was_never_started_can_be_closed(self, here, wired) -> None:
-        wired(here).close()
+    def test_what_was_never_started_can_be_closed_and_embeds_nothing_then(self, here, wired) -> None:
+        runtime = wired(here)
+        runtime.close()
+        for embedder in (runtime.tools.bulk, runtime.tools.urgent):
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                embedder.run(print, deque(["an image"]))
 
 
 class TestStart:

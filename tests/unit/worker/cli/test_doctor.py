@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -13,135 +12,26 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.register import Projects
-from prelabel.integrations.ledger.keys import WORKERS
 from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.schemas import ConfigError, ModelLoadError, PushTarget, Settings, Taxonomy, get_settings, model_version
-from prelabel.schemas.progress import WorkerInfo
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.cli import app
-from prelabel.worker.cli.checks import Check, Checks, broker
-from prelabel.worker.cli.checks.broker import check_redis
+from prelabel.worker.cli.checks import Check
 from prelabel.worker.cli.checks.disk import check_disk
 from prelabel.worker.cli.checks.images import check_image, check_project_image
 from prelabel.worker.cli.checks.label_studio import check_label_studio
 from prelabel.worker.cli.checks.model import check_model
 from prelabel.worker.cli.checks.pushes import check_pushes
-from prelabel.worker.cli.checks.workers import check_workers
 from tests.label_studio import LEGACY, LabelStudio, running
+from tests.unit.worker.cli.checks import by_name
 
 XML = (
     '<View><Image name="i" value="$image"/><Choices name="c" toName="i">'
     '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
 )
-HEALTHY = {
-    "redis_version": "7.2.4", "aof_enabled": 1, "aof_last_write_status": "ok", "maxmemory_policy": "noeviction",
-    "maxmemory": 2**31, "used_memory": 2**20, "total_system_memory": 2**35, "role": "master",
-}  # fmt: skip
-
-
-def by_name(checks: Checks) -> dict[str, Check]:
-    return {check.name: check for check in checks}
-
-
-# ---- Redis
-
-
-class FakeRedis:
-    """Answers INFO and TIME as told."""
-
-    def __init__(self, ahead_s: float = 0.0, appendfsync: str = "everysec", **info: Any) -> None:
-        self._info = {**HEALTHY, **info}
-        self._ahead_s = ahead_s
-        self._appendfsync = appendfsync
-
-    def __enter__(self) -> FakeRedis:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def info(self) -> dict[str, Any]:
-        return self._info
-
-    def time(self) -> tuple[int, int]:
-        now = time.time() + self._ahead_s
-        return int(now), int(now % 1 * 1e6)
-
-    def config_get(self, name: str) -> dict[str, str]:
-        return {name: self._appendfsync}
-
-
-@pytest.mark.parametrize(
-    ("redis", "name", "status", "says"),
-    [
-        ({}, "redis", "ok", "7.2.4"),
-        ({"redis_version": "4.0.14"}, "redis", "fail", "too old"),
-        ({"redis_version": "6.0.1"}, "redis", "warn", "older than what is tested"),
-        ({"redis_version": "5.0.14"}, "redis", "fail", "too old"),
-        ({"cluster_enabled": 1}, "redis", "fail", "is a Redis Cluster"),
-        ({"server_name": "valkey", "valkey_version": "9.1.0"}, "redis", "ok", "valkey 9.1.0"),
-        ({"role": "slave"}, "role", "fail", "replica"),
-        ({}, "persistence", "ok", "append-only file, everysec"),
-        ({"aof_enabled": 0}, "persistence", "warn", "loses queued jobs"),
-        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "persistence", "fail", "disk full"),
-        ({"aof_last_write_status": "err"}, "persistence", "fail", "disk full"),
-        ({"appendfsync": "no"}, "persistence", "warn", "half a minute"),
-        ({"maxmemory_policy": "allkeys-lru"}, "memory policy", "fail", "may drop queued jobs"),
-        ({}, "memory", "ok", "1 MiB used of 2048 MiB"),
-        ({"used_memory": 2**31 - 1}, "memory", "fail", "2048 MiB used"),
-        ({"maxmemory": 0}, "memory", "ok", "no limit set"),
-        ({"maxmemory": 0, "used_memory": 2**34 + 2**30}, "memory", "warn", "no limit set"),
-        ({}, "clock", "ok", "within"),
-        ({"ahead_s": 30}, "clock", "warn", "30.0 s ahead of"),
-        ({"ahead_s": -600}, "clock", "fail", "600.0 s behind"),
-    ],
-)
-def test_a_redis_is_judged_by_what_it_says(settings, monkeypatch, redis, name, status, says) -> None:
-    monkeypatch.setattr(broker, "connect_redis", lambda *_, **__: FakeRedis(**redis))
-    check = by_name(check_redis(settings))[name]
-    assert (check.status, says in check.detail) == (status, True), check
-    assert check.status == "ok" or check.fix or "PRELABEL_REDIS_URL" in check.detail
-
-
-def test_a_real_redis_is_found_in_order(settings) -> None:
-    checks = by_name(check_redis(settings))
-    assert {check.status for check in checks.values()} == {"ok"}
-    assert {"redis", "persistence", "memory policy", "memory", "clock"} <= checks.keys()
-
-
-# ---- workers
-
-
-def announce(settings: Settings, **change: str) -> None:
-    client = connect_redis(settings)
-    info = WorkerInfo(name="w", model=settings_model_id(settings), device="cuda:0", dtype="bfloat16")
-    info = info.model_copy(update=change)
-    client.zadd(WORKERS, {info.model_dump_json(exclude={"beat"}): time.time()})
-
-
-def test_live_workers_are_listed_with_their_device(settings, client) -> None:
-    announce(settings)
-    checks = by_name(check_workers(settings))
-    assert checks["worker"].status == "ok"
-    assert "cuda:0 (bfloat16)" in checks["worker"].detail
-    assert checks["queues"] == Check("queues", "ok", "interactive 0, bulk 0, push 0")
-
-
-def test_a_worker_with_another_model_is_a_warning(settings, client) -> None:
-    announce(settings, model="other@12345678")
-    check = by_name(check_workers(settings))["worker"]
-    assert (check.status, "other@12345678" in check.detail, "PRELABEL_MODEL" in check.fix) == ("warn", True, True)
-
-
-def test_work_that_nobody_works_on_is_a_failure(settings, client) -> None:
-    assert by_name(check_workers(settings))["workers"].status == "warn"
-    client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat", "dog"]))
-    check = by_name(check_workers(settings))["queues"]
-    assert (check.status, check.fix) == ("fail", "prelabel worker")
 
 
 # ---- model

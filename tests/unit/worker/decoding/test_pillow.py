@@ -13,56 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import ValidationError
 
-from prelabel.schemas import Region
 from prelabel.schemas.errors import ItemError
-from prelabel.worker.decoding.crop import OUTSIDE
-from prelabel.worker.decoding.pillow import decode
-
-LIMIT = 50_000_000
-RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-
-def encoded(image, kind="PNG", **options):
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
-
-
-def opened(data, region=None, max_pixels=LIMIT):
-    image = decode(data, max_pixels=max_pixels, region=region)
-    assert image.mode == "RGB"
-    return image
-
-
-def quarters(width=40, height=20):
-    """Red, green above blue, white: no flip or turn of it looks like another."""
-    image = Image.new("RGB", (width, height), WHITE)
-    image.paste(RED, (0, 0, width // 2, height // 2))
-    image.paste(GREEN, (width // 2, 0, width, height // 2))
-    image.paste(BLUE, (0, height // 2, width // 2, height))
-    return image
-
-
-def corners(image):
-    """The four quarters' colours, each channel rounded to 0 or 255."""
-    w, h = image.size
-    points = [(w // 4, h // 4), (3 * w // 4, h // 4), (w // 4, 3 * h // 4), (3 * w // 4, 3 * h // 4)]
-    return [tuple(255 * (channel > 127) for channel in image.getpixel(point)) for point in points]
-
-
-def chunk(kind, body, checksum=None):
-    """A chunk of a PNG."""
-    checksum = zlib.crc32(kind + body) if checksum is None else checksum
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
-
-
-def png(width, height, depth=8, colour=0, pixels=b""):
-    """A PNG whose header claims what it likes."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-
+from tests.unit.worker.decoding.files import BLUE, GREEN, RED, WHITE, chunk, corners, encoded, opened, png, quarters
 
 # --- formats and pixel kinds -----------------------------------------------------------------------------------
 
@@ -159,67 +112,6 @@ def test_the_first_frame_of_an_animation_counts(kind):
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert corners(opened(data)) == [RED] * 4
-
-
-# --- icons, cursors, bitmaps -----------------------------------------------------------------------------------------
-
-
-def icon(kind, *pictures):
-    """An ICO (1) or CUR (2) of these pictures, whose entries say nothing of them."""
-    offset = 6 + 16 * len(pictures)
-    entries = b""
-    for picture in pictures:
-        entries += struct.pack("<BBBBHHII", 0, 0, 0, 0, 7, 9, len(picture), offset)
-        offset += len(picture)
-    return struct.pack("<HHH", 0, kind, len(pictures)) + entries + b"".join(pictures)
-
-
-def bitmap(image, bits=24, height=None):
-    """What an icon holds of an image besides PNGs: a DIB of twice its height, and a mask that covers nothing of it."""
-    lines = -(-image.width // 32) * 4 * image.height
-    head = struct.pack("<IiiHHIIiiII", 40, image.width, height or 2 * image.height, 1, bits, 0, 0, 0, 0, 0, 0)
-    order = {24: ("RGB", "BGR"), 32: ("RGBA", "BGRA")}[bits]
-    return head + image.convert(order[0]).tobytes("raw", order[1], 0, -1) + bytes(lines)
-
-
-@pytest.mark.parametrize("kind", [1, 2], ids=["icon", "cursor"])
-@pytest.mark.parametrize("largest", ["png", "bitmap", "bitmap with alpha"])
-def test_an_icon_or_a_cursor_is_its_largest_picture(kind, largest):
-    small = encoded(Image.new("RGB", (16, 16)))
-    large = {"png": encoded, "bitmap": bitmap, "bitmap with alpha": lambda image: bitmap(image, 32)}[largest]
-    image = opened(icon(kind, small, large(quarters()), bitmap(Image.new("RGB", (8, 8)))))
-    assert image.size == (40, 20)
-    assert corners(image) == [RED, GREEN, BLUE, WHITE]
-
-
-def test_the_picture_of_an_icon_is_held_to_the_limit_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda _: pytest.fail("its pixels were decoded"))
-    with pytest.raises(ItemError, match="more than 50,000,000 pixels"):
-        opened(icon(1, png(9000, 9000)))
-    with pytest.raises(ItemError, match="damaged ICO"):
-        opened(icon(1, bitmap(quarters(), height=2**30)))
-
-
-@pytest.mark.parametrize("kind", [1, 2], ids=["icon", "cursor"])
-def test_a_picture_of_an_icon_may_be_longer_than_its_entry_says(kind):
-    whole = icon(kind, bitmap(quarters()))
-    assert corners(opened(whole[:14] + struct.pack("<I", 8) + whole[18:])) == [RED, GREEN, BLUE, WHITE]
-
-
-def test_what_pillow_saves_as_an_icon_is_read():
-    assert opened(encoded(quarters(64, 64), "ICO")).size == (64, 64)
-
-
-def bitfields(*masks):
-    """A BMP of four red pixels whose colours lie where the masks say."""
-    head = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 32, 3, 16, 0, 0, 0, 0) + struct.pack("<III", *masks)
-    return b"BM" + struct.pack("<IHHI", 82, 0, 0, 66) + head + struct.pack("<I", masks[0]) * 4
-
-
-def test_a_bitmap_of_bit_fields_is_read_where_pillow_reads_it_and_named_elsewhere():
-    assert opened(bitfields(0xFF0000, 0xFF00, 0xFF)).getpixel((0, 0)) == RED
-    with pytest.raises(ItemError, match=r"not supported \(Unsupported BMP bitfields"):
-        opened(bitfields(0x3FF00000, 0xFFC00, 0x3FF))
 
 
 # --- orientation -------------------------------------------------------------------------------------------------
@@ -471,94 +363,6 @@ def test_many_threads_decode_at_once():
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-# --- regions ----------------------------------------------------------------------------------------------------------
-
-
-def region(x, y, width, height, rotation=0.0):
-    return Region(x=x, y=y, width=width, height=height, rotation=rotation)
-
-
-def test_a_region_is_percent_of_the_image():
-    image = opened(encoded(quarters()), region(50, 0, 50, 50))
-    assert image.size == (20, 10)
-    assert corners(image) == [GREEN] * 4
-
-
-def test_the_whole_image_as_a_region_is_the_image():
-    assert opened(encoded(quarters()), region(0, 0, 100, 100)).tobytes() == quarters().tobytes()
-
-
-def test_a_region_refers_to_the_upright_image():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    stored = encoded(quarters().transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
-    assert corners(opened(stored, region(50, 0, 50, 50))) == [GREEN] * 4
-
-
-@pytest.mark.parametrize("turn", [0, 360])
-def test_a_region_that_sticks_out_is_cut_off(turn):
-    image = opened(encoded(quarters()), region(75, 50, 50, 100, turn))
-    assert image.size == (10, 10)
-    assert corners(image) == [WHITE] * 4
-
-
-def test_a_quarter_turn_is_clockwise_about_the_top_left_corner():
-    # The box starts at the image's top-right corner and its width runs down the right edge.
-    image = opened(encoded(quarters(40, 40)), region(100, 0, 100, 50, 90))
-    assert image.size == (40, 20)
-    assert corners(image) == [GREEN, WHITE, GREEN, WHITE]
-
-
-def test_half_a_turn_shows_the_box_upside_down():
-    image = opened(encoded(quarters()), region(100, 100, 100, 100, 180))
-    assert image.tobytes() == quarters().transpose(Image.Transpose.ROTATE_180).tobytes()
-
-
-def test_a_slanted_box_shows_what_lies_in_it():
-    canvas = Image.new("RGB", (200, 200), WHITE)
-    side = 60
-    cos = sin = 2**-0.5
-    for u in np.arange(0, side, 0.4):
-        for v in np.arange(0, side / 2, 0.4):
-            canvas.putpixel((int(100 + u * cos - v * sin), int(40 + u * sin + v * cos)), RED if u < side / 2 else BLUE)
-    image = opened(encoded(canvas), region(50, 20, 30, 15, 45))
-    assert image.size == (60, 30)
-    assert corners(image) == [RED, BLUE, RED, BLUE]
-
-
-def test_a_rotated_box_is_grey_beyond_the_image():
-    image = opened(encoded(quarters(40, 40)), region(0, 0, 50, 50, 45))
-    assert image.getpixel((0, 19)) == OUTSIDE
-    assert image.getpixel((10, 1)) == RED
-
-
-@pytest.mark.parametrize(
-    "box",
-    [region(0, 0, 1, 1), region(10, 10, 100, 0.5, 30), region(100, 0, 50, 50), region(0, 99.99, 50, 50)],
-    ids=["tiny", "thin", "right of the image", "below the image"],
-)
-def test_a_region_without_a_whole_pixel_is_refused(box):
-    with pytest.raises(ItemError, match="smaller than a pixel"):
-        opened(encoded(quarters()), box)
-
-
-def test_a_rotated_region_outside_the_image_is_refused():
-    with pytest.raises(ItemError, match="outside the image"):
-        opened(encoded(quarters()), region(100, 0, 50, 50, -45))
-
-
-@pytest.mark.parametrize("rotation", [float("nan"), float("inf")])
-def test_a_rotation_that_is_no_number_is_refused(rotation):
-    with pytest.raises(ValidationError, match="finite"):
-        region(0, 0, 50, 50, rotation)
-
-
-@pytest.mark.parametrize("x", range(0, 100, 7))
-def test_a_region_of_one_pixel_is_one_pixel_wherever_it_starts(x):
-    image = opened(encoded(Image.new("L", (10, 10))), region(min(x, 90), min(x, 90), 10, 10))
-    assert image.size == (1, 1)
 
 
 # --- whose process it is ---------------------------------------------------------------------------------------------

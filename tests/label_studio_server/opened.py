@@ -1,0 +1,30 @@
+"""A task as a person has it before them: opened in a browser, in Label Studio's data manager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prelabel.worker.demo.label_studio.server import LabelStudioServer
+from tests.browser import chromium
+
+CHECKED = """values => {
+  const checked = [...document.querySelectorAll('.ant-checkbox-input:checked')].map(input => input.name).sort()
+  return JSON.stringify(checked) === JSON.stringify(values.sort())
+}"""
+"""JavaScript: whether exactly these choices are selected."""
+
+
+@contextmanager
+def opened(server: LabelStudioServer, project: int, task: int) -> Iterator[Any]:
+    """A playwright page that shows the task to the server's user."""
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{server.url}/user/login/?next=/projects/{project}/data?task={task}")
+        page.fill("input[name=email]", server.username)
+        page.fill("input[name=password]", server.password)
+        page.click("button[type=submit]")
+        page.goto(f"{server.url}/projects/{project}/data?task={task}")
+        yield page
