@@ -41,7 +41,7 @@ class _Row:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Gathered:
     """What is known of one item: its answers, and what has none."""
 
     answers: list[Answer] = field(default_factory=list)
@@ -124,52 +124,52 @@ class JobScorer:
         Raises:
             ScorerError: the model fails.
         """
-        found = [_Found() for _ in items]
+        gathered = [_Gathered() for _ in items]
         for place, control in enumerate(self._spec.controls):
-            for options, rows in self._by_labels(place, control, items, found).items():
+            for options, rows in self._by_labels(place, control, items, gathered).items():
                 try:
                     rules = self._rules_of(control, items[rows[0].item].item.options[control.name] if options else None)
                 except PrelabelError as error:
                     if not options or (isinstance(error, ScorerError) and not isinstance(error, OutOfMemory)):
                         raise
                     for i in dict.fromkeys(row.item for row in rows):
-                        found[i].miss(control, place, error)
+                        gathered[i].miss(control, place, error)
                         if isinstance(error, OutOfMemory):
-                            found[i].passing = error
+                            gathered[i].passing = error
                 else:
                     answered = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
                     for row, answer in zip(rows, answered, strict=True):
-                        found[row.item].answers.append(answer)
-        return [one.failure or self._outcome(item, one) for item, one in zip(items, found, strict=True)]
+                        gathered[row.item].answers.append(answer)
+        return [one.failure or self._outcome(item, one) for item, one in zip(items, gathered, strict=True)]
 
     def _by_labels(
-        self, place: int, control: Control, items: Sequence[EmbeddedItem], found: Sequence[_Found]
+        self, place: int, control: Control, items: Sequence[EmbeddedItem], gathered: Sequence[_Gathered]
     ) -> dict[str, list[_Row]]:
         """What a control asks, by the digest of the labels an item brings for it ("" where it brings none).
 
-        What it cannot ask is noted in `found`.
+        What it cannot ask is noted in `gathered`.
         """
         by_digest: dict[str, list[_Row]] = {}
         for i, embedded in enumerate(items):
             try:
                 images = _asked(control, embedded.item)
             except ItemError as error:
-                found[i].miss(control, place, error)
+                gathered[i].miss(control, place, error)
                 continue
             options = embedded.item.options.get(control.name) if control.taxonomy.is_open else None
             rows = by_digest.setdefault(options.digest if options else "", [])
-            groups: list[tuple[int | None, Sequence[ImageRef]]] = [(None, images)]
+            questions: list[tuple[int | None, Sequence[ImageRef]]] = [(None, images)]
             if control.over == "each":
-                groups = [(index, (image,)) for index, image in enumerate(images)]
-            for index, group in groups:
-                vectors = [embedded.embedded.get(part_of(image)) for image in group]
-                there = tuple(vector for vector in vectors if vector)
-                if len(there) == len(group):
-                    rows.append(_Row(i, index, there))
+                questions = [(index, (image,)) for index, image in enumerate(images)]
+            for index, about in questions:
+                vectors = [embedded.embedded.get(part_of(image)) for image in about]
+                embeddings = tuple(vector for vector in vectors if vector)
+                if len(embeddings) == len(about):
+                    rows.append(_Row(i, index, embeddings))
                 else:
-                    lost = group[vectors.index(None)]
+                    lost = about[vectors.index(None)]
                     known = ItemError(lost.problem) if lost.problem else embedded.missing.get(part_of(lost))
-                    found[i].miss(control, place, known or _NOT_HAD, index)
+                    gathered[i].miss(control, place, known or _NOT_HAD, index)
         return {digest: rows for digest, rows in by_digest.items() if rows}
 
     def _logits(self, control: Control, rules: Rules, rows: Sequence[_Row]) -> Vectors:
@@ -186,8 +186,8 @@ class JobScorer:
         means: Vectors = (np.add.reduceat(logits, starts, axis=0) / counts[:, None]).astype(np.float32)
         return means
 
-    def _outcome(self, one: EmbeddedItem, found: _Found) -> Outcome:
-        for missing in found.unanswered:
+    def _outcome(self, one: EmbeddedItem, gathered: _Gathered) -> Outcome:
+        for missing in gathered.unanswered:
             log.info("item %s: %s is not answered: %s", one.item.id, missing.control, missing.message)
         slots = zip(one.item.slots(), one.item.images, strict=True)
         return Outcome(
@@ -195,8 +195,8 @@ class JobScorer:
             vectors={
                 slot: one.embedded[part_of(image)].key.hex() for slot, image in slots if part_of(image) in one.embedded
             },
-            answers=tuple(found.answers),
-            unanswered=tuple(found.unanswered),
+            answers=tuple(gathered.answers),
+            unanswered=tuple(gathered.unanswered),
         )
 
     def _rules_of(self, control: Control, options: Options | None) -> Rules:
