@@ -44,3 +44,17 @@ class Platform(Protocol):
             PrelabelError: it refuses us; recorded at the job, and tried again at a later sweep.
         """
         ...
+
+
+@runtime_checkable
+class HearsOfFailures(Protocol):
+    """A platform that wants to know which items could not be scored. None has to."""
+
+    def failed(self, target: PushTarget, predictions: Sequence[Prediction]) -> None:
+        """Take note of items without an answer; those that are tried again may be pushed later.
+
+        Args:
+            target: the job's.
+            predictions: finished ones with an error; may have been told before.
+        """
+        ...

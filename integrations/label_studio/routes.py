@@ -20,6 +20,7 @@ from .convert.items import project_number
 from .convert.questions import LabelConfigReader, Unusable
 from .deliver.counters import PredictCounters
 from .deliver.predict import Entry, Predictor
+from .projects.gauges import FigureGauges
 from .projects.reconciler import Reconciler
 from .projects.register import Projects
 from .projects.registration import ACTIONS, SECRET_HEADER
@@ -40,7 +41,7 @@ class LabelStudioBackend:
         settings: see `Settings`.
         client: where work is queued.
         model: `schemas.model_id` of the checkpoint the workers serve; model versions are made from it.
-        registry: where the predictor's counters are shown.
+        registry: where the predictor's counters and the projects' figures are shown.
 
     Attributes:
         projects: the projects that are served.
@@ -49,6 +50,7 @@ class LabelStudioBackend:
 
     def __init__(self, settings: Settings, client: Client, *, model: str, registry: CollectorRegistry) -> None:
         self.projects = Projects(client)
+        registry.register(FigureGauges(self.projects))
         self._settings = settings
         self._reader = LabelConfigReader(model)
         self._predictor = Predictor(settings, client, self.projects, self._reader, model, PredictCounters(registry))

@@ -14,6 +14,7 @@ from . import options
 from .checks import Check, Checks, Status
 from .checks.broker import check_redis
 from .checks.disk import check_disk
+from .checks.figures import check_figures
 from .checks.images import check_image, check_project_image
 from .checks.label_studio import check_label_studio
 from .checks.model import check_model
@@ -23,7 +24,7 @@ from .console import EXIT_FAILED, err, out, plain, print_json, user_errors
 
 _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
-_NEEDED = {"workers": "redis", "pushes": "redis", "project's image": "label studio"}
+_NEEDED = {"workers": "redis", "tasks": "redis", "pushes": "redis", "project's image": "label studio"}
 """Parts that can say nothing where another one failed."""
 
 
@@ -49,6 +50,7 @@ def doctor(
         "workers": check_workers(settings),
         "model": check_model(settings, load_model),
         "label studio": check_label_studio(settings, project),
+        "tasks": check_figures(settings, project),
         "pushes": check_pushes(settings, project),
         "project's image": check_project_image(settings, project),
         "image": check_image(settings, image),

@@ -78,8 +78,9 @@ def _label_studio(settings: Settings, client: redis.Redis) -> Platform:
     # The SDK brings pandas: only when something is pushed.
     from ...integrations.label_studio.deliver.push import Pusher
     from ...integrations.label_studio.projects.claims import Claims
+    from ...integrations.label_studio.projects.unanswered import Unanswered
 
-    return Pusher(settings, Claims(client))
+    return Pusher(settings, Claims(client), Unanswered(client))
 
 
 _OURS: Final[dict[str, MakePlatform]] = {LABEL_STUDIO: _label_studio}

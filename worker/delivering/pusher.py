@@ -17,7 +17,7 @@ import redis
 from ...integrations.broker.locks import LockLost, TimedLock
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...integrations.ledger.pushes import LOCK_S, Pushes
-from ...integrations.platforms import Platform, PushReport
+from ...integrations.platforms import HearsOfFailures, Platform, PushReport
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
 from ...schemas.jobs import PushTarget
 from ...schemas.predictions import Prediction
@@ -156,6 +156,7 @@ class JobPusher:
             if report is None:
                 return False
             refused.add(wanted, report)
+            self._tell_failures(target, [prediction for prediction in predictions if not prediction.ok])
             lock.keep()  # whoever took over has a cursor of their own
             self._pushes.move(job_id, after)
 
@@ -193,6 +194,16 @@ class JobPusher:
             return report
         log.error("push of job %s given up after %d tries; the next sweep goes on", job_id, _ATTEMPTS)
         return None
+
+    def _tell_failures(self, target: PushTarget, failed: Sequence[Prediction]) -> None:
+        if not failed:
+            return
+        try:
+            platform = self._platforms(target.platform)
+            if isinstance(platform, HearsOfFailures):
+                platform.failed(target, failed)
+        except PrelabelError as error:
+            log.warning("%d items that failed are not told to %s: %s", len(failed), target.platform, error)
 
     @contextmanager
     def _keeping(self, lock: TimedLock) -> Iterator[None]:

@@ -70,6 +70,21 @@ def numbered_above(number: int) -> Filter:
     return _filter("id", "greater", number, "Number")
 
 
+def numbered_up_to(number: int) -> Filter:
+    """Tasks with numbers up to this one."""
+    return _filter("id", "less_or_equal", number, "Number")
+
+
+def is_number(number: int) -> Filter:
+    """The task with this number."""
+    return _filter("id", "equal", number, "Number")
+
+
+def annotated() -> Filter:
+    """Tasks with an annotation that somebody has submitted."""
+    return _filter("total_annotations", "greater", 0, "Number")
+
+
 def numbered(numbers: Sequence[int]) -> Filter:
     """Tasks with these numbers."""
     return _filter("id", "in_list", list(numbers), "List")

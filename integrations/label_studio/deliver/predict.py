@@ -175,6 +175,7 @@ class Predictor:
             self._projects.add_job(push.project, job.id)
             known = {int(item.id): Submitted.of(questions.version, item) for item in items}
             self._projects.record(push.project, known)
+            self._projects.unanswered.record(push.project, dict.fromkeys(known))
         return job
 
     def _wait(self, job: Job, entries: list[Entry], positions: Sequence[int], config: LabelConfig) -> list[int]:

@@ -14,7 +14,7 @@ What Label Studio 1.23 does, and what follows:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +28,7 @@ from ..api.tasks import among, with_prediction
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.claims import Claims, Delivery
+from ..projects.unanswered import Reason, Unanswered, Why
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +66,16 @@ class Pusher:
     Args:
         settings: where Label Studio is, and the key.
         claims: who else delivers; None when nobody does.
+        unanswered: where it is written which tasks get no prediction; None where nobody asks.
 
     Raises:
         ConfigError: LABEL_STUDIO_URL or LABEL_STUDIO_API_KEY is not set.
     """
 
-    def __init__(self, settings: Settings, claims: Claims | None = None) -> None:
+    def __init__(self, settings: Settings, claims: Claims | None = None, unanswered: Unanswered | None = None) -> None:
         self._api = LabelStudioAPI(settings)
         self._claims = claims
+        self._unanswered = unanswered
         self._shown: set[tuple[int, str]] = set()
 
     def __enter__(self) -> Self:
@@ -107,6 +110,7 @@ class Pusher:
         for prediction in predictions:
             self._prepare(run, prediction, config)
         if not run.payloads:
+            self._record(run, predictions)
             return run.report()
         mine = self._claim(run, who)
         try:
@@ -122,7 +126,33 @@ class Pusher:
                 run.rejected[ordinal] = f"Label Studio has no project {target.project} any more"
         # After any other failure the claims stay: what was stored is unknown until we, or whoever goes on, have looked.
         self._let_go(target.project, mine, who)
+        self._record(run, predictions)
         return run.report()
+
+    def failed(self, target: PushTarget, predictions: Sequence[Prediction]) -> None:
+        """Write that tasks could not be scored, and why.
+
+        Args:
+            target: the project.
+            predictions: those with an error.
+        """
+        reasons = {one.item.id: Reason(Why.FAILED, one.error.message if one.error else "") for one in predictions}
+        self._write(target.project, reasons)
+
+    def _record(self, run: _Run, predictions: Sequence[Prediction]) -> None:
+        became: dict[str, Reason | None] = {}
+        for one in predictions:
+            if one.ordinal in run.rejected:
+                became[one.item.id] = Reason(Why.DROPPED, run.rejected[one.ordinal])
+            elif one.ordinal in run.payloads:
+                became[one.item.id] = None
+            elif one.ok:
+                became[one.item.id] = Reason(Why.NOTHING_CHOSEN, "no label reached its threshold")
+        self._write(run.target.project, became)
+
+    def _write(self, project: int, became: Mapping[str, Reason | None]) -> None:
+        if self._unanswered is not None:
+            self._unanswered.record(project, {int(task): one for task, one in became.items() if task.isdigit()})
 
     def _claim(self, run: _Run, who: str) -> list[Delivery]:
         """Claim the deliveries; what another delivers is left to it, and looked after later."""

@@ -27,6 +27,10 @@ class ProjectKeys:
         scan: string with an expiry: who submits its tasks at present.
         looked: hash with an expiry: task number -> what `submitted` will hold for it when the look under way has
             submitted its tasks, or nothing for one that cannot be scored.
+        unanswered: hash: task number -> a letter for what became of it and the digest of the reason.
+        unanswered_counts: hash: such an entry -> how many tasks have it.
+        reasons: hash: digest -> the reason in words.
+        figures: string: JSON of `prelabel.integrations.label_studio.projects.figures.ProjectFigures`.
     """
 
     def __init__(self, project: int) -> None:
@@ -35,6 +39,10 @@ class ProjectKeys:
         self.jobs = f"{self._prefix}:jobs"
         self.scan = f"{self._prefix}:scan"
         self.looked = f"{self._prefix}:looked"
+        self.unanswered = f"{self._prefix}:unanswered"
+        self.unanswered_counts = f"{self._prefix}:unanswered_counts"
+        self.reasons = f"{self._prefix}:reasons"
+        self.figures = f"{self._prefix}:figures"
 
     def submitted(self, task: int) -> tuple[str, str]:
         """Hash and field that hold 12 bytes: which version and which images the task was last submitted with.

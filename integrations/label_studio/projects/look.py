@@ -17,9 +17,11 @@ from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import Questions
 from . import registration
+from .figures import refresh, take
 from .prune import prune
 from .register import Projects, ProjectState, Submitted
 from .stored import StoredVectors
+from .unanswered import Reason, Why
 
 if TYPE_CHECKING:
     from ...client.client import Client
@@ -151,6 +153,8 @@ class Look:
         self._projects.update(self._project, **fields)
         if not self._report.queued and not self._projects.working(self._project):
             self._settle(str(there.get("model_version") or ""))
+        count = take if through else refresh
+        count(self._api, self._client, self._projects, self._project, self._version, there)
         return self._report
 
     def queue(self, listed: Iterator[dict[str, Any]] | Sequence[dict[str, Any]] | chain[dict[str, Any]]) -> LookReport:
@@ -213,6 +217,7 @@ class Look:
         fresh = [task for task, is_seen in zip(batch.values(), seen, strict=True) if not is_seen]
         before = self._projects.submitted(self._project, [task["id"] for task in fresh])
         notes: dict[int, Submitted | None] = {}
+        became: dict[int, Reason | None] = {}
         for task, known in zip(fresh, before, strict=True):
             try:
                 item = item_from_task(
@@ -222,6 +227,7 @@ class Look:
                 self._report.refused += 1
                 self._report.refusal = self._report.refusal or f"task {task['id']}: {error}"
                 notes[task["id"]] = None
+                became[task["id"]] = Reason(Why.UNANSWERABLE, str(error))
                 continue
             now = Submitted.of(self._version, item)
             versions = tasks.versions_of(task)
@@ -236,9 +242,11 @@ class Look:
             elif not (self._everything or known is not None or self._is_ours(task["id"], versions)):
                 continue
             notes[task["id"]] = now
+            became[task["id"]] = None
             if self._version not in versions or other_images:
                 yield item
         self._projects.note(self._project, notes)
+        self._projects.unanswered.record(self._project, became)
 
     def _is_ours(self, number: int, versions: set[str]) -> bool:
         """Whether a task is to be pre-labelled without being asked for."""

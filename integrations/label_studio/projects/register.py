@@ -21,6 +21,7 @@ from ...ledger.jobs import NoSuchJob
 from ...ledger.pushes import is_pending
 from .claims import Claims
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
+from .unanswered import Unanswered
 
 TAKEN_S = 120.0
 """Seconds after which a turn that was taken and not ended is another's: whoever took it has died."""
@@ -116,6 +117,7 @@ class Projects:
         self._take_turn: Any = raw.register_script(_TAKE_TURN)
         self._end_turn: Any = raw.register_script(_END_TURN)
         self.claims = Claims(raw, self._patiently)
+        self.unanswered = Unanswered(raw, self._patiently)
 
     def secret(self) -> str:
         """What our webhooks carry: PRELABEL_WEBHOOK_SECRET, else one made once and kept in Redis."""
@@ -149,11 +151,12 @@ class Projects:
         def forget() -> None:
             self._redis.srem(PROJECTS, project)
             self._redis.zrem(PROJECT_HINTS, project)
-            self._redis.delete(keys.state, keys.jobs, keys.looked)
+            self._redis.delete(keys.state, keys.jobs, keys.looked, keys.figures)
             for key in self._redis.scan_iter(match=keys.all_submitted, count=1000):
                 self._redis.unlink(key)
 
         self._patiently(forget)
+        self.unanswered.forget(project)
 
     def state(self, project: int) -> ProjectState:
         """What is known of a project.
@@ -183,6 +186,17 @@ class Projects:
         values = {name: int(value) if isinstance(value, bool) else value for name, value in fields.items()}
         if values:
             self._patiently(lambda: self._redis.hset(ProjectKeys(project).state, mapping=values))
+
+    def keep_figures(self, project: int, figures: str) -> None:
+        """Keep the figures of a project, as JSON."""
+        self._patiently(lambda: self._redis.set(ProjectKeys(project).figures, figures))
+
+    def kept_figures(self, projects: Sequence[int]) -> dict[int, bytes]:
+        """The figures kept last, of those projects that have some."""
+        if not projects:
+            return {}
+        raw = self._patiently(lambda: self._redis.mget([ProjectKeys(one).figures for one in projects]))
+        return {one: kept for one, kept in zip(projects, raw, strict=True) if kept}
 
     def hint(self, project: int, after_s: float = 0.0) -> None:
         """Have the project looked at soon, whether it is served yet or not."""
