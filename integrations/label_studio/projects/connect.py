@@ -14,6 +14,7 @@ from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import LabelConfigReader, Questions, Unusable
+from ..deliver.trial import refused
 from . import registration
 from .look import LookReport
 from .register import Projects
@@ -146,6 +147,11 @@ def _steps(
     skipped = "".join(f"; left to people: {name} ({reason})" for name, reason in questions.config.skipped)
     yield Step("project", "ok", f"{record.get('title')!r}: pre-labels {names}{skipped}")
 
+    with step("answers"):
+        dropped = _dropped(record.get("label_config") or "", questions)
+    if dropped:
+        yield Step("answers", "warning", dropped)
+
     projects = Projects(client)
     with step("adapter"):
         secret = projects.secret()
@@ -189,6 +195,20 @@ def _steps(
             return
         report = Scanner(api, client, projects, model).look(project, everything=True)
     yield _queued(report)
+
+
+def _dropped(label_config: str, questions: Questions) -> str:
+    """Which answers of ours Label Studio would drop, and why; empty when it takes one to each control.
+
+    Raises:
+        ConfigError: it takes none.
+    """
+    controls = questions.config.controls
+    dropped = refused(label_config, questions.config)
+    told = "; ".join(f"{name}: {reason}" for name, reason in dropped)
+    if len(dropped) == len(controls):
+        raise ConfigError(f"Label Studio would drop every prediction: {told}. Correct the label config")
+    return f"Label Studio would drop every prediction that answers {told}" if dropped else ""
 
 
 def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: str) -> Step:

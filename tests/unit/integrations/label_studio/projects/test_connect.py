@@ -208,3 +208,17 @@ def test_a_failure_to_disconnect_is_told_of_the_step_that_failed(
     steps = disconnect(settings(), project=1, backend_url=URL, client=client)
     assert statuses(steps)[-1] == (name, "failed")
     assert "503" in steps[-1].detail
+
+
+def test_a_control_whose_answers_label_studio_would_drop_is_told_before_anything_is_made(label_studio, run):
+    dropped = '<Choices name="kind" toname="img"><Choice value="a"/></Choices>'
+    label_studio.add_project(1, XML.replace("</View>", f"{dropped}</View>"))
+    (step,) = (step for step in run() if step.name == "answers")
+    assert step.status == "warning"
+    assert "kind: " in step.detail
+
+    label_studio.add_project(2, f'<View><Image name="img" value="$image"/>{dropped}</View>')
+    failed = run(2, all_tasks=True)[-1]
+    assert (failed.name, failed.status) == ("answers", "failed")
+    assert "Label Studio would drop every prediction: kind: " in failed.detail
+    assert not [backend for backend in label_studio.backends if backend["project"] == 2]
