@@ -14,6 +14,7 @@ from .demo import demo
 from .doctor import doctor
 from .label_studio import connect, disconnect
 from .streams import standard_streams
+from .trial import try_
 
 app = typer.Typer(
     name="prelabel",
@@ -47,6 +48,7 @@ app.command(rich_help_panel="Run it")(services.serve)
 app.command(rich_help_panel="Run it")(doctor)
 app.command(rich_help_panel="Label Studio")(connect)
 app.command(rich_help_panel="Label Studio")(disconnect)
+app.command("try", rich_help_panel="Label Studio")(try_)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)
