@@ -10,10 +10,11 @@ _WHY = {
     400: "The body is not JSON, or not a form",
     401: "BASIC_AUTH_USER and BASIC_AUTH_PASS are set, and these are others",
     403: "Whoever asks may not",
+    404: "It is not there",
     409: "It cannot be done as things stand",
     413: "The body is larger than PRELABEL_MAX_BODY_BYTES",
     422: "The body is not what the route takes",
-    503: "Redis does not answer",
+    503: "Redis, or another server that is needed, does not answer",
 }
 
 

@@ -78,6 +78,8 @@ class JobSpec(Given, WireModel):
         top_k: how many scores a prediction keeps per control; None keeps all.
         stored_only: score from stored vectors alone; no image is fetched, and one without a vector fails.
         deadline_s: seconds after submission began at which the job is cancelled; what is done stays. None is never.
+        keep_s: seconds the job is kept after it has ended; None is PRELABEL_JOB_TTL_S. One that says so is looked at by
+            its submitter alone: the page's last predictions leave it out.
         push: where predictions go as they are ready; None leaves them in the ledger.
         name: for people, in `prelabel jobs`.
     """
@@ -88,6 +90,7 @@ class JobSpec(Given, WireModel):
     top_k: Annotated[int, Field(ge=1)] | None = 20
     stored_only: bool = False
     deadline_s: Annotated[float, Field(gt=0)] | None = None
+    keep_s: Annotated[int, Field(ge=1, le=10**9)] | None = None
     push: PushTarget | None = None
     name: str = ""
 

@@ -38,6 +38,7 @@ ROOMS = (
     "integrations/label_studio/convert",
     "integrations/label_studio/projects",
     "integrations/label_studio/deliver",
+    "integrations/label_studio/trials",
     "integrations/label_studio",
     "integrations/http/page",
     "integrations/http",

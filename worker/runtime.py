@@ -42,6 +42,7 @@ from .delivering.showcase import Showcase
 from .embedding.images import bulk_embedder, urgent_embedder
 from .embedding.texts import TextVectors
 from .fetching.fetcher import Fetcher
+from .fetching.open import make_fetcher
 from .machine.children import EXIT_BROKEN, WORKER_NAME_VARIABLE, new_worker_name
 from .machine.host import single_threaded_blas
 from .model.batch_size import find_batch_size
@@ -316,13 +317,3 @@ def _end_if_hung(engine: Engine) -> None:
 def _stop_loudly(error: ScorerError) -> None:
     log.critical("%s: stopping this worker", error)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def make_fetcher(settings: Settings) -> Fetcher:
-    """A fetcher that identifies itself to Label Studio where that is set up."""
-    if not settings.label_studio_url or not settings.label_studio_api_key:
-        return Fetcher(settings)
-    from ..integrations.label_studio.api.auth import LabelStudioAuth
-
-    auth = LabelStudioAuth.from_settings(settings)
-    return Fetcher(settings, auth.media_headers, auth.refused)

@@ -70,6 +70,7 @@ class Client:
         top_k: int | None = 20,
         push: PushTarget | None = None,
         deadline_s: float | None = None,
+        keep_s: int | None = None,
         on_submitted: Callable[[int], None] | None = None,
     ) -> Job:
         """Queue images to be scored. `items` is consumed as a stream: memory does not grow with it.
@@ -85,6 +86,7 @@ class Client:
             top_k: scores kept per control; None keeps all.
             push: platform the predictions go to as they are ready.
             deadline_s: seconds from now at which the job is cancelled; what is done by then stays.
+            keep_s: seconds the job is kept after it has ended; None is PRELABEL_JOB_TTL_S.
             on_submitted: called with the number of items submitted so far, for a progress bar.
 
         Returns:
@@ -101,7 +103,14 @@ class Client:
         if not isinstance(priority, str) or priority not in tuple(Priority):
             raise ConfigError(f'priority must be "bulk" or "interactive", not {brief(priority)}')
         spec = _spec(
-            taxonomy, priority=Priority(priority), name=name, model=model, top_k=top_k, push=push, deadline_s=deadline_s
+            taxonomy,
+            priority=Priority(priority),
+            name=name,
+            model=model,
+            top_k=top_k,
+            push=push,
+            deadline_s=deadline_s,
+            keep_s=keep_s,
         )
         return self._submit(sources_of(items), spec, on_submitted)
 

@@ -21,19 +21,21 @@ from ..label_studio.routes import LabelStudioBackend
 from ..problems import problems
 from .metrics import Metrics
 from .page.routes import page_router
+from .page.thumbnails import Thumbnail, Thumbnails
 from .security import BasicAuth, Guard
 
 if TYPE_CHECKING:
     from ..client.client import Client
 
 
-def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
+def create_app(settings: Settings, client: Client, *, model: str, thumbnail: Thumbnail | None = None) -> FastAPI:
     """The application.
 
     Args:
         settings: see `Settings`; read once, here.
         client: where work is queued.
         model: `schemas.model_id` of the checkpoint the workers serve; model versions are made from it.
+        thumbnail: makes small pictures of tasks' images for the page; None where nothing that decodes is installed.
 
     Raises:
         ConfigError: only one half of the basic authentication is set.
@@ -41,12 +43,14 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     auth = BasicAuth(settings)
     metrics = Metrics(client)
     label_studio = LabelStudioBackend(settings, client, model=model, registry=metrics.registry)
+    thumbnails = Thumbnails(settings, label_studio.projects, thumbnail)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         label_studio.start()
         yield
         await run_in_threadpool(label_studio.stop)
+        thumbnails.close()
 
     app = FastAPI(
         title="prelabel",
@@ -59,6 +63,7 @@ def create_app(settings: Settings, client: Client, *, model: str) -> FastAPI:
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.include_router(page_router(client, label_studio.projects))
+    app.include_router(thumbnails.router)
     app.include_router(label_studio.router)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=_Exposition)

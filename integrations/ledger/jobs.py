@@ -77,6 +77,7 @@ class JobStore:
                 spec.priority.value,
                 int(spec.push is not None),
                 "" if spec.deadline_s is None else spec.deadline_s,
+                "" if spec.keep_s is None else spec.keep_s,
             ],
         )
 

@@ -39,9 +39,9 @@ class JobKeys:
 
     Attributes:
         meta: hash: `spec`, `queue`, `created`, `touched` (by the submitter), `deadline`, `started`, `updated` (Unix
-            seconds), `submitted` (items), `next_chunk`, `more_chunks` (made by splits and retries, with indices from
-            10^9), `sealed`, `cancelled` (why), `leased` (leases given in all), `base` (items finished before a
-            retry), `push_ready`, `push_cursor`, `push_error`.
+            seconds), `keep` (seconds after its end, where it says so itself), `submitted` (items), `next_chunk`,
+            `more_chunks` (made by splits and retries, with indices from 10^9), `sealed`, `cancelled` (why), `leased`
+            (leases given in all), `base` (items finished before a retry), `push_ready`, `push_cursor`, `push_error`.
         chunks: hash: chunk index -> JSON of `Chunk`.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
             minus the Unix ms its message was sent at; while it is postponed, is to be sent at.

@@ -102,7 +102,8 @@ if ARGV[3] == '1' then
   redis.call('SREM', KEYS[8], ARGV[6])
   if redis.call('HEXISTS', KEYS[1], 'sealed') == 1 and redis.call('ZCARD', KEYS[2]) == 0 then
     redis.call('SREM', KEYS[9], ARGV[4])
-    for i = 10, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+    local keep = redis.call('HGET', KEYS[1], 'keep') or ARGV[5]
+    for i = 10, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
   end
 end
 reply[2] = redis.call('HEXISTS', KEYS[1], 'push_ready')
@@ -215,13 +216,14 @@ return overdue
 
 
 # KEYS: meta jobs active push_pending. ARGV: job id, spec, queue, whether it pushes (0/1), seconds until its deadline
-# or nothing. A second time changes nothing.
+# or nothing, seconds it is kept once it has ended or nothing. A second time changes nothing.
 CREATE = (
     NOW_MS
     + """
 if redis.call('HSETNX', KEYS[1], 'created', now / 1000) == 0 then return end
 redis.call('HSET', KEYS[1], 'spec', ARGV[2], 'queue', ARGV[3], 'touched', now / 1000, 'submitted', 0)
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'deadline', now / 1000 + ARGV[5]) end
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'keep', ARGV[6]) end
 redis.call('ZADD', KEYS[2], now / 1000, ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
 if ARGV[4] == '1' then redis.call('SADD', KEYS[4], ARGV[1]) end
@@ -250,7 +252,8 @@ if redis.call('HEXISTS', KEYS[1], 'spec') == 0 then return end
 redis.call('HSET', KEYS[1], 'sealed', 1)
 if redis.call('ZCARD', KEYS[2]) == 0 then
   redis.call('SREM', KEYS[3], ARGV[1])
-  for i = 4, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
+  local keep = redis.call('HGET', KEYS[1], 'keep') or ARGV[2]
+  for i = 4, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
 end
 """
 
@@ -262,7 +265,8 @@ if redis.call('HEXISTS', KEYS[1], 'sealed') == 1 and redis.call('ZCARD', KEYS[2]
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('HSET', KEYS[1], 'cancelled', ARGV[3])
 redis.call('SREM', KEYS[4], ARGV[1])
-for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
+local keep = redis.call('HGET', KEYS[1], 'keep') or ARGV[2]
+for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
 return 1
 """
 

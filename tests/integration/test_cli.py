@@ -22,7 +22,7 @@ from prelabel.worker.running.stack import Stack
 from tests.conftest import eventually
 
 COMMANDS = [
-    *("score", "demo", "up", "worker", "serve", "doctor", "connect", "disconnect"),
+    *("score", "demo", "up", "worker", "serve", "doctor", "connect", "disconnect", "try"),
     *("submit", "jobs", "status", "cancel", "retry", "results", "rescore"),
 ]
 

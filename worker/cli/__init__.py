@@ -15,6 +15,7 @@ from .doctor import doctor
 from .label_studio import connect, disconnect
 from .projects import projects
 from .streams import standard_streams
+from .trial import try_
 
 app = typer.Typer(
     name="prelabel",
@@ -49,6 +50,7 @@ app.command(rich_help_panel="Run it")(doctor)
 app.command(rich_help_panel="Label Studio")(connect)
 app.command(rich_help_panel="Label Studio")(disconnect)
 app.command(rich_help_panel="Label Studio")(projects)
+app.command("try", rich_help_panel="Label Studio")(try_)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

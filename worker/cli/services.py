@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import signal
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,6 +17,11 @@ from ...integrations.broker.connection import connect_redis
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
 from .console import err, needs, out, plain, user_errors
+
+if TYPE_CHECKING:
+    from ..delivering.thumbnails import ThumbnailMaker
+
+log = logging.getLogger(__name__)
 
 
 def up(
@@ -98,11 +105,26 @@ def serve(
         require_free_port(settings.host, settings.port)
         configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
-        with Client(settings.model_copy(update={"broker_wait_s": 0})) as client:
-            app = create_app(settings, client, model=settings_model_id(settings))
+        with Client(settings.model_copy(update={"broker_wait_s": 0})) as client, contextlib.ExitStack() as stack:
+            maker = _thumbnail_maker(settings)
+            if maker is not None:
+                stack.callback(maker.close)
+            app = create_app(settings, client, model=settings_model_id(settings), thumbnail=maker)
             if settings.metrics_port:
                 serve_metrics(app.state.registry, settings.host, settings.metrics_port)
             uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+
+
+def _thumbnail_maker(settings: Settings) -> ThumbnailMaker | None:
+    """What makes small pictures for the page; None where the adapter is installed without what decodes images."""
+    try:
+        from ..delivering.thumbnails import ThumbnailMaker
+        from ..telemetry.logs import quiet_pillow
+    except ModuleNotFoundError as error:
+        log.info("the page shows no pictures of tasks, %s is not installed: pip install prelabel[worker]", error.name)
+        return None
+    quiet_pillow()
+    return ThumbnailMaker(settings)
 
 
 def _require(extra: str, *modules: str) -> None:

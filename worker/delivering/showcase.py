@@ -82,6 +82,8 @@ class Showcase:
             spec: what that job asks.
             exhibits: what was scored; may be none.
         """
+        if spec.keep_s is not None:  # its submitter looks at it alone: it is no part of the work that is done
+            return
         answered = [exhibit for exhibit in exhibits if exhibit.outcome.answers]
         chosen = [exhibit for exhibit in answered if exhibit.thumbnail]
         if not chosen and answered and self._without_thumbnail.due():

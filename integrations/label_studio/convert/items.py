@@ -61,6 +61,36 @@ def item_from_task(
     return Item(id=str(task_id), images=images, options=brought, problems=problems)
 
 
+def images_of_task(
+    task: Mapping[str, Any], config: LabelConfig, label_studio_url: str | None, *, s3_direct: bool = False
+) -> tuple[ImageRef, ...]:
+    """The whole images that a label config asks about, each address once, in its order: for people to look at.
+
+    What cannot be fetched is left out.
+
+    Args:
+        task: see `item_from_task`.
+        config: see there.
+        label_studio_url: see there.
+        s3_direct: see there.
+
+    Raises:
+        ItemError: the task has no usable id or no data.
+    """
+    task_id = task_number(task)
+    data = task.get("data")
+    if not isinstance(data, Mapping):
+        raise ItemError("the task has no data")
+    shown = _Shown(data, config, lambda value: image_uri(value, task_id, label_studio_url, s3_direct=s3_direct))
+    images: dict[str, ImageRef] = {}
+    for control in config.controls:
+        try:
+            images.update((image.uri, image) for image in shown.of(control) if not image.problem)
+        except ItemError:
+            continue
+    return tuple(images.values())
+
+
 def _refuse_unanswerable(
     config: LabelConfig, asked: Mapping[str, Sequence[ImageRef]], problems: Mapping[str, str]
 ) -> None:

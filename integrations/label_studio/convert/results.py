@@ -4,10 +4,47 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from ....schemas import Answer, ConfigError, Item, Prediction
+from ....schemas.taxonomy import LabelPath
 from ..label_config.config import Condition, ControlTag, LabelConfig
+
+
+class Place(NamedTuple):
+    """Where in a task's form an answer stands.
+
+    Attributes:
+        control: the control's name.
+        image: which image of a list it is about, from 0, where each has its own answer.
+        region: the id of the region it is about.
+    """
+
+    control: str
+    image: int | None = None
+    region: str | None = None
+
+
+class ShownAnswer(NamedTuple):
+    """What Label Studio's form shows for one control.
+
+    Attributes:
+        paths: the chosen labels; empty when nothing is.
+        stored: the same as Label Studio stores them: aliases where there are any.
+        confidence: 0..1.
+    """
+
+    paths: tuple[LabelPath, ...]
+    stored: tuple[LabelPath, ...]
+    confidence: float
+
+
+def shown_answers(prediction: Prediction, config: LabelConfig) -> dict[Place, ShownAnswer]:
+    """The answers of a prediction that the form shows, in the order of the label config; none of a failed item."""
+    return {
+        one.place: ShownAnswer(tuple(one.paths), tuple(one.stored), _score(one.answer.confidence))
+        for one in _shown(prediction, config)
+    }
 
 
 def prediction_to_label_studio(prediction: Prediction, config: LabelConfig) -> dict[str, Any] | None:
@@ -53,7 +90,7 @@ class _Shown:
         answers = control.answers_of(options.labels) if options else control.answers
         parents = frozenset(path[:-1] for path in answers) if options else control.parents
         self.paths = [path for path in answer.paths if path in answers and not (control.leafs_only and path in parents)]
-        self._answers = [answers[path] for path in self.paths]
+        self.stored = [answers[path] for path in self.paths]
 
     @property
     def region(self) -> str | None:
@@ -61,16 +98,22 @@ class _Shown:
         return self.image.origin.id if self.image and self.image.origin else None
 
     @property
+    def place(self) -> Place:
+        """Where it stands."""
+        image = self.answer.index if self.control.per == "item" else None
+        return Place(self.control.from_name, image, self.region)
+
+    @property
     def values(self) -> list[Any]:
         """What is chosen, as Label Studio stores it."""
         if self.control.kind == "taxonomy" or self.control.nested:
-            return [list(path) for path in self._answers]
-        return [path[-1] for path in self._answers]
+            return [list(path) for path in self.stored]
+        return [path[-1] for path in self.stored]
 
     @property
     def names(self) -> set[str]:
         """What is chosen, by name and by alias."""
-        return {path[-1] for path in (*self.paths, *self._answers)}
+        return {path[-1] for path in (*self.paths, *self.stored)}
 
     def entry(self) -> dict[str, Any]:
         """Its item of a `result`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ....schemas import ConfigError, ImageRef, Item
+from ....schemas import ConfigError, ImageRef, Item, Prediction
 from ...client.rescore import stored_items
 
 if TYPE_CHECKING:
@@ -43,30 +43,52 @@ class StoredVectors:
 
     def add_to(self, item: Item) -> Item:
         """The item with the keys of its images' vectors, where they were scored before."""
+        rows = self._opened().execute("SELECT shown, vector FROM keys WHERE task = ?", (item.id,))
+        known: dict[bytes, str] = dict(rows)
+        images = tuple(image.model_copy(update={"vector": known.get(_shown(image))}) for image in item.images)
+        return item.model_copy(update={"images": images})
+
+    def tasks(self) -> list[int]:
+        """The tasks that have a stored vector, ascending."""
+        rows = self._opened().execute("SELECT DISTINCT task FROM keys")
+        return sorted(int(task) for (task,) in rows if task.isascii() and task.isdigit())
+
+    def remember(self, predictions: Iterable[Prediction]) -> None:
+        """Know the vectors of these, too, where none was known; failed ones have none."""
+        with (keys := self._opened()):
+            for prediction in predictions:
+                self._keep(keys, _images_of(prediction, self._model))
+
+    def _opened(self) -> sqlite3.Connection:
         if self._keys is None:
             # SQLite's temporary database: in memory while small, then a file. Any thread may collect us.
             self._keys = sqlite3.connect("", check_same_thread=False)
             self._read(self._keys)
-        rows = self._keys.execute("SELECT shown, vector FROM keys WHERE task = ?", (item.id,))
-        known: dict[bytes, str] = dict(rows)
-        images = tuple(image.model_copy(update={"vector": known.get(_shown(image))}) for image in item.images)
-        return item.model_copy(update={"images": images})
+        return self._keys
 
     def _read(self, keys: sqlite3.Connection) -> None:
         keys.execute("CREATE TABLE keys (task TEXT, shown BLOB, vector TEXT, PRIMARY KEY (task, shown)) WITHOUT ROWID")
         with keys:
             for job in self._client.project_jobs(self._project):  # the newest first, and it counts
-                rows = ((item.id, _shown(image), image.vector) for item, image in self._images(job))
                 try:
-                    keys.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", rows)
+                    self._keep(keys, self._images(job))
                 except ConfigError as error:  # another release wrote it: its images are read again
                     log.info("stored vectors of job %s are not used: %s", job.id, error)
 
     def _images(self, job: Job) -> Iterator[tuple[Item, ImageRef]]:
         """The images of a job that have a stored vector, each with its item."""
         for prediction in job.results_so_far():
-            for item in stored_items((prediction,), self._model):
-                yield from ((item, image) for image in item.images if image.vector)
+            yield from _images_of(prediction, self._model)
+
+    @staticmethod
+    def _keep(keys: sqlite3.Connection, images: Iterator[tuple[Item, ImageRef]]) -> None:
+        rows = ((item.id, _shown(image), image.vector) for item, image in images)
+        keys.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", rows)
+
+
+def _images_of(prediction: Prediction, model: str) -> Iterator[tuple[Item, ImageRef]]:
+    for item in stored_items((prediction,), model):
+        yield from ((item, image) for image in item.images if image.vector)
 
 
 def _shown(image: ImageRef) -> bytes:

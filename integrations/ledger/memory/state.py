@@ -220,7 +220,7 @@ class MemoryState:
     def end_if_finished(self, job: StoredJob, ttl_s: int) -> None:
         """Have a job that has ended expire in so many seconds."""
         if job.ended:
-            job.expires_at = self.now() + ttl_s
+            job.expires_at = self.now() + (job.spec.keep_s or ttl_s)
 
     def _has_expired(self, job: StoredJob) -> bool:
         return job.expires_at is not None and job.expires_at <= self.now()

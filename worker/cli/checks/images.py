@@ -59,7 +59,7 @@ def _fetch(settings: Settings, images: Sequence[ImageRef]) -> Checks:
     try:
         with needs("worker"):
             from ...decoding.pillow import decode
-            from ...runtime import make_fetcher
+            from ...fetching.open import make_fetcher
     except PrelabelError:
         yield Check("image", "warn", "what fetches images is not installed here", "run this where a worker runs")
         return

@@ -150,7 +150,7 @@ CALLS: dict[str, Callable[[MemoryClient, object], object]] = {
     "submit taxonomy": lambda client, value: client.submit([], value),
     **{
         f"submit {name}": lambda client, value, name=name: client.submit(["s3://b/1.jpg"], LABELS, **{name: value})
-        for name in ("priority", "name", "model", "top_k", "push", "deadline_s")
+        for name in ("priority", "name", "model", "top_k", "push", "deadline_s", "keep_s")
     },
     # What can be called is called, and what it raises is its owner's.
     "submit on_submitted": lambda client, value: client.submit(

@@ -80,6 +80,13 @@ def test_images_that_were_not_read_are_shown_without_a_picture_but_seldom(showca
     assert [one.item_id for one in client.recent()] == ["9", "0"]
 
 
+def test_what_only_its_submitter_looks_at_is_not_shown(showcase, client) -> None:
+    showcase.show("job1", SPEC.model_copy(update={"keep_s": 60}), [scored(1, "anBlZw==")])
+    assert client.recent() == []
+    showcase.show("job1", SPEC, [scored(1, "anBlZw==")])
+    assert len(client.recent()) == 1
+
+
 def test_failures_are_not_shown(showcase, client) -> None:
     failure = ItemFailure(kind="ItemError", message="gone")
     showcase.show("job1", SPEC, [scored(1, answers=(), error=failure, model_version="")])

@@ -6,7 +6,7 @@ import pytest
 
 from prelabel.schemas import ImageRef, ItemError
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.runtime import make_fetcher
+from prelabel.worker.fetching.open import make_fetcher
 from tests.label_studio import running
 
 

@@ -98,6 +98,23 @@ def test_a_retry_keeps_a_job_that_was_about_to_expire(client, ledger, kept) -> N
     assert job.progress().state is JobState.QUEUED
 
 
+@pytest.mark.parametrize("end", ["finished", "cancelled", "sealed without items"])
+def test_a_job_that_is_to_be_kept_briefly_is_gone_soon_after_its_end(client, ledger, kept, end) -> None:
+    job = client.submit([] if end == "sealed without items" else ["s3://b/1"], TAXONOMY, keep_s=1)
+    other = client.submit(["s3://b/1"], TAXONOMY)
+    kept.pass_time(1.1)
+    if end == "finished":
+        assert job.progress().state is JobState.QUEUED, "it is kept until its end, however long that takes"
+        finish(client, ledger, job)
+    elif end == "cancelled":
+        assert job.cancel()
+    finish(client, ledger, other)
+    kept.pass_time(1.1)
+    with pytest.raises(ConfigError, match="has expired"):
+        job.progress()
+    assert other.progress().state is JobState.DONE
+
+
 def submit_many(client, kept, count: int, **options) -> list[str]:
     """Ids of jobs, the newest first."""
     ids = []

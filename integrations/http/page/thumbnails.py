@@ -1,0 +1,135 @@
+"""Small pictures of tasks' images: `/projects/<number>/tasks/<task>/thumbnail`.
+
+A request names a project that is connected, a task of it and one of the task's images by its place, never an address:
+nobody can have the adapter fetch what no task of a connected project shows. Label Studio is asked for the task with the
+adapter's key each time; the picture itself is made by what `prelabel serve` passes in, and may be kept there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+
+from ....schemas import ConfigError, ImageRef, ItemError, PrelabelError, Settings
+from ...label_studio.api import tasks
+from ...label_studio.api.connection import LabelStudioAPI, NotThere
+from ...label_studio.convert.items import images_of_task
+from ...label_studio.label_config import LabelConfig
+from ...problems import problems
+
+if TYPE_CHECKING:
+    from ...label_studio.projects.register import Projects
+
+Thumbnail: TypeAlias = Callable[[ImageRef], bytes]
+"""Makes a small JPEG of an image. Raises `ItemError` where there can be none, `TransientError` where not now."""
+
+CONFIG_S: Final = 30.0
+"""Seconds a project's label config is remembered: a page asks for dozens of pictures at once."""
+
+_LARGEST = 2**53 - 1
+
+Number = Annotated[int, Path(ge=1, le=_LARGEST)]
+
+_HEADERS = {
+    "Cache-Control": "private, max-age=300",
+    "Content-Security-Policy": "default-src 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class _Jpeg(Response):
+    media_type = "image/jpeg"
+
+
+class Thumbnails:
+    """The route, and the connection it asks Label Studio on. Thread-safe; close it after use.
+
+    Args:
+        settings: LABEL_STUDIO_URL and its API key.
+        connected: the projects that are served.
+        thumbnail: makes the pictures; None makes none.
+
+    Attributes:
+        router: the route.
+    """
+
+    def __init__(self, settings: Settings, connected: Projects, thumbnail: Thumbnail | None) -> None:
+        self._settings = settings
+        self._connected = connected
+        self._thumbnail = thumbnail
+        self._lock = threading.Lock()
+        self._api: LabelStudioAPI | None = None
+        self._configs: dict[int, tuple[float, LabelConfig]] = {}
+        self.router = self._routes()
+
+    def close(self) -> None:
+        """Close the connection to Label Studio."""
+        with self._lock:
+            if self._api is not None:
+                self._api.close()
+                self._api = None
+
+    def _routes(self) -> APIRouter:
+        router = APIRouter()
+
+        @router.get(
+            "/projects/{number}/tasks/{task}/thumbnail",
+            summary="A small JPEG of one of a task's images; of connected projects alone",
+            response_class=_Jpeg,
+            responses=problems(404, 409, 503),
+        )
+        def thumbnail(
+            number: Number,
+            task: Number,
+            image: Annotated[int, Query(ge=0, le=_LARGEST, description="which of the task's images, from 0")] = 0,
+        ) -> Response:
+            try:
+                return _Jpeg(self._made(number, task, image), headers=_HEADERS)
+            except (ItemError, NotThere) as error:
+                raise HTTPException(404, str(error)) from None
+            except ConfigError as error:
+                raise HTTPException(409, str(error)) from None
+            except PrelabelError as error:
+                raise HTTPException(503, str(error)) from None
+
+        return router
+
+    def _made(self, number: int, task: int, image: int) -> bytes:
+        if self._thumbnail is None:
+            raise ItemError("pictures are made where the adapter is installed with prelabel[worker]")
+        if not self._connected.serves(number):
+            raise ItemError(f"project {number} is not connected")
+        images = self._images(number, task)
+        if image >= len(images):
+            raise ItemError(f"task {task} of project {number} shows {len(images)} images that can be fetched")
+        return self._thumbnail(images[image])
+
+    def _images(self, number: int, task: int) -> tuple[ImageRef, ...]:
+        api = self._connection()
+        config = self._config(api, number)
+        listed = tasks.page(api, number, [tasks.numbered([task])], size=1, fields="id,data").tasks
+        if not listed or int(listed[0]["id"]) != task:
+            raise ItemError(f"project {number} has no task {task}")
+        url, s3_direct = self._settings.label_studio_url, self._settings.s3_direct
+        return images_of_task(listed[0], config, url, s3_direct=s3_direct)
+
+    def _config(self, api: LabelStudioAPI, number: int) -> LabelConfig:
+        """The project's label config; only those of connected projects are kept, and there are not many."""
+        until, config = self._configs.get(number, (0.0, None))
+        if config is None or time.monotonic() > until:
+            with api.errors(f"project {number}"):
+                there: dict[str, Any] = api.json("GET", f"api/projects/{number}/")
+            config = LabelConfig.parse(there.get("label_config") or "")
+            self._configs[number] = (time.monotonic() + CONFIG_S, config)
+        return config
+
+    def _connection(self) -> LabelStudioAPI:
+        with self._lock:
+            if self._api is None:
+                self._api = LabelStudioAPI(self._settings)
+            return self._api

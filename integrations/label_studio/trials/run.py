@@ -1,0 +1,220 @@
+"""One trial: both label configs asked of the same tasks, through the ordinary queue, and nothing pushed.
+
+The present label config is scored first; the new one then finds the vectors of images that had to be read for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+from ....schemas import ConfigError, Item, ItemError, Prediction, Priority, Settings, TransientError
+from ..api.connection import LabelStudioAPI
+from ..convert.items import item_from_task
+from ..convert.questions import LabelConfigReader, Questions, Unusable
+from ..convert.results import shown_answers
+from ..projects.stored import StoredVectors
+from .result import Side, TaskTrial, Trial
+from .sample import draw
+from .save import refusal_of
+
+if TYPE_CHECKING:
+    from ...client.client import Client
+
+SIZE: Final = 50
+"""Tasks of a sample where nobody says how many."""
+
+MOST: Final = 1000
+"""Tasks of a sample at most."""
+
+TIMEOUT_S: Final = 60.0
+"""Seconds a trial may take where nobody says how long."""
+
+KEEP_S: Final = 600
+"""Seconds the jobs of a trial are kept after their end."""
+
+Tell = Callable[[str], None]
+
+
+def try_label_config(
+    settings: Settings,
+    client: Client,
+    *,
+    project: int,
+    label_config: str,
+    model: str,
+    size: int = SIZE,
+    timeout_s: float = TIMEOUT_S,
+    tell: Tell = lambda _: None,
+) -> Trial:
+    """Score a sample of a project's tasks under its present and under a new label config; nothing is changed anywhere.
+
+    Args:
+        settings: LABEL_STUDIO_URL and its API key.
+        client: the queue of the workers.
+        project: the project's number; it need not be connected.
+        label_config: the new one, XML.
+        model: `schemas.model_id` of the checkpoint the workers serve.
+        size: tasks in the sample, 1 to `MOST`.
+        timeout_s: seconds the scoring may take in all.
+        tell: told what is being done, in words.
+
+    Raises:
+        ConfigError: no such project, no tasks in it, a label config that cannot be pre-labelled, a size out of range.
+        TransientError: no worker runs or none is done in time; Label Studio or Redis does not answer.
+    """
+    if not 1 <= size <= MOST:
+        raise ConfigError(f"a sample has 1 to {MOST:,} tasks, not {size:,}")
+    reader = LabelConfigReader(model)
+    new = reader.read(label_config)
+    if isinstance(new, Unusable):
+        raise ConfigError(f"the new label config cannot be pre-labelled: {new.problem}")
+    with closing(LabelStudioAPI(settings)) as api:
+        tell("reading the project")
+        with api.errors(f"project {project}"):
+            there = api.json("GET", f"api/projects/{project}/")
+        old = reader.read(there.get("label_config") or "")
+        about: dict[str, Any] = {
+            "project": project,
+            "title": str(there.get("title") or ""),
+            "old_config": there.get("label_config") or "",
+            "new_config": label_config,
+            "old_version": "" if isinstance(old, Unusable) else old.version,
+            "old_problem": old.problem if isinstance(old, Unusable) else "",
+            "new_version": new.version,
+            "skipped": new.config.skipped,
+            "refusal": refusal_of(api, project, label_config),
+        }
+        if not isinstance(old, Unusable) and old.version == new.version:
+            return Trial(**about)
+        _require_worker(client, model)
+        asked = [one for one in (old, new) if isinstance(one, Questions)]
+        with closing(StoredVectors(client, project, model)) as vectors:
+            tell("looking for stored vectors")
+            known = vectors.tasks()
+            tell("choosing tasks")
+            tasks, total = draw(api, project, size, known, [one.config for one in asked])
+            if not tasks:
+                raise ConfigError(f"project {project} has no tasks to try a label config on: import some first")
+            run = _Run(settings, client, vectors, project, model, timeout_s, tell)
+            sides = {one.version: run.sides(tasks, one) for one in asked}
+    old_sides: Mapping[int, Side] = sides.get(str(about["old_version"]), {})
+    new_sides = sides[new.version]
+    return Trial(
+        **about,
+        total=total,
+        tasks=tuple(
+            TaskTrial(
+                task=number,
+                stored=number not in run.read,
+                old=old_sides.get(number, Side()),
+                new=new_sides[number],
+            )
+            for number in new_sides
+        ),
+    )
+
+
+def _require_worker(client: Client, model: str) -> None:
+    """Raise `TransientError` where nobody would ever score what is asked."""
+    workers = client.workers()
+    if any(worker.model == model for worker in workers):
+        return
+    others = ", ".join(sorted({worker.model for worker in workers}))
+    raise TransientError(
+        f"no worker with {model} is running{f' (there are some with {others})' if others else ''}: start one with "
+        "`prelabel worker`, and try again"
+    )
+
+
+class _Run:
+    """The scoring of one trial.
+
+    Attributes:
+        read: numbers of the tasks with an image of which no vector was stored before.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        vectors: StoredVectors,
+        project: int,
+        model: str,
+        timeout_s: float,
+        tell: Tell,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._vectors = vectors
+        self._project = project
+        self._model = model
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._tell = tell
+        self.read: set[int] = set()
+
+    def sides(self, tasks: Sequence[Mapping[str, Any]], questions: Questions) -> dict[int, Side]:
+        """What each of the tasks is answered with, by number.
+
+        Raises:
+            TransientError: not done in time.
+        """
+        sides: dict[int, Side] = {}
+        items: dict[int, Item] = {}
+        for task in tasks:
+            number = int(task["id"])
+            sides[number] = Side(problem="it was not scored: the trial's job was cancelled")
+            try:
+                items[number] = self._item(task, questions)
+            except ItemError as error:
+                sides[number] = Side(problem=str(error))
+        for prediction in self._scored(list(items.values()), questions):
+            self._vectors.remember((prediction,))
+            sides[int(prediction.item.id)] = _side(prediction, questions)
+        return sides
+
+    def _item(self, task: Mapping[str, Any], questions: Questions) -> Item:
+        item = item_from_task(
+            task, questions.config, self._settings.label_studio_url, s3_direct=self._settings.s3_direct
+        )
+        item = self._vectors.add_to(item)
+        if not all(image.vector or image.problem for image in item.images):
+            self.read.add(int(item.id))
+        return item
+
+    def _scored(self, items: Sequence[Item], questions: Questions) -> Iterator[Prediction]:
+        if not items:
+            return
+        left_s = max(0.0, self._deadline - time.monotonic())
+        job = self._client.submit(
+            items,
+            questions.controls,
+            priority=Priority.INTERACTIVE,
+            name=f"trial for label studio project {self._project}",
+            model=self._model,
+            deadline_s=left_s + 1,  # should we die meanwhile, nobody works for us
+            keep_s=KEEP_S,
+        )
+        done = 0
+        try:
+            for prediction in job.results(left_s):
+                done += 1
+                self._tell(f"scoring {questions.version}: {done} of {len(items)} tasks")
+                yield prediction
+        except TimeoutError:
+            raise TransientError(
+                f"the trial was not done within {self._timeout_s:g} s: {done} of {len(items)} tasks were scored under "
+                f"{questions.version}. Give it more time, or fewer tasks; images nobody has scored yet take longest"
+            ) from None
+        finally:
+            job.cancel()  # changes nothing where it has ended
+
+
+def _side(prediction: Prediction, questions: Questions) -> Side:
+    if prediction.error:
+        return Side(problem=prediction.error.message)
+    gaps = "; ".join(f"{one.control}: {one.message}" for one in prediction.unanswered)
+    return Side(answers=shown_answers(prediction, questions.config), problem=gaps)

@@ -1,0 +1,96 @@
+"""Small pictures of tasks' images for the page, made when somebody looks, and kept for a while.
+
+It runs in the adapter, with the worker's own fetching and decoding: the same guards on address, size, time and format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from typing import Final
+
+from cachetools import TTLCache
+from PIL import Image
+
+from ...schemas.errors import TransientError
+from ...schemas.items import ImageRef
+from ...schemas.settings import Settings
+from ..decoding.budget import DecodeBudget
+from ..decoding.pixels import EncodedImage
+from ..fetching.open import make_fetcher
+
+SIDE_PX: Final = 160
+"""Longest side."""
+
+KEPT_BYTES: Final = 16 * 2**20
+"""Of all that are kept; each has some 5 kB."""
+
+KEPT_S: Final = 600.0
+"""Seconds after which one is made anew: the image may have changed."""
+
+AT_ONCE: Final = 4
+"""Made at a time, so that a page full of them does not keep the adapter from its work."""
+
+PATIENCE_S: Final = 20.0
+"""Seconds one waits for its turn."""
+
+_QUALITY = 75
+
+
+class ThumbnailMaker:
+    """Makes thumbnails. Thread-safe; close it after use.
+
+    Args:
+        settings: limits on what is fetched and decoded, and the Label Studio that gives out its media.
+
+    Raises:
+        ConfigError: a setting about fetching cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._fetcher = make_fetcher(settings)
+        self._max_pixels = settings.max_image_pixels
+        self._budget = DecodeBudget(settings.decode_bytes)
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._lock = threading.Lock()
+        self._kept: TTLCache[bytes, bytes] = TTLCache(KEPT_BYTES, KEPT_S, getsizeof=len)
+
+    def __call__(self, image: ImageRef) -> bytes:
+        """A JPEG of the whole image, upright, `SIDE_PX` at its longest side.
+
+        Raises:
+            ItemError: the image can never be had, or is none.
+            TransientError: its store does not deliver for now, or too many thumbnails are wanted at once.
+        """
+        key = hashlib.blake2b(image.uri.encode(), digest_size=16).digest()  # it may hold the image itself
+        if (known := self._known(key)) is not None:
+            return known
+        if not self._turns.acquire(timeout=PATIENCE_S):
+            raise TransientError("too many pictures are being made at once: load the page again", retry_after_s=5)
+        try:
+            if (known := self._known(key)) is not None:  # another thread has made it meanwhile
+                return known
+            made = self._make(image)
+        finally:
+            self._turns.release()
+        with self._lock:
+            self._kept[key] = made
+        return made
+
+    def close(self) -> None:
+        """Close connections; whoever waits for an image is told that it cannot be had now."""
+        self._fetcher.close()
+
+    def _known(self, key: bytes) -> bytes | None:
+        with self._lock:
+            return self._kept.get(key)
+
+    def _make(self, image: ImageRef) -> bytes:
+        encoded = EncodedImage(self._fetcher.read(image), max_pixels=self._max_pixels, scaled=True)
+        with self._budget.take(encoded.memory):
+            small = Image.fromarray(encoded.pixels())
+            small.thumbnail((SIDE_PX, SIDE_PX), reducing_gap=2.0)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=_QUALITY)
+        return buffer.getvalue()
