@@ -25,6 +25,7 @@ class ProjectKeys:
         state: hash, see `prelabel.integrations.label_studio.projects.register.ProjectState`.
         jobs: set: ids of jobs that may still work for it.
         scan: string with an expiry: who submits its tasks at present.
+        clean: string with an expiry: who removes its outdated predictions at present.
         looked: hash with an expiry: task number -> what `submitted` will hold for it when the look under way has
             submitted its tasks, or nothing for one that cannot be scored.
     """
@@ -34,6 +35,7 @@ class ProjectKeys:
         self.state = f"{self._prefix}:state"
         self.jobs = f"{self._prefix}:jobs"
         self.scan = f"{self._prefix}:scan"
+        self.clean = f"{self._prefix}:clean"
         self.looked = f"{self._prefix}:looked"
 
     def submitted(self, task: int) -> tuple[str, str]:

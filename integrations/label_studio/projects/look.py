@@ -18,7 +18,6 @@ from ..convert.items import item_from_task
 from ..convert.questions import Questions
 from . import registration
 from .held import HeldTasks
-from .prune import prune
 from .register import Projects, ProjectState, Submitted
 from .stored import StoredVectors
 
@@ -123,7 +122,7 @@ class Look:
         self._at = 0.0
 
     def run(self, there: dict[str, Any]) -> LookReport:
-        """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
+        """Queue what is to be queued; keep title and shown version in step; say whether there is something outdated.
 
         Args:
             there: the project as Label Studio describes it.
@@ -272,9 +271,6 @@ class Look:
             registration.register(self._api, self._settings, self._project, self._state.backend_url, self._version)
 
     def _settle(self, shown: str) -> None:
-        """All is scored and pushed: show the version, and remove predictions of our earlier ones."""
+        """All is scored and pushed: show the version. What is outdated then is the cleaner's."""
         if shown != self._version and (not shown or ModelVersion.is_ours(shown)) and self._state.backend_url:
             registration.show(self._api, self._project, self._version)
-        if self._state.prune and self._settings.old_predictions == "replace" and not self._is_new_version:
-            left = prune(self._api, self._project, self._version, self._renew)
-            self._projects.update(self._project, prune=left)

@@ -38,7 +38,7 @@ class Scanner:
         self._reader = LabelConfigReader(model)
 
     def look(self, project: int, *, everything: bool = False, wait_s: float = 60.0) -> LookReport:
-        """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
+        """Queue what is to be queued; keep title and shown version in step; say whether there is something outdated.
 
         Args:
             project: the project's number; it is served.
