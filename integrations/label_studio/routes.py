@@ -20,6 +20,7 @@ from .convert.items import project_number
 from .convert.questions import LabelConfigReader, Unusable
 from .deliver.counters import PredictCounters
 from .deliver.predict import Entry, Predictor
+from .projects.cleaner import Cleaner
 from .projects.gauges import FigureGauges
 from .projects.reconciler import Reconciler
 from .projects.register import Projects
@@ -55,15 +56,18 @@ class LabelStudioBackend:
         self._reader = LabelConfigReader(model)
         self._predictor = Predictor(settings, client, self.projects, self._reader, model, PredictCounters(registry))
         self._reconciler = Reconciler(settings, client, self.projects, model)
+        self._cleaner = Cleaner(settings, client, self.projects, model)
         self._secret = SecretCheck(self.projects)
         self.router = self._routes()
 
     def start(self) -> None:
-        """Begin to look at projects in the background."""
+        """Begin to look at projects, and to clean them, in the background."""
         self._reconciler.start()
+        self._cleaner.start()
 
     def stop(self) -> None:
         """End looking; waits for what is under way."""
+        self._cleaner.stop()
         self._reconciler.stop()
 
     def _routes(self) -> APIRouter:

@@ -105,6 +105,12 @@ class LabelStudio:
         params = {"project": project} if task is None else {"task": task}
         return list(self.call("GET", "/api/predictions/", params=params))
 
+    def delete_predictions(self, tasks: Iterable[int]) -> None:
+        """Delete every prediction of some tasks, as a person does in the Data Manager."""
+        for task in tasks:
+            for prediction in self.predictions(task=task):
+                self.call("DELETE", f"/api/predictions/{prediction['id']}/")
+
     def retrieve_predictions(self, project: int) -> dict[str, Any]:
         """The Data Manager's "Retrieve predictions" on all tasks."""
         return dict(

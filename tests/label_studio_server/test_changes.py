@@ -86,7 +86,7 @@ def test_the_present_version_is_shown_still_when_those_of_an_old_one_are_removed
         ],
     )
     with closing(LabelStudioAPI(backend.settings)) as api:
-        assert not prune(api, project, present, lambda: None)
+        assert not prune(api, project, present)
     assert {one["model_version"] for one in label_studio.predictions(project=project)} == {present}
     assert label_studio.project(project)["model_version"] == present
 

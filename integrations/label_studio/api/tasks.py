@@ -138,7 +138,14 @@ def page(
     return Page(tasks, int(body.get("total", len(tasks))) if isinstance(body, dict) else 0, _clock(at))
 
 
-def pages(api: LabelStudioAPI, project: int, filters: Sequence[Filter] = (), *, fields: str = FIELDS) -> Iterator[Page]:
+def pages(
+    api: LabelStudioAPI,
+    project: int,
+    filters: Sequence[Filter] = (),
+    *,
+    fields: str = FIELDS,
+    size: int = PAGE_SIZE,
+) -> Iterator[Page]:
     """All tasks that match, by number, a page at a time.
 
     The next page is asked for by number: tasks that stop matching meanwhile would shift page numbers.
@@ -148,9 +155,9 @@ def pages(api: LabelStudioAPI, project: int, filters: Sequence[Filter] = (), *, 
     """
     last = 0
     while True:
-        answer = page(api, project, [*filters, numbered_above(last)], fields=fields)
+        answer = page(api, project, [*filters, numbered_above(last)], fields=fields, size=size)
         yield answer
-        if len(answer.tasks) < PAGE_SIZE:
+        if len(answer.tasks) < size:
             return
         last = answer.tasks[-1]["id"]
 

@@ -18,6 +18,7 @@ from ..convert.items import has_version, item_from_task, project_number
 from ..convert.questions import LabelConfigReader, Questions, Unusable
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
+from ..projects.held import HeldTasks
 from ..projects.register import Projects, Submitted
 from .counters import PredictCounters
 
@@ -127,11 +128,19 @@ class Predictor:
             job.release_push(delivered)
 
     def _queue(self, items: list[Item], questions: Questions, project: int | None, label_config: str) -> None:
-        """Queue many tasks, but for those a job under way has already."""
-        if project is not None and self._projects.working(project):
+        """Queue many tasks, but for those a job under way has in hand.
+
+        What a job has pushed meanwhile, after Label Studio made its list, is scored again, and the push then leaves it.
+        """
+        if project is not None and (job_ids := self._projects.working(project)):
             before = self._projects.submitted(project, [int(item.id) for item in items])
-            known = [Submitted.of(questions.version, item) for item in items]
-            free = [item for item, old, now in zip(items, before, known, strict=True) if old != now]
+            with HeldTasks(self._client, job_ids, questions.version) as held:
+                free = [
+                    item
+                    for item, old in zip(items, before, strict=True)
+                    if item.id not in held
+                    or (old is not None and old.images != Submitted.of(questions.version, item).images)
+                ]
             self._counters.tasks("busy", len(items) - len(free))
             items = free
         if items:

@@ -281,12 +281,18 @@ def _image(
 
 
 def _queued(report: LookReport) -> Step:
+    """What Label Studio lacked when it was asked, and what becomes of it."""
     left = f"; {report.refused} cannot be scored ({report.refusal})" if report.refused else ""
     if report.partial:
         left += f"; {report.partial} can be scored in part only ({report.gap})"
-    if not report.queued:
-        return Step("tasks", "warning" if left else "ok", f"every task has a prediction of {report.version}{left}")
-    return Step("tasks", "warning" if left else "changed", f"job {report.job_id}: {report.queued} tasks queued{left}")
+    on_their_way = f"{report.under_way} tasks are on their way already" if report.under_way else ""
+    if report.queued:
+        told = f"job {report.job_id}: {report.queued} tasks queued" + (f"; {on_their_way}" if on_their_way else "")
+    elif on_their_way:
+        told = f"{on_their_way}; every other has a prediction of {report.version}"
+    else:
+        told = f"every {'other ' if report.refused else ''}task has a prediction of {report.version}"
+    return Step("tasks", "warning" if left else "changed" if report.queued else "ok", told + left)
 
 
 def _merged(steps: list[Step]) -> list[Step]:

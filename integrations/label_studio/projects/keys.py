@@ -25,6 +25,7 @@ class ProjectKeys:
         state: hash, see `prelabel.integrations.label_studio.projects.register.ProjectState`.
         jobs: set: ids of jobs that may still work for it.
         scan: string with an expiry: who submits its tasks at present.
+        clean: string with an expiry: who removes its outdated predictions at present.
         looked: hash with an expiry: task number -> what `submitted` will hold for it when the look under way has
             submitted its tasks, or nothing for one that cannot be scored.
         unanswered: hash: task number -> a letter for what became of it and the digest of the reason.
@@ -38,6 +39,7 @@ class ProjectKeys:
         self.state = f"{self._prefix}:state"
         self.jobs = f"{self._prefix}:jobs"
         self.scan = f"{self._prefix}:scan"
+        self.clean = f"{self._prefix}:clean"
         self.looked = f"{self._prefix}:looked"
         self.unanswered = f"{self._prefix}:unanswered"
         self.unanswered_counts = f"{self._prefix}:unanswered_counts"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,7 @@ from ..convert.items import item_from_task
 from ..convert.questions import Questions
 from . import registration
 from .figures import refresh, take
-from .prune import prune
+from .held import HeldTasks
 from .register import Projects, ProjectState, Submitted
 from .stored import StoredVectors
 from .unanswered import Reason, Why
@@ -64,6 +64,7 @@ class LookReport:
         refusal: the first of them, and why.
         partial: tasks queued of which a part cannot be answered.
         gap: the first of them, and why.
+        under_way: tasks without a prediction that a job under way has in hand.
     """
 
     version: str = ""
@@ -74,6 +75,7 @@ class LookReport:
     refusal: str = ""
     partial: int = 0
     gap: str = ""
+    under_way: int = 0
 
 
 class Look:
@@ -88,8 +90,8 @@ class Look:
         questions: what that asks.
         state: what is known of the project.
         renew: keeps the project ours; called with every page of tasks.
-        everything: queue every task without our version, whether or not it was queued before.
-        again: even what a job under way has.
+        everything: queue every task without our version, whether or not it was queued before; but for what a job under
+            way has in hand.
     """
 
     def __init__(
@@ -102,7 +104,6 @@ class Look:
         renew: Callable[[], object],
         *,
         everything: bool,
-        again: bool = False,
     ) -> None:
         self._api, self._client, self._projects = desk.api, desk.client, desk.projects
         self._settings: Settings = desk.client.settings
@@ -116,15 +117,14 @@ class Look:
         self._renew = renew
         self._everything = everything
         self._is_new_version = bool(state.version) and state.version != questions.version
-        # What was submitted once is submitted again for a version that has just come back, and when somebody asks,
-        # unless a job still has it.
-        under_way = everything and not again and bool(self._projects.working(project))
-        self._repeat = self._is_new_version or (everything and not under_way)
+        # What was submitted once is submitted again for a version that has just come back, and when somebody asks.
+        self._repeat = self._is_new_version or everything
+        self._held: Container[object] = ()
         self._report = LookReport(version=questions.version)
         self._at = 0.0
 
     def run(self, there: dict[str, Any]) -> LookReport:
-        """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
+        """Queue what is to be queued; keep title and shown version in step; say whether there is something outdated.
 
         Args:
             there: the project as Label Studio describes it.
@@ -160,21 +160,31 @@ class Look:
     def queue(self, listed: Iterator[dict[str, Any]] | Sequence[dict[str, Any]] | chain[dict[str, Any]]) -> LookReport:
         """Submit what is to be scored among listed tasks, as one job, while they are being listed."""
         self._projects.forget_notes(self._project)
-        items = self._to_score(listed)
-        first = next(items, None)
-        if first is not None:
-            job = self._client.submit(
-                chain((first,), items),
-                self._questions.controls,
-                priority=Priority.BULK,
-                name=f"label studio project {self._project}",
-                model=self._model,
-                push=PushTarget(project=self._project, label_config=self._label_config),
-            )
-            self._report.job_id = job.id
-            self._projects.add_job(self._project, job.id)
+        with self._in_hand() as self._held:
+            items = self._to_score(listed)
+            first = next(items, None)
+            if first is not None:
+                self._submit(chain((first,), items))
         self._projects.record_notes(self._project, self._renew)
         return self._report
+
+    def _in_hand(self) -> AbstractContextManager[Container[object]]:
+        """What jobs under way have in hand, before Label Studio lists what it lacks."""
+        if not self._repeat:
+            return nullcontext(())
+        return HeldTasks(self._client, self._projects.working(self._project), self._version)
+
+    def _submit(self, items: Iterator[Item]) -> None:
+        job = self._client.submit(
+            items,
+            self._questions.controls,
+            priority=Priority.BULK,
+            name=f"label studio project {self._project}",
+            model=self._model,
+            push=PushTarget(project=self._project, label_config=self._label_config),
+        )
+        self._report.job_id = job.id
+        self._projects.add_job(self._project, job.id)
 
     def numbered(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Some tasks by their numbers."""
@@ -237,6 +247,10 @@ class Look:
                     self._remove_outdated(task["id"])
                 elif known is not None:
                     continue
+            elif task["id"] in self._held and (known is None or known.images == now.images):
+                self._report.under_way += 1
+                notes[task["id"]] = now
+                continue
             elif known == now and not self._repeat:
                 continue  # it is on its way, or cannot be scored, or its prediction was not wanted
             elif not (self._everything or known is not None or self._is_ours(task["id"], versions)):
@@ -265,9 +279,6 @@ class Look:
             registration.register(self._api, self._settings, self._project, self._state.backend_url, self._version)
 
     def _settle(self, shown: str) -> None:
-        """All is scored and pushed: show the version, and remove predictions of our earlier ones."""
+        """All is scored and pushed: show the version. What is outdated then is the cleaner's."""
         if shown != self._version and (not shown or ModelVersion.is_ours(shown)) and self._state.backend_url:
             registration.show(self._api, self._project, self._version)
-        if self._state.prune and self._settings.old_predictions == "replace" and not self._is_new_version:
-            left = prune(self._api, self._project, self._version, self._renew)
-            self._projects.update(self._project, prune=left)

@@ -141,7 +141,7 @@ class Reconciler:
                 return 0
             report = Scanner(api, self._client, self._projects, self._model).look(project, wait_s=0)
             _report(project, report)
-            if self._projects.working(project) or self._projects.state(project).prune:
+            if self._projects.working(project):
                 wait_s = min(wait_s or WORKING_S, WORKING_S)
         except NotThere as error:
             if self._is_gone(api, project):

@@ -38,11 +38,12 @@ class Scanner:
         self._reader = LabelConfigReader(model)
 
     def look(self, project: int, *, everything: bool = False, wait_s: float = 60.0) -> LookReport:
-        """Queue what is to be queued; keep title and shown version in step; remove what is outdated.
+        """Queue what is to be queued; keep title and shown version in step; say whether there is something outdated.
 
         Args:
             project: the project's number; it is served.
-            everything: queue every task without our version, whether or not it was queued before.
+            everything: queue every task without our version that no job under way has in hand, whether or not it was
+                queued before.
             wait_s: seconds to wait for somebody else who looks through it.
 
         Raises:
@@ -61,7 +62,7 @@ class Scanner:
             return Look(self._desk, project, label_config, questions, state, renew, everything=everything).run(there)
 
     def again(self, project: int, numbers: Sequence[int]) -> LookReport:
-        """Queue these tasks where they still lack our version, whether or not they were queued before."""
+        """Queue these tasks where they still lack our version and no job under way has them in hand."""
         with self._projects.scanning(project) as renew:
             with self._api.errors(f"project {project}"):
                 there = self._api.json("GET", f"api/projects/{project}/")
@@ -70,5 +71,5 @@ class Scanner:
             if isinstance(questions, Unusable):
                 return LookReport(problem=questions.problem)
             state = self._projects.state(project)
-            look = Look(self._desk, project, label_config, questions, state, renew, everything=True, again=True)
+            look = Look(self._desk, project, label_config, questions, state, renew, everything=True)
             return look.queue(look.numbered(numbers))

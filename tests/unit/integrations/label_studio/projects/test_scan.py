@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sized
 
 import pytest
 
-from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.connection import LabelStudioAPI, NotThere
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
-from prelabel.integrations.label_studio.projects import prune, scan
+from prelabel.integrations.label_studio.projects import scan
 from prelabel.integrations.label_studio.projects.keys import ProjectKeys
 from prelabel.integrations.label_studio.projects.look import Look
 from prelabel.integrations.label_studio.projects.register import Projects
@@ -189,80 +187,6 @@ def test_a_config_with_nothing_for_us_is_noted(label_studio, scanner, projects) 
 def test_a_project_that_is_gone(scanner) -> None:
     with pytest.raises(NotThere):
         scanner.look(1)
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_old_predictions_go_where_there_is_a_new_one(
-    label_studio, scanner, client: Client, projects, monkeypatch, at_once: bool
-) -> None:
-    monkeypatch.setattr(prune, "ALL_OF_A_VERSION", 1000 if at_once else 0)
-    label_studio.add_project(1, XML, tasks=range(1, 301), model_version=VERSION)
-    label_studio.predictions += [stored(task, OLD) for task in range(1, 301)]
-    label_studio.predictions += [stored(task, VERSION) for task in range(1, 301)]
-    label_studio.predictions += [stored(task, "somebody else's") for task in range(1, 6)]
-    projects.update(1, version=VERSION, prune=True)
-    scanner.look(1)
-    assert Counter(one["model_version"] for one in label_studio.predictions) == {VERSION: 300, "somebody else's": 5}
-    assert not projects.state(1).prune
-    assert len(label_studio.calls_to("DELETE", "/api/projects/1/model-versions")) == at_once
-
-
-def test_a_task_keeps_its_old_prediction_while_it_has_no_other(label_studio, scanner, client, projects) -> None:
-    label_studio.add_project(1, XML, tasks=[1, 2, 3])
-    label_studio.predictions += [stored(1, OLD), stored(2, OLD), stored(1, VERSION), stored(3, VERSION)]
-    projects.update(1, version=VERSION, prune=True)
-    scanner.look(1)  # queues task 2
-    finish(client, projects)
-    scanner.look(1)
-    assert {(one["task"], one["model_version"]) for one in label_studio.predictions} == {
-        (1, VERSION),
-        (2, OLD),
-        (3, VERSION),
-    }
-
-
-def test_old_predictions_stay_when_told_so(label_studio, settings, projects) -> None:
-    client = Client(settings(old_predictions="keep"))
-    label_studio.add_project(1, XML, tasks=[1])
-    label_studio.predictions += [stored(1, OLD), stored(1, VERSION)]
-    projects.update(1, version=VERSION, prune=True)
-    api = LabelStudioAPI(settings())
-    Scanner(api, client, projects, MODEL).look(1)
-    api.close()
-    assert len(label_studio.predictions) == 2
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_predictions_of_a_calibrated_version_are_ours_and_go_where_there_is_a_new_one(
-    label_studio, scanner, client, projects, monkeypatch, at_once: bool
-) -> None:
-    monkeypatch.setattr(prune, "ALL_OF_A_VERSION", 1000 if at_once else 0)
-    label_studio.add_project(1, XML, tasks=[1, 2], model_version=f"{OLD}+cal.abcdef")
-    label_studio.predictions += [stored(task, f"{OLD}+cal.abcdef") for task in (1, 2)]
-    label_studio.predictions += [stored(task, VERSION) for task in (1, 2)]
-    projects.update(1, version=VERSION, prune=True, backend_url="http://a")
-    scanner.look(1)
-    assert {one["model_version"] for one in label_studio.predictions} == {VERSION}
-    assert label_studio.projects[1]["model_version"] == VERSION
-
-
-def test_a_prediction_of_a_calibrated_version_is_none_of_the_version_its_text_begins_with(
-    label_studio, scanner, client, projects
-) -> None:
-    # Label Studio only tells whether a version contains a text.
-    calibrated = f"{VERSION}+cal.abcdef"
-    label_studio.add_project(1, XML, tasks=[1, 2, 3], model_version=VERSION)
-    label_studio.predictions += [stored(1, calibrated), stored(2, calibrated), stored(2, VERSION), stored(3, VERSION)]
-    projects.update(1, version=VERSION, prune=True)
-    assert scanner.look(1).queued == 1
-    assert queued(client) == [[1]]
-    finish(client, projects)
-    scanner.look(1)
-    assert {(one["task"], one["model_version"]) for one in label_studio.predictions} == {
-        (1, calibrated),
-        (2, VERSION),
-        (3, VERSION),
-    }
 
 
 def test_nothing_that_a_look_holds_grows_with_the_project(label_studio, scanner, client, monkeypatch) -> None:

@@ -124,7 +124,6 @@ def test_a_task_opened_again_while_it_is_answered_is_not_queued_twice(http, clie
 def test_a_bulk_promise_does_not_keep_a_person_waiting(make, client):
     http = make(predict_wait_tasks=1)
     assert ask(http, tasks(1, 2)) == [[], []]
-    assert ask(http, tasks(1, 2)) == [[], []]
     assert len(client.jobs) == 1
     assert ask(http, tasks(1)) == [READY]
 

@@ -1,0 +1,149 @@
+"""The adapter's thread that removes predictions of earlier versions, so that no look has to wait for it.
+
+Removing thousands takes Label Studio minutes, and whoever writes to it meanwhile waits. So it is done a few seconds at
+a time, with a rest as long after each, and what people wait for goes first: looks that are due, and predictions that
+are being made or pushed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ....schemas import PrelabelError, Settings
+from ...client.client import Client
+from ..api.connection import LabelStudioAPI
+from ..convert.questions import LabelConfigReader
+from .cleaning import Cleaning
+from .prune import prune
+from .register import Projects
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 5.0
+"""Seconds between looks for a project that has something to be removed."""
+
+GIVE_WAY_S = 10.0
+"""Seconds others are waited for at most before a slice: where somebody always waits, it is slow and not for ever."""
+
+_POLL_S = 0.2
+
+
+class Cleaner:
+    """Removes what is outdated in the projects that are served, a slice each in turn.
+
+    Args:
+        settings: LABEL_STUDIO_URL and its API key; without them it does nothing, nor where old predictions are kept.
+        client: whose jobs go first.
+        projects: which projects.
+        model: `schemas.model_id` of the checkpoint the workers serve.
+        pause: waits some seconds and says whether to stop; for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        projects: Projects,
+        model: str,
+        pause: Callable[[float], bool] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._projects = projects
+        self._cleaning = Cleaning(client)
+        self._reader = LabelConfigReader(model)
+        self._stop = threading.Event()
+        self._pause = pause or self._stop.wait
+        self._thread = threading.Thread(target=self._run, name="prelabel-cleaner", daemon=True)
+        self._api: LabelStudioAPI | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        key = self._settings.label_studio_api_key
+        has_key = key is not None and bool(key.get_secret_value())
+        if self._settings.label_studio_url and has_key:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the request under way."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        if self._api is not None:
+            self._api.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            some_left = False
+            try:
+                some_left = self.turn()
+            except PrelabelError as error:
+                log.info("outdated predictions are removed later: %s", error)
+            except Exception:  # without this thread they stay
+                log.exception("the removal of outdated predictions failed")
+            if not some_left:
+                self._stop.wait(IDLE_S)
+
+    def turn(self) -> bool:
+        """A slice for each project that has something to be removed; whether some may be left that can go now."""
+        some_left = False
+        for project in self._projects.numbers() if self._settings.old_predictions == "replace" else ():
+            if self._stop.is_set():
+                break
+            try:
+                some_left |= self._clean(project)
+            except PrelabelError as error:
+                log.info("project %s is cleaned later: %s", project, error)
+            except Exception:  # one project's surprise is no reason to leave the others alone
+                log.exception("project %s: the removal of outdated predictions failed", project)
+        return some_left
+
+    def _clean(self, project: int) -> bool:
+        state = self._projects.state(project)
+        if not state.prune or not state.version or state.problem or self._projects.working(project):
+            return False
+        self._give_way()
+        if self._stop.is_set():
+            return False
+        with self._cleaning.alone(project) as is_alone:
+            if not is_alone or not self._asks_for(project, state.version):
+                return False
+            started = time.monotonic()
+            left = prune(self._connection(), project, state.version)
+            took_s = time.monotonic() - started
+            if not self._asks_for(project, state.version):
+                self._look_through_again(project)
+                return False
+            if not left:
+                self._cleaning.done(project, state.version)
+                return False
+        self._pause(took_s)
+        return True
+
+    def _give_way(self) -> None:
+        """Let go first what people wait for."""
+        waited_s = 0.0
+        while waited_s < GIVE_WAY_S and self._cleaning.others_wait():
+            if self._pause(_POLL_S):
+                return
+            waited_s += _POLL_S
+
+    def _asks_for(self, project: int, version: str) -> bool:
+        """Whether the project's label config asks for this version now."""
+        api = self._connection()
+        with api.errors(f"project {project}"):
+            label_config = api.json("GET", f"api/projects/{project}/").get("label_config") or ""
+        return self._reader.read(label_config).version == version
+
+    def _look_through_again(self, project: int) -> None:
+        """The config has changed meanwhile, perhaps to what it was: some of what was removed may be wanted again."""
+        with self._projects.scanning(project):  # a look under way has seen what is gone now
+            self._projects.update(project, looked=0.0)
+        self._projects.hint(project)
+
+    def _connection(self) -> LabelStudioAPI:
+        if self._api is None:
+            self._api = LabelStudioAPI(self._settings)
+        return self._api
