@@ -12,6 +12,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from .errors import ConfigError
+from .masks import Mask
 from .references import display_uri, travelling
 from .taxonomy import Label
 from .wire import Given, Model, kind_of
@@ -30,7 +31,7 @@ class Region(Model):
     """A box in an image, as Label Studio's RectangleLabels gives it.
 
     `x`, `y` (top-left corner), `width` and `height` are percent (0..100) of the upright image; `rotation` is in
-    degrees, clockwise about the top-left corner.
+    degrees, clockwise about the top-left corner. `mask` says which part of the box counts; without one all of it does.
     """
 
     x: Percent
@@ -38,13 +39,19 @@ class Region(Model):
     width: Annotated[float, Field(gt=0.0, le=100.0)]
     height: Annotated[float, Field(gt=0.0, le=100.0)]
     rotation: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    mask: Mask | None = None
 
 
 class Origin(Model):
-    """A region as its platform knows it: its `id`, and `stored`, what the platform holds of it as JSON."""
+    """A region as its platform knows it: its `id`, and `stored`, what the platform holds of it as JSON.
+
+    Of what is too large to travel, such as the pixels of a brush, `stored` is empty and `digest` (hexadecimal) is that
+    of the JSON: whoever needs it asks the platform again, and knows by the digest whether it is still the same.
+    """
 
     id: Annotated[str, Field(min_length=1)]
     stored: str = "[]"
+    digest: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
 
 
 class ImageRef(Given):

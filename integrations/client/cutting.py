@@ -58,8 +58,9 @@ def _json_size(item: Item, shared: set[str]) -> int:
 
 
 def _image_size(image: ImageRef) -> int:
-    about_region = 100 + len(image.origin.stored) if image.origin else 0
-    return len(image.uri) + about_region
+    about_region = 140 + len(image.origin.stored) if image.origin else 0
+    mask = image.region.mask if image.region else None
+    return len(image.uri) + about_region + (len(mask.model_dump_json()) if mask else 0)
 
 
 def item_of(source: Source) -> Item:

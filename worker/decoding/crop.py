@@ -1,4 +1,4 @@
-"""Regions of images: the upright box a rotated region fills."""
+"""Regions of images: the upright box a rotated region fills, and what its mask leaves of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from PIL import Image
 
 from ...schemas.errors import ItemError
 from ...schemas.items import Region
-
-OUTSIDE = (127, 127, 127)
-"""Colour of what a rotated region covers beyond the image: the model's zero after normalisation."""
+from .masking import OUTSIDE, fill_outside
 
 
 def crop(image: Image.Image, region: Region) -> Image.Image:
     """What a region of an upright image shows, as in Label Studio: percent, clockwise about the top-left corner.
+
+    What a rotated region covers beyond the image, and what a mask leaves out, has the colour `OUTSIDE`. A mask of a
+    rotated region is not looked at.
 
     Raises:
         ItemError: it holds no whole pixel.
@@ -29,7 +30,10 @@ def crop(image: Image.Image, region: Region) -> Image.Image:
     size = (max(1, _round(left + width) - _round(left)), max(1, _round(top + height) - _round(top)))
     if region.rotation % 360 == 0:
         x, y = min(_round(left), image.width - size[0]), min(_round(top), image.height - size[1])
-        return image.crop((x, y, x + size[0], y + size[1]))
+        part = image.crop((x, y, x + size[0], y + size[1]))
+        if region.mask:
+            fill_outside(part, region, x, y, image.size)
+        return part
     angle = math.radians(region.rotation)
     cos, sin = round(math.cos(angle), 12), round(math.sin(angle), 12)  # a quarter turn is exact
     corners_x = [left + u * cos - v * sin for u in (0, width) for v in (0, height)]

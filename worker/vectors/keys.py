@@ -57,7 +57,8 @@ def text_key(space: str, prompt: str) -> VectorKey:
 
 
 def _canonical(region: Region | None) -> str:
-    return region.model_dump_json() if region else ""
+    # Without what is None: a region that has no mask keeps the key it had before there were any.
+    return region.model_dump_json(exclude_none=True) if region else ""
 
 
 def _key(person: bytes, *parts: str | bytes) -> bytes:
