@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +15,8 @@ from rich.table import Table
 
 from ...schemas.errors import ConfigError, TransientError
 from ...schemas.settings import get_settings, load_settings
-from .console import confidence_bar, err, needs, out, plain, user_errors
-from .jobs import follow
-from .services import interrupt_on_sigterm
+from .console import confidence_bar, err, interruptible, needs, out, plain, user_errors
+from .following import follow
 
 if TYPE_CHECKING:
     from ...integrations.client.job import Job
@@ -48,7 +47,7 @@ def demo(
     if label_studio:
         _in_label_studio(seed)
         return
-    with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+    with user_errors(), interruptible(), _scratch() as directory:
         _check_report(report)
         with needs("all"):
             from ..demo import story
@@ -108,6 +107,24 @@ def demo(
         raise typer.Exit(1)
 
 
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for what the demo makes, gone with it.
+
+    Raises:
+        ConfigError: there is no place for one.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="prelabel-demo-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the demo has no place for its pictures ({error.strerror or error}): set TMPDIR to a folder that this "
+            "user may write"
+        ) from None
+    with folder as name:
+        yield name
+
+
 def _check_report(report: Path) -> None:
     """Say that the report cannot be written before the demo has run for it."""
     if report.is_dir():
@@ -117,7 +134,7 @@ def _check_report(report: Path) -> None:
 
 
 def _in_label_studio(seed: int) -> None:
-    with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+    with user_errors(), interruptible(), _scratch() as directory:
         with needs("all"):
             from ..demo import story
             from ..demo.label_studio.server import label_studio_server
@@ -125,7 +142,6 @@ def _in_label_studio(seed: int) -> None:
             from ..running.stack import local_stack
 
         root = Path(directory)
-        interrupt_on_sigterm()
         try:
             with err.status("drawing pictures") as status, contextlib.ExitStack() as running:
                 pictures = [one for one in story.draw_pictures(root, seed=seed) if len(one.pairs) == 1]

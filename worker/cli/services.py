@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
 import sys
 import time
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from rich.table import Table
 from ...integrations.broker.connection import connect_redis
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
-from .console import err, needs, out, plain, user_errors
+from .console import err, interruptible, needs, out, plain, user_errors
 
 
 def up(
@@ -38,8 +37,10 @@ def up(
         settings = _with(get_settings(), model=model, port=port)
         embedded = "redis_url" not in get_settings().model_fields_set
         try:
-            with local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack:
-                interrupt_on_sigterm()
+            with (
+                interruptible(),
+                local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack,
+            ):
                 with err.status("starting") as status:
                     stack.wait_until_ready(lambda text: status.update(plain(text)))
                 table = Table(show_header=False, box=None)
@@ -115,12 +116,3 @@ def _require(extra: str, *modules: str) -> None:
 def _with(settings: Settings, **changes: Any) -> Settings:
     given = {name: value for name, value in changes.items() if value is not None}
     return load_settings(**{**settings.model_dump(), **given}) if given else settings
-
-
-def interrupt_on_sigterm() -> None:
-    """Let a SIGTERM end this command as a Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
