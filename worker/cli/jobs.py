@@ -37,6 +37,7 @@ from .console import (
     user_errors,
 )
 from .following import end_waiting, follow, going_on, jobs_table
+from .here import settings_here
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
@@ -67,7 +68,7 @@ def submit(
     """
     with user_errors(), interruptible():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
-        with Client() as client:
+        with Client(settings_here()) as client:
             with _submitting(None if _STDIN in images else len(images)) as shown:
                 job = client.submit(
                     _references(images),
@@ -119,7 +120,7 @@ def jobs(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20, as_json: options.AsJson = False
 ) -> None:
     """List jobs with their progress, the queues and the workers."""
-    with user_errors(), Client() as client:
+    with user_errors(), Client(settings_here()) as client:
         newest = client.jobs(limit)
         queues, workers = client.queues(), client.workers()
     if as_json:
@@ -146,7 +147,7 @@ def status(
     as_json: options.AsJson = False,
 ) -> None:
     """Show one job: counts, rate, time left, what failed, and what the platform refused."""
-    with user_errors(), interruptible(), Client() as client:
+    with user_errors(), interruptible(), Client(settings_here()) as client:
         job = client.job(job_id)
         if wait:
             with going_on(job):
@@ -184,14 +185,14 @@ def _show_status(job: Job, progress: Progress, refusals: Sequence[PushRefusal]) 
 
 def cancel(job_id: JobId) -> None:
     """Stop a job; what is done stays."""
-    with user_errors(), Client() as client:
+    with user_errors(), Client(settings_here()) as client:
         stopped = client.job(job_id).cancel()
     out.print("cancelled" if stopped else "it had ended already")
 
 
 def retry(job_id: JobId) -> None:
     """Send a job's failed items again."""
-    with user_errors(), Client() as client:
+    with user_errors(), Client(settings_here()) as client:
         count = client.job(job_id).retry_failed()
     out.print(f"{count} items sent again" if count else "nothing failed")
 
@@ -214,7 +215,7 @@ def rescore(
     with user_errors(), interruptible():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         project = re.fullmatch(r"project:(\d+)", source)
-        with Client() as client:
+        with Client(settings_here()) as client:
             with _submitting(None) as shown:
                 job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
             progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
@@ -235,7 +236,7 @@ def results(
     with user_errors():
         if output:
             check_output(output)
-    with user_errors(), interruptible(), Client() as client:
+    with user_errors(), interruptible(), Client(settings_here()) as client:
         job = client.job(job_id)
         with going_on(job) if wait else nullcontext():
             tally = Tally()

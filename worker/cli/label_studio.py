@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...schemas.settings import Settings, get_settings, load_settings
+from ...schemas.settings import Settings, load_settings
 from . import options
 from .console import EXIT_FAILED, err, folding_table, needs, out, plain, print_json, user_errors
+from .here import settings_here
 
 if TYPE_CHECKING:
     from ...integrations.label_studio.projects.registration import Step
@@ -77,7 +78,7 @@ def disconnect(
 
 
 def _settings(url: str | None) -> Settings:
-    settings = get_settings()
+    settings = settings_here()
     if url is not None:
         settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})
     with needs("label-studio"):
