@@ -9,6 +9,7 @@
     - ScorerError          the model side is in trouble
         - OutOfMemory          halve the batch and go on
         - ModelLoadError       the checkpoint cannot be loaded: exit, name the cause
+            - ModelUnreachable     for the hub that has it did not answer
 
 Every message names the cause and, where there is one, the fix. No message holds a password, a token or a
 signed query string.
@@ -59,3 +60,7 @@ class OutOfMemory(ScorerError):
 
 class ModelLoadError(ScorerError):
     """The checkpoint cannot be loaded; the worker must not start."""
+
+
+class ModelUnreachable(ModelLoadError):
+    """The hub that has the checkpoint did not answer; what the settings name may be right."""

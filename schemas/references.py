@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import re
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 _SERVERS = ("redis", "rediss")
 """Of no image: what stands behind the path are options."""
@@ -36,6 +38,14 @@ _SECRET = re.compile(
 _HARMLESS_NAME = re.compile(r"[\w.\[\]-]{1,40}", re.ASCII)
 _HARMLESS_VALUE = re.compile(r"\d{1,12}|[\w.,/%+ -]{1,200}\.(?:avif|bmp|gif|ico|jpe?g|png|tiff?|webp)", re.IGNORECASE)
 
+_STORAGE_LINK = re.compile(
+    r"/(?:data/local-files|storage-data/(?:uploaded|presign)|(?:tasks|projects)/\d+/(?:resolve|presign))/?"
+)
+"""How a path of Label Studio 1.23 ends that says in a parameter which file of a storage is meant."""
+
+_STORED_FILE = ("d", "fileuri", "filepath")
+"""Those parameters: below a folder, in a bucket (in base64), among the uploads."""
+
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """How a URI begins. One letter is a drive of Windows."""
@@ -66,7 +76,8 @@ def display_uri(uri: str) -> str:
 
     User and password are left out, and so is what signs a link. Parameters are shown where they are a number or a
     picture's name and not called like a secret; the others, and an inline payload, are a digest of 12 hexadecimal
-    digits. What stands behind a `#` is left out where it is never sent to a server, and shown where it is a name's.
+    digits. A link of Label Studio's to a file of a storage shows that file. What stands behind a `#` is left out where
+    it is never sent to a server, and shown where it is a name's.
     """
     if uri[:5].lower() == "data:":
         head = _DATA_URI.match(uri)
@@ -84,12 +95,17 @@ def display_uri(uri: str) -> str:
         parts = urlsplit(f"{scheme}://{rest}")
     except ValueError:
         return f"{scheme}://…"
-    query = "" if scheme in _SERVERS else _shown_query(parts.query)
+    query = "" if scheme in _SERVERS else _shown_query(parts.query, bool(_STORAGE_LINK.search(parts.path)))
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
 
-def _shown_query(query: str) -> str:
-    """A query's parameters as they may be shown, in their order; those that may not as one digest behind them."""
+def _shown_query(query: str, stored: bool) -> str:
+    """A query's parameters as they may be shown, in their order; those that may not as one digest behind them.
+
+    Args:
+        query: what stands behind the `?`.
+        stored: whether the path is a `_STORAGE_LINK`.
+    """
     parameters = [parameter for parameter in query.split("&") if parameter]
     if _SIGNED.search(f"?{query}"):
         names = [parameter.partition("=")[0] for parameter in parameters]
@@ -99,9 +115,28 @@ def _shown_query(query: str) -> str:
             for parameter, name in zip(parameters, names, strict=True)
             if not any(way.fullmatch(name) for way in ways)
         ]
-    hidden = [parameter for parameter in parameters if not _is_harmless(parameter)]
-    shown = [parameter for parameter in parameters if parameter not in hidden]
+    hidden: list[str] = []
+    shown: list[str] = []
+    for parameter in parameters:
+        if (file := _stored_file(parameter) if stored else None) is not None:
+            shown.append(file)
+        else:
+            (shown if _is_harmless(parameter) else hidden).append(parameter)
     return "&".join([*shown, *([f"…{_digest('&'.join(hidden))}"] if hidden else [])])
+
+
+def _stored_file(parameter: str) -> str | None:
+    """A parameter that says which file of a storage is meant, in letters a person reads; None for another one."""
+    name, _, value = parameter.partition("=")
+    if name not in _STORED_FILE or not value:
+        return None
+    if name != "fileuri":
+        return parameter
+    try:
+        uri = base64.b64decode(unquote(value), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):  # Label Studio takes one that is only percent-encoded, too
+        uri = unquote(value)
+    return f"{name}={display_uri(uri)}" if "://" in uri else None
 
 
 def _is_harmless(parameter: str) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -26,7 +29,10 @@ def test_the_demo_tells_its_story_and_leaves_nothing_but_its_report(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     for expected in ("single choice", "multiple choice", "two-level taxonomy", "google/siglip-base-patch16-512"):
         assert expected in done.stdout
-    assert "140/140" in done.stderr  # the progress bar
+    # There is no terminal for a progress bar: lines say how far it is.
+    lines = done.stderr.splitlines()
+    assert lines[0] == "drawing pictures"
+    assert sum(line.startswith("single choice: which shape is it?: 140/140") for line in lines) == 1
 
     accuracy = {
         what: [float(number) for number in re.findall(r"([\d.]+)%", line)]
@@ -46,3 +52,35 @@ def test_the_demo_tells_its_story_and_leaves_nothing_but_its_report(tmp_path: Pa
     assert "never trained on" in report
     # torch keeps a cache folder of its own there.
     assert [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=lambda number: number.name)
+def test_jobs_beside_the_demo_shows_its_jobs_and_a_signal_ends_all_of_it(tmp_path: Path, number: int) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    env = {**os.environ, "NO_COLOR": "1", "TMPDIR": str(scratch), "PRELABEL_STATE_DIR": str(tmp_path / "state")}
+    prelabel = [sys.executable, "-m", "prelabel.worker.cli"]
+    demo = subprocess.Popen(
+        [*prelabel, "demo"], cwd=tmp_path, env={**env, "COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    complaints: list[str] = []
+    reader = threading.Thread(target=lambda: complaints.extend(demo.stderr), daemon=True)
+    reader.start()
+    printed = ""
+    while not (told := re.search(r"Redis +(redis://127\.0\.0\.1:\d+/0)", printed)):
+        line = demo.stdout.readline()
+        assert line, complaints
+        printed += line
+    family = psutil.Process(demo.pid).children(recursive=True)
+    beside = subprocess.run([*prelabel, "jobs"], env=env, capture_output=True, text=True, timeout=120)
+    assert (beside.returncode, beside.stderr) == (0, f"Redis of `prelabel demo` on this machine: {told[1]}\n")
+    assert "siglip-shapes" in beside.stdout, "its worker"
+    demo.send_signal(number)
+    demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    assert [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor")] == []
+    assert list((tmp_path / "state" / "running").iterdir()) == []

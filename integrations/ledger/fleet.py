@@ -11,7 +11,7 @@ from ...schemas.errors import ConfigError
 from ...schemas.progress import WorkerInfo
 from ..broker.locks import TimedLock
 from .clock import redis_time
-from .keys import SWEEPER, WORKERS
+from .keys import SWEEPER, WORKERS, held_key
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,12 @@ class Fleet:
             except ConfigError as error:
                 log.debug("a worker is not listed: %s", error)
         return workers
+
+    def holders(self) -> list[str]:
+        """Names of the workers that have leases, live or dead."""
+        prefix = held_key("")
+        keys = self._redis.scan_iter(match=f"{prefix}*", count=1000)
+        return [key.decode(errors="replace").removeprefix(prefix) for key in keys]
 
     def sweeping(self, hold_s: float, who: str) -> TimedLock:
         """The lock of the worker that looks for lost chunks.

@@ -75,6 +75,27 @@ def test_a_job_that_is_waited_for_goes_on_and_is_named(client: Client, start, nu
     assert client.job(job.job_id).progress().state is JobState.QUEUED
 
 
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("command", [("status",), ("results",), ("results", "--json")], ids=" ".join)
+def test_who_stops_waiting_for_a_job_is_told_that_it_goes_on(client: Client, start, number: int, command) -> None:
+    job = client.submit(["s3://b/1.jpg"], ["cat", "dog"])
+    name, *options = command
+    process = start(name, job.id, "--wait", *options)
+    asked = {"exec", "xrange", "xread"}  # what waiting asks of Redis again and again
+    others = client.connection.redis.client_id()
+    eventually(
+        lambda: [
+            one for one in client.connection.redis.client_list() if one["cmd"] in asked and int(one["id"]) > others
+        ]
+    )
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"job {job.id} goes on" in said
+    assert f"prelabel cancel {job.id}" in said
+    assert client.job(job.id).progress().state is JobState.QUEUED
+
+
 def test_a_submission_under_nohup_outlives_its_terminal(client: Client, start) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child ignores what its parent does
     try:

@@ -42,6 +42,20 @@ def test_what_was_scored_is_kept_when_stdout_is_full(pictures: list[Picture], tm
 
 
 @needs_full
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-"])
+def test_a_full_stderr_changes_no_result(live: Client, pictures: list[Picture], stderr: str) -> None:
+    env = {"PRELABEL_REDIS_URL": live.connection.settings.redis_url.get_secret_value()}
+    path = str(pictures[0].path)
+    scored = run(*SCORE, "--json", path, shell_redirect=stderr)
+    assert (scored.returncode, len(json.loads(scored.stdout))) == (0, 1)
+    submitted = run("submit", path, "--labels", "circle,ring", "--wait", "--json", shell_redirect=stderr, env=env)
+    assert (submitted.returncode, json.loads(submitted.stdout)["done"]) == (0, 1)
+    job_id = json.loads(submitted.stdout)["job_id"]
+    assert run("results", job_id, "--wait", shell_redirect=stderr, env=env).returncode == 0
+    assert run("status", "nope", shell_redirect=stderr, env=env).returncode == 2, "nor a mistake's status"
+
+
+@needs_full
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("doctor",), ("doctor", "--json")])
 def test_every_command_says_that_stdout_is_full(arguments: tuple[str, ...]) -> None:
     done = run(*arguments, shell_redirect=">/dev/full", env={"PRELABEL_REDIS_URL": "redis://127.0.0.1:1/0"})

@@ -101,6 +101,11 @@ def test_the_data_manager_shows_our_score(demo: Demo, page: Any, tmp_path: Path)
     keep(page, "label-studio-data-manager.png", tmp_path)
 
 
+def test_it_says_where_its_redis_is_and_why_its_first_pictures_are_doubtful(demo: Demo) -> None:
+    assert demo.told(r"Redis +(redis://\S+)").startswith("redis://127.0.0.1:")
+    assert demo.told(r"(the least sure first: the pictures the\s+model doubts most)")
+
+
 def test_a_task_opens_with_the_predicted_choices_selected(demo: Demo, page: Any, tmp_path: Path) -> None:
     url = demo.told(r"project +(\S+)")
     server, _, rest = url.partition("/projects/")

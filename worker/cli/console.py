@@ -13,9 +13,9 @@ from typing import Any, NoReturn, TextIO
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-from ...schemas.errors import ConfigError, PrelabelError
+from ...schemas.errors import ConfigError, ModelLoadError, ModelUnreachable, PrelabelError
 from ...schemas.predictions import Prediction
 from ...schemas.progress import Progress as JobProgress
 from ...schemas.progress import PushRefusal
@@ -37,11 +37,16 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except PrelabelError as error:
-        fail(_with_notes(str(error), error), EXIT_USER if isinstance(error, ConfigError) else EXIT_FAILED)
+        fail(_with_notes(str(error), error), EXIT_USER if _is_the_user_s(error) else EXIT_FAILED)
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):  # the terminal may have gone
             err.print(plain(_with_notes("interrupted", interrupt)), soft_wrap=True)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _is_the_user_s(error: PrelabelError) -> bool:
+    """Whether it is for the user to mend: a checkpoint that cannot be loaded is, other than a hub that is away."""
+    return isinstance(error, ConfigError | ModelLoadError) and not isinstance(error, ModelUnreachable)
 
 
 def _with_notes(message: str, error: BaseException) -> str:
@@ -112,7 +117,7 @@ def bar() -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),  # in 80 columns there is room for the detail
         MofNCompleteColumn(),
         TextColumn("{task.fields[detail]}"),
         TimeElapsedColumn(),
@@ -143,9 +148,39 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def folding_table(*headers: str, title: str | None = None) -> Table:
+    """A table that cuts nothing where the terminal is narrow: words, paths and numbers go on in the next line."""
+    return Table(*(Column(header, overflow="fold") for header in headers), title=title, title_justify="left")
+
+
+class Tally:
+    """How many predictions there were, and how many of them answer only a part of what was asked."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.partly = 0
+
+    def over(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        """The same predictions, counted as they pass."""
+        for prediction in predictions:
+            self.total += 1
+            self.partly += prediction.ok and not prediction.complete
+            yield prediction
+
+
+def tell_partly(tally: Tally) -> None:
+    """Say on stderr how many items were answered in part, if any were; a job's own counts take them for done."""
+    if tally.partly:
+        err.print(
+            f"[yellow]{tally.partly} of {tally.total} items were answered in part[/]: what is missing, and why, is "
+            "in `unanswered` (--json)",
+            soft_wrap=True,
+        )
+
+
 def predictions_table(predictions: Iterable[Prediction], title: str | None = None) -> Table:
     """Image, answer, confidence with a bar, and the runners-up."""
-    table = Table("image", "answer", "confidence", "next best", title=title, expand=False)
+    table = folding_table("image", "answer", "confidence", "next best", title=title)
     for prediction in predictions:
         name = plain(prediction.item.id)
         if prediction.error:
@@ -163,7 +198,7 @@ def predictions_table(predictions: Iterable[Prediction], title: str | None = Non
 
 def refusals_table(refusals: Iterable[PushRefusal], title: str) -> Table:
     """How many items the platform refused for each reason, and a few of them."""
-    table = Table("items", "reason", "such as", title=title, title_justify="left", expand=False)
+    table = folding_table("items", "reason", "such as", title=title)
     for refusal in refusals:
         table.add_row(f"[red]{refusal.count}[/]", plain(refusal.reason), plain(", ".join(refusal.examples)))
     return table

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +15,15 @@ from rich.table import Table
 
 from ...schemas.errors import ConfigError, TransientError
 from ...schemas.settings import get_settings, load_settings
-from .console import confidence_bar, err, needs, out, plain, user_errors
-from .jobs import follow
-from .services import interrupt_on_sigterm
+from .console import confidence_bar, err, interruptible, needs, out, plain, user_errors
+from .doing import Doing
+from .following import follow
 
 if TYPE_CHECKING:
     from ...integrations.client.job import Job
+    from ...schemas.settings import Settings
     from ..demo.report import ChapterResult
+    from ..running.stack import Stack
 
 _SHOWN = 6
 _PUSH_S = 60.0
@@ -48,7 +50,7 @@ def demo(
     if label_studio:
         _in_label_studio(seed)
         return
-    with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+    with user_errors(), interruptible(), _scratch() as directory:
         _check_report(report)
         with needs("all"):
             from ..demo import story
@@ -65,19 +67,23 @@ def demo(
                 "vector_store_dir": root / "vectors",
             }
         )
-        with err.status("drawing pictures"):
+        with Doing("drawing pictures"):
             pictures = story.draw_pictures(root, seed=seed)
         embedded = "redis_url" not in get_settings().model_fields_set
         results: list[ChapterResult] = []
         try:
             with (
                 local_stack(settings, root / "state", adapter=False, embedded=embedded, broker_port=0) as stack,
+                _findable(stack, settings),
                 stack.client() as client,
             ):
-                with err.status("starting") as status:
-                    stack.wait_until_ready(lambda text: status.update(plain(text)))
+                with Doing("starting") as doing:
+                    stack.wait_until_ready(doing.update)
                 worker = stack.workers()[0]
-                out.print(f"Redis    {plain(stack.settings_shown_url())}" + (" (embedded, AOF on)" if embedded else ""))
+                out.print(
+                    f"Redis    {plain(stack.settings_shown_url())}"
+                    + (" (embedded; `prelabel jobs` in another terminal finds it)" if embedded else "")
+                )
                 out.print(f"worker   {plain(worker.model)} on {worker.device} ({worker.dtype})")
                 out.print(
                     "         the demo's own small SigLIP checkpoint; the default PRELABEL_MODEL is "
@@ -108,6 +114,33 @@ def demo(
         raise typer.Exit(1)
 
 
+def _findable(stack: Stack, settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """While the demo runs, `prelabel jobs` in another terminal finds its Redis, if that is its own."""
+    from ..running.announced import announced
+
+    if not stack.embedded:
+        return contextlib.nullcontext()
+    return announced(settings.state_dir, stack.redis_port, "prelabel demo")
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for what the demo makes, gone with it.
+
+    Raises:
+        ConfigError: there is no place for one.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="prelabel-demo-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the demo has no place for its pictures ({error.strerror or error}): set TMPDIR to a folder that this "
+            "user may write"
+        ) from None
+    with folder as name:
+        yield name
+
+
 def _check_report(report: Path) -> None:
     """Say that the report cannot be written before the demo has run for it."""
     if report.is_dir():
@@ -117,7 +150,7 @@ def _check_report(report: Path) -> None:
 
 
 def _in_label_studio(seed: int) -> None:
-    with user_errors(), tempfile.TemporaryDirectory(prefix="prelabel-demo-") as directory:
+    with user_errors(), interruptible(), _scratch() as directory:
         with needs("all"):
             from ..demo import story
             from ..demo.label_studio.server import label_studio_server
@@ -125,11 +158,10 @@ def _in_label_studio(seed: int) -> None:
             from ..running.stack import local_stack
 
         root = Path(directory)
-        interrupt_on_sigterm()
         try:
-            with err.status("drawing pictures") as status, contextlib.ExitStack() as running:
+            with Doing("drawing pictures") as doing, contextlib.ExitStack() as running:
                 pictures = [one for one in story.draw_pictures(root, seed=seed) if len(one.pairs) == 1]
-                server = running.enter_context(label_studio_server(root / "label-studio", tell=status.update))
+                server = running.enter_context(label_studio_server(root / "label-studio", tell=doing.update))
                 settings = load_settings(
                     **{
                         **get_settings().model_dump(),
@@ -146,22 +178,29 @@ def _in_label_studio(seed: int) -> None:
                 stack = running.enter_context(
                     local_stack(settings, root / "state", adapter=True, embedded=True, broker_port=0)
                 )
-                stack.wait_until_ready(lambda text: status.update(plain(text)))
-                status.update("importing pictures into Label Studio")
+                running.enter_context(_findable(stack, settings))
+                stack.wait_until_ready(doing.update)
+                doing.update("importing pictures into Label Studio")
                 project = make_project(server, pictures)
                 client = running.enter_context(stack.client())
-                for job in pre_label(stack, client, project.number, status.update):
-                    status.stop()
+                for job in pre_label(stack, client, project.number, doing.update):
+                    doing.stop()
                     follow(job, "pre-labelling")
                     _until_pushed(job)
-                status.stop()
+                doing.stop()
                 table = Table(show_header=False, box=None)
                 table.add_row("project", plain(project.url))
                 table.add_row("log in as", plain(server.username))
                 table.add_row("password", plain(server.password))
                 table.add_row("prelabel's page", plain(f"{stack.adapter_url}/"))
+                table.add_row("Redis", plain(f"{stack.settings_shown_url()} (`prelabel jobs` beside this finds it)"))
                 out.print(table)
-                out.print(f"{len(pictures)} tasks are pre-labelled: open one. Ctrl-C stops everything")
+                out.print(
+                    f"{len(pictures)} tasks are pre-labelled. The tab shows the least sure first: the pictures the "
+                    "model doubts most come first because a look is worth most there. Wrong answers gather at the "
+                    "top; further down it is ever surer"
+                )
+                out.print("open one. Ctrl-C stops everything")
                 while server.process.poll() is None:
                     stack.check()
                     time.sleep(0.5)

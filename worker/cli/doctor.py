@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from ...schemas.errors import PrelabelError
-from ...schemas.settings import get_settings
 from . import options
 from .checks import Check, Checks, Status
 from .checks.broker import check_redis
@@ -21,6 +20,7 @@ from .checks.model import check_model
 from .checks.pushes import check_pushes
 from .checks.workers import check_workers
 from .console import EXIT_FAILED, err, out, plain, print_json, user_errors
+from .here import settings_here
 
 _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -43,7 +43,7 @@ def doctor(
     the adapter is asked of Label Studio itself. Exit status 1 when a check failed; warnings do not count.
     """
     with user_errors():
-        settings = get_settings()
+        settings = settings_here()
     checks: list[Check] = []
     parts: dict[str, Checks] = {
         "redis": check_redis(settings),

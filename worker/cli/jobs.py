@@ -6,40 +6,38 @@ import io
 import json
 import re
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
 
 from ...integrations.client.client import Client
 from ...integrations.client.export import check_output, export
 from ...integrations.client.job import Job
 from ...schemas.jobs import Priority
+from ...schemas.predictions import Prediction
 from ...schemas.progress import Progress, PushRefusal
 from . import options
 from .console import (
-    EXIT_FAILED,
+    Tally,
     bar,
-    duration,
     err,
-    fail,
     interruptible,
-    job_detail,
     out,
     plain,
     predictions_table,
     print_json,
     print_json_line,
     refusals_table,
+    tell_partly,
     user_errors,
 )
-from .streams import keeping
+from .following import end_waiting, follow, going_on, jobs_table
+from .here import settings_here
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
 
@@ -70,7 +68,7 @@ def submit(
     """
     with user_errors(), interruptible():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
-        with Client() as client:
+        with Client(settings_here()) as client:
             with _submitting(None if _STDIN in images else len(images)) as shown:
                 job = client.submit(
                     _references(images),
@@ -82,7 +80,7 @@ def submit(
                 )
             progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
     if wait:
-        _end(progress)
+        end_waiting(progress)
 
 
 @contextmanager
@@ -101,44 +99,9 @@ def _submitting(total: int | None) -> Iterator[Callable[[int], None]]:
         yield told
 
 
-def _end(progress: Progress) -> None:
-    """End a command that has waited for a job with status 1 and a line that says why, unless all is well."""
-    counts = {"failed": progress.failed, "refused by the platform": progress.refused}
-    problems = [f"{count} of {progress.total} items {what}" for what, count in counts.items() if count]
-    if progress.cancelled:
-        problems.append(f"cancelled: {progress.cancelled}")
-    if problems:
-        fail(f"job {progress.job_id}: {', '.join(problems)} (prelabel status {progress.job_id})", EXIT_FAILED)
-
-
-def follow(job: Job, description: str | None = None) -> None:
-    """Show a job's progress bar until it has ended."""
-    with bar() as shown:
-        task = shown.add_task(description or f"job {job.id}", total=None, detail="")
-        while True:
-            progress = job.progress()
-            shown.update(
-                task, total=progress.total, completed=progress.done + progress.failed, detail=job_detail(progress)
-            )
-            if progress.state.ended:
-                return
-            time.sleep(0.2)
-
-
-@contextmanager
-def _going_on(job: Job) -> Iterator[None]:
-    """Say at what interrupts the block, or cannot be printed in it, that the job goes on."""
-    try:
-        with keeping(lambda: f"job {job.id} goes on (prelabel status {job.id}, prelabel results {job.id})"):
-            yield
-    except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"job {job.id} goes on (prelabel status {job.id} --wait, prelabel cancel {job.id})")
-        raise
-
-
 def _tell_submitted(client: Client, job: Job, *, wait: bool, as_json: bool) -> Progress:
     """Print what a job just submitted is called and how it stands, at its end where it is waited for."""
-    with _going_on(job):
+    with going_on(job):
         if not as_json:
             out.print(job.id)
         if not client.workers():
@@ -149,7 +112,7 @@ def _tell_submitted(client: Client, job: Job, *, wait: bool, as_json: bool) -> P
         if as_json:
             print_json(_progress_json(progress))
         elif wait:
-            out.print(_jobs_table([progress]))
+            out.print(jobs_table([progress]))
     return progress
 
 
@@ -157,7 +120,7 @@ def jobs(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20, as_json: options.AsJson = False
 ) -> None:
     """List jobs with their progress, the queues and the workers."""
-    with user_errors(), Client() as client:
+    with user_errors(), Client(settings_here()) as client:
         newest = client.jobs(limit)
         queues, workers = client.queues(), client.workers()
     if as_json:
@@ -169,7 +132,7 @@ def jobs(
             }
         )
         return
-    out.print(_jobs_table(newest) if newest else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
+    out.print(jobs_table(newest) if newest else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
     out.print("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items()))
     if workers:
         for worker in workers:
@@ -184,10 +147,10 @@ def status(
     as_json: options.AsJson = False,
 ) -> None:
     """Show one job: counts, rate, time left, what failed, and what the platform refused."""
-    with user_errors(), Client() as client:
+    with user_errors(), interruptible(), Client(settings_here()) as client:
         job = client.job(job_id)
         if wait:
-            with _going_on(job):
+            with going_on(job):
                 follow(job)
         progress = job.progress()
         refusals = job.refusals() if progress.refused else []
@@ -198,11 +161,11 @@ def status(
         else:
             _show_status(job, progress, refusals)
     if wait:
-        _end(progress)
+        end_waiting(progress)
 
 
 def _show_status(job: Job, progress: Progress, refusals: Sequence[PushRefusal]) -> None:
-    out.print(_jobs_table([progress]))
+    out.print(jobs_table([progress]))
     if progress.cancelled:
         out.print(f"cancelled: {plain(progress.cancelled)}")
     if progress.quarantined:
@@ -222,14 +185,14 @@ def _show_status(job: Job, progress: Progress, refusals: Sequence[PushRefusal]) 
 
 def cancel(job_id: JobId) -> None:
     """Stop a job; what is done stays."""
-    with user_errors(), Client() as client:
+    with user_errors(), Client(settings_here()) as client:
         stopped = client.job(job_id).cancel()
     out.print("cancelled" if stopped else "it had ended already")
 
 
 def retry(job_id: JobId) -> None:
     """Send a job's failed items again."""
-    with user_errors(), Client() as client:
+    with user_errors(), Client(settings_here()) as client:
         count = client.job(job_id).retry_failed()
     out.print(f"{count} items sent again" if count else "nothing failed")
 
@@ -252,12 +215,12 @@ def rescore(
     with user_errors(), interruptible():
         chosen = options.build_taxonomy(labels, taxonomy, multiple, threshold, template)
         project = re.fullmatch(r"project:(\d+)", source)
-        with Client() as client:
+        with Client(settings_here()) as client:
             with _submitting(None) as shown:
                 job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
             progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
     if wait:
-        _end(progress)
+        end_waiting(progress)
 
 
 def results(
@@ -273,27 +236,32 @@ def results(
     with user_errors():
         if output:
             check_output(output)
-    with user_errors(), Client() as client:
+    with user_errors(), interruptible(), Client(settings_here()) as client:
         job = client.job(job_id)
-        stream = job.results() if wait else job.results_so_far()
-        if output:
-            count = export(stream, output)
-            err.print(f"{count} predictions written to {plain(str(output))}")
-        elif as_json:
-            for prediction in stream:
-                print_json_line(prediction.to_json())
-        else:
-            shown = list(islice(stream, _SHOWN))
-            if wait:
-                deque(stream, maxlen=0)  # what is not shown is waited for all the same
-            out.print(predictions_table(shown))
-            total = job.progress().total
-            if total > len(shown):
-                out.print(
-                    f"first {len(shown)} of {total}; all of them: prelabel results {plain(job_id)} -o results.jsonl"
-                )
+        with going_on(job) if wait else nullcontext():
+            tally = Tally()
+            stream = tally.over(job.results() if wait else job.results_so_far())
+            if output:
+                count = export(stream, output)
+                err.print(f"{count} predictions written to {plain(str(output))}")
+            elif as_json:
+                for prediction in stream:
+                    print_json_line(prediction.to_json())
+            else:
+                _show_results(job, stream, wait=wait)
+        tell_partly(tally)
         if wait:
-            _end(job.progress())
+            end_waiting(job.progress())
+
+
+def _show_results(job: Job, stream: Iterator[Prediction], *, wait: bool) -> None:
+    shown = list(islice(stream, _SHOWN))
+    if wait:
+        deque(stream, maxlen=0)  # what is not shown is waited for all the same
+    out.print(predictions_table(shown))
+    total = job.progress().total
+    if total > len(shown):
+        out.print(f"first {len(shown)} of {total}; all of them: prelabel results {plain(job.id)} -o results.jsonl")
 
 
 def _references(images: list[str]) -> Iterator[str]:
@@ -309,35 +277,3 @@ def _references(images: list[str]) -> Iterator[str]:
 def _progress_json(progress: Progress) -> dict[str, Any]:
     made: dict[str, Any] = json.loads(progress.model_dump_json())
     return {**made, "pending": progress.pending}
-
-
-def _progress_row(progress: Progress, with_refused: bool) -> list[str]:
-    colour = {"done": "green", "running": "cyan", "cancelled": "yellow"}.get(progress.state.value, "white")
-    return [
-        progress.job_id,
-        plain(progress.name),
-        f"[{colour}]{progress.state.value}[/]",
-        str(progress.done),
-        _failed_cell(progress),
-        *([f"[red]{progress.refused}[/]" if progress.refused else "0"] if with_refused else []),
-        str(progress.total),
-        f"{progress.rate:.1f}" if progress.rate else "",
-        duration(progress.eta_s) if progress.eta_s else "",
-        duration(max(0.0, time.time() - progress.created_at)),
-    ]
-
-
-def _failed_cell(progress: Progress) -> str:
-    if not progress.failed:
-        return "0"
-    return f"[red]{progress.failed}[/]" + (f" ({progress.quarantined} quarantined)" if progress.quarantined else "")
-
-
-def _jobs_table(jobs: Sequence[Progress]) -> Table:
-    """A row for each job; what platforms refused has a column where they refused something."""
-    with_refused = any(progress.refused for progress in jobs)
-    counts = ("done", "failed", *(("refused",) if with_refused else ()), "total")
-    table = Table(Column("job", no_wrap=True), "name", "state", *counts, "images/s", "left", "age")
-    for progress in jobs:
-        table.add_row(*_progress_row(progress, with_refused))
-    return table

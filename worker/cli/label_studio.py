@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from ...schemas.settings import Settings, get_settings, load_settings
+from ...schemas.settings import Settings, load_settings
 from . import options
-from .console import EXIT_FAILED, err, needs, out, plain, print_json, user_errors
+from .console import EXIT_FAILED, err, folding_table, needs, out, plain, print_json, user_errors
+from .here import settings_here
 
 if TYPE_CHECKING:
     from ...integrations.label_studio.projects.registration import Step
@@ -78,7 +78,7 @@ def disconnect(
 
 
 def _settings(url: str | None) -> Settings:
-    settings = get_settings()
+    settings = settings_here()
     if url is not None:
         settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})
     with needs("label-studio"):
@@ -97,7 +97,8 @@ def _tell(steps: Sequence[Step], *, as_json: bool) -> None:
     if as_json:
         print_json([step._asdict() for step in steps])
     else:
-        table = Table("step", "", "result", show_edge=False)
+        table = folding_table("step", "", "result")
+        table.show_edge = False
         for step in steps:
             table.add_row(step.name, f"[{_COLOURS[step.status]}]{step.status}[/]", plain(step.detail))
         out.print(table)

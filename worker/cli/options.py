@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,11 +52,7 @@ def build_taxonomy(
         options["template"] = template
     if file is None:
         return Taxonomy.flat([label.strip() for label in (labels or "").split(",") if label.strip()], **options)
-    try:
-        data = file.read_bytes()
-        text = data.decode(json.detect_encoding(data))  # by its byte order mark, too
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from None
+    text = _text_of(file)
     if file.suffix == ".xml":
         if options != {"choice": "single"}:
             raise ConfigError(
@@ -75,6 +72,31 @@ def build_taxonomy(
     if isinstance(content, dict):
         return Taxonomy.tree(content, **options)
     raise ConfigError(f"{file}: expected a list of labels or a tree, got {type(content).__name__}")
+
+
+def _text_of(file: Path) -> str:
+    """A file's text, in the encoding that its byte order mark or its XML declaration names, else UTF-8.
+
+    Raises:
+        ConfigError: it cannot be read, or is not in that encoding.
+    """
+    try:
+        data = file.read_bytes()
+        encoding: str = json.detect_encoding(data)  # UTF-16 and UTF-32 with a mark or without one; else UTF-8
+        if (declared := _DECLARED.match(data)) and not _WIDE.match(declared[1]):
+            encoding = declared[1].decode()
+        return data.decode(encoding)
+    except LookupError as error:
+        raise ConfigError(f"cannot read {file}: {error}; save it as UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from None
+
+
+_DECLARED = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+"""The declaration of an XML file whose encoding has ASCII for its first letters, and no byte order mark."""
+
+_WIDE = re.compile(rb"(?i)(utf|ucs|iso-10646-ucs)-?(16|32|2|4)")
+"""Declared by a file whose letters are of one byte: a program wrote a text as it was into a file of UTF-8."""
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

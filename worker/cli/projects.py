@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from ...schemas.errors import ConfigError
-from ...schemas.settings import get_settings
 from . import options
 from .console import EXIT_FAILED, duration, err, needs, out, plain, print_json, user_errors
+from .here import settings_here
 
 if TYPE_CHECKING:
     from ...integrations.label_studio.projects.figures import ProjectFigures
@@ -48,7 +48,7 @@ def projects(project: _Project = None, tab: _Tab = None, as_json: options.AsJson
     prediction, and `--tab failed` shows them in Label Studio.
     """
     with user_errors():
-        settings = get_settings()
+        settings = settings_here()
         if tab is not None and project is None:
             raise ConfigError("--tab shows tasks of one project: say which with --project")
         with needs("label-studio"):

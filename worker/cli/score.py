@@ -18,7 +18,19 @@ from ...schemas.jobs import Control
 from ...schemas.predictions import ItemFailure, Prediction
 from ...schemas.settings import Settings, get_settings, load_settings
 from . import options
-from .console import EXIT_FAILED, bar, err, needs, out, plain, predictions_table, print_json, user_errors
+from .console import (
+    EXIT_FAILED,
+    Tally,
+    bar,
+    err,
+    needs,
+    out,
+    plain,
+    predictions_table,
+    print_json,
+    tell_partly,
+    user_errors,
+)
 from .streams import keeping
 
 if TYPE_CHECKING:
@@ -58,12 +70,14 @@ def score(
                 err.print(f"[red]{plain(problem)}[/]", soft_wrap=True)
             there = [item for ordinal, item in enumerate(items) if ordinal not in missing]
             scored = _score(there, Control(taxonomy=chosen), fetcher, settings) if there else []
-    predictions = _in_order(items, missing, scored)
+    tally = Tally()
+    predictions = list(tally.over(_in_order(items, missing, scored)))
     with keeping(lambda: _put_aside(predictions)):
         if as_json:
             print_json([prediction.model_dump(mode="json", exclude_none=True) for prediction in predictions])
         elif scored:
             out.print(predictions_table(predictions))
+    tell_partly(tally)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(EXIT_FAILED)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
-import signal
 import sys
 import time
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,9 @@ from rich.table import Table
 from ...integrations.broker.connection import connect_redis
 from ...schemas.errors import ConfigError
 from ...schemas.settings import Settings, get_settings, load_settings
-from .console import err, needs, out, plain, user_errors
+from .console import err, interruptible, needs, out, plain, user_errors
+from .doing import Doing
+from .here import settings_here
 
 if TYPE_CHECKING:
     from ..delivering.thumbnails import ThumbnailMaker
@@ -32,12 +33,15 @@ def up(
 ) -> None:
     """Run everything on this machine: Redis, a worker and the Label Studio adapter.
 
-    Needs no server: a packaged Redis-compatible one is started on a free loopback port, with its data in the state
-    directory, so that queued work survives a restart. With PRELABEL_REDIS_URL set that Redis is used instead.
+    Needs no server: a packaged Redis-compatible one is started on loopback, with its data in the state directory, so
+    that queued work survives a restart. It listens on 6379, or where that is taken on another port, the same at each
+    start; prelabel's other commands find it there. With PRELABEL_REDIS_URL set that Redis is used instead.
     Ctrl-C stops all of it.
     """
     with user_errors():
         with needs("all"):
+            from ..running.announced import announced
+            from ..running.broker import DEFAULT_PORT
             from ..running.stack import local_stack
 
         _require("worker", "torch", "transformers", "boto3", "PIL")
@@ -45,10 +49,13 @@ def up(
         settings = _with(get_settings(), model=model, port=port)
         embedded = "redis_url" not in get_settings().model_fields_set
         try:
-            with local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack:
-                interrupt_on_sigterm()
-                with err.status("starting") as status:
-                    stack.wait_until_ready(lambda text: status.update(plain(text)))
+            with (
+                interruptible(),
+                local_stack(settings, settings.state_dir, adapter=True, embedded=embedded) as stack,
+                announced(settings.state_dir, stack.redis_port, "prelabel up") if embedded else nullcontext(),
+            ):
+                with Doing("starting") as doing:
+                    stack.wait_until_ready(doing.update)
                 table = Table(show_header=False, box=None)
                 table.add_row(
                     "Redis", plain(stack.settings_shown_url()), "(embedded)" if embedded else "(PRELABEL_REDIS_URL)"
@@ -58,8 +65,10 @@ def up(
                 table.add_row("adapter", plain(stack.adapter_url or ""), "Label Studio > Settings > Model > this URL")
                 table.add_row("logs", plain(str(stack.logs)), "")
                 out.print(table)
-                if stack.redis_url != "redis://127.0.0.1:6379/0" and embedded:
-                    out.print(f"in other terminals: [bold]export PRELABEL_REDIS_URL={plain(stack.redis_url)}[/]")
+                if embedded:
+                    out.print("prelabel's commands in other terminals find this Redis by themselves")
+                    if stack.redis_port != DEFAULT_PORT:
+                        out.print(f"programs need: [bold]export PRELABEL_REDIS_URL={plain(stack.redis_url)}[/]")
                 out.print("ready; Ctrl-C stops everything")
                 while True:
                     stack.check()
@@ -75,7 +84,7 @@ def worker() -> None:
     second stops it at once; nothing is lost either way.
     """
     with user_errors():
-        settings = get_settings()
+        settings = settings_here()
         _require("worker", "torch", "transformers", "boto3", "PIL")
         connect_redis(settings)  # a URL that is none is told here, not by a child that dies again and again
         from ..running.supervisor import Supervisor
@@ -91,7 +100,7 @@ def serve(
 ) -> None:
     """Run the Label Studio ML-backend adapter."""
     with user_errors():
-        settings = _with(get_settings(), host=host, port=port)
+        settings = _with(settings_here(), host=host, port=port)
         with needs("label-studio"):
             import uvicorn
 
@@ -105,7 +114,7 @@ def serve(
         require_free_port(settings.host, settings.port)
         configure_logging(settings.log_level, settings.log_format)
         # A request must not hang until Redis is back: Label Studio would give up on it long before.
-        with Client(settings.model_copy(update={"broker_wait_s": 0})) as client, contextlib.ExitStack() as stack:
+        with Client(settings.model_copy(update={"broker_wait_s": 0})) as client, ExitStack() as stack:
             maker = _thumbnail_maker(settings)
             if maker is not None:
                 stack.callback(maker.close)
@@ -137,12 +146,3 @@ def _require(extra: str, *modules: str) -> None:
 def _with(settings: Settings, **changes: Any) -> Settings:
     given = {name: value for name, value in changes.items() if value is not None}
     return load_settings(**{**settings.model_dump(), **given}) if given else settings
-
-
-def interrupt_on_sigterm() -> None:
-    """Let a SIGTERM end this command as a Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

@@ -1,14 +1,19 @@
-"""Standard output that cannot take what is written: on a full disk, without a reader, or in a narrow encoding."""
+"""Standard streams that cannot take what is written: on a full disk, without a reader, or in a narrow encoding.
+
+What is on standard output is what a command is for: where it cannot be written, the command has failed. Standard error
+tells people how it goes: what cannot be written there is lost, and changes nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from .console import EXIT_FAILED, fail, takes_every_letter
 
@@ -20,7 +25,8 @@ def standard_streams() -> Iterator[None]:
     r"""Run a command whose output, whatever becomes of it, ends in no traceback.
 
     Letters that the stream's encoding lacks are written as `\u2713`. Output that cannot be written is said in one line
-    on stderr, and the status is 1; a reader that has gone (`| head`) is told nothing.
+    on stderr, and the status is 1; a reader that has gone (`| head`) is told nothing. What stderr does not take is
+    lost.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -28,6 +34,7 @@ def standard_streams() -> Iterator[None]:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # as long as we run
         elif not takes_every_letter(stream):
             stream.reconfigure(errors="backslashreplace")
+    sys.stderr = _lossy(sys.stderr)
     try:
         try:
             yield
@@ -40,6 +47,31 @@ def standard_streams() -> Iterator[None]:
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
         _unwritable(error)
+
+
+class _LossyFile(io.FileIO):
+    """A stream's file that takes whatever it is given, and loses what cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream.fileno(), "w", closefd=False)
+        self._stream = stream  # one that nobody holds would close the file
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content) or 0
+        except OSError:
+            return memoryview(content).nbytes
+
+
+def _lossy(stream: TextIO) -> TextIO:
+    """The same stream, written to without errors; itself where it is no file of the system's, as in tests."""
+    try:
+        file = _LossyFile(stream)
+    except (OSError, ValueError):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(file), stream.encoding, stream.errors, line_buffering=True, write_through=True
+    )
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...schemas.errors import ConfigError
-from ...schemas.settings import Settings, get_settings, load_settings
+from ...schemas.settings import Settings, load_settings
 from . import options
 from .console import EXIT_USER, err, fail, interruptible, needs, out, plain, print_json, user_errors
+from .here import settings_here
 
 if TYPE_CHECKING:
     from ...integrations.client.client import Client
@@ -81,7 +82,7 @@ def try_(
 
 
 def _settings(url: str | None) -> Settings:
-    settings = get_settings()
+    settings = settings_here()
     return settings if url is None else load_settings(**{**settings.model_dump(), "label_studio_url": url})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ...schemas.errors import ModelLoadError
+from ...schemas.errors import ModelLoadError, ModelUnreachable
 
 CONFIG: Final = "config.json"
 _ADAPTER: Final = "adapter_config.json"
@@ -121,15 +121,18 @@ def _hub_config(model: str, revision: str | None) -> Path:
                 adapter = cached_file(model, _ADAPTER, revision=revision, local_files_only=not _answered(error))
             if adapter:
                 raise _refused(model, None, _ONLY_AN_ADAPTER) from error
-            raise _unreachable(model, _first_line(error)) from error
+            raise _unreachable(model, _first_line(error), answered=_answered(error)) from error
 
 
 def _answered(error: Exception) -> bool:
-    """Whether it was the hub that said there is no such file."""
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    """Whether the hub said that there is no such thing, or was not asked for a name that cannot be one."""
+    from huggingface_hub import errors
 
+    theirs = (errors.EntryNotFoundError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError)
     cause = error.__cause__
-    return isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError)
+    return isinstance(cause, (*theirs, errors.HFValidationError)) and not isinstance(
+        cause, errors.LocalEntryNotFoundError
+    )
 
 
 def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, Any]:
@@ -151,17 +154,23 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _refused(model: str, folder: Path | None, reason: str) -> ModelLoadError:
-    return ModelLoadError(f"cannot load {'the checkpoint in ' if folder else ''}{model}: {reason}")
+    return ModelLoadError(_refusal(model, folder, reason))
 
 
-def _unreachable(model: str, reason: str) -> ModelLoadError:
+def _refusal(model: str, folder: Path | None, reason: str) -> str:
+    return f"cannot load {'the checkpoint in ' if folder else ''}{model}: {reason}"
+
+
+def _unreachable(model: str, reason: str, *, answered: bool = False) -> ModelLoadError:
+    """The error for a checkpoint that did not come from the hub, which may or may not have answered."""
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     fix = (
         "HF_HUB_OFFLINE is set and it is not in the cache (HF_HOME): copy it there"
         if offline
         else "is the hub reachable from here? Otherwise download it elsewhere"
     )
-    return _refused(model, None, f"{reason} ({fix}, or set PRELABEL_MODEL to a local directory)")
+    kind = ModelLoadError if offline or answered else ModelUnreachable
+    return kind(_refusal(model, None, f"{reason} ({fix}, or set PRELABEL_MODEL to a local directory)"))
 
 
 def _first_line(error: Exception) -> str:

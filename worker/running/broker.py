@@ -7,6 +7,7 @@ machine can reach it. Set PRELABEL_REDIS_URL for anything else.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from ..machine.files import lock_file, make_state_folder
 
 DEFAULT_PORT = 6379
 _START_S = 15.0
+_PORT_FILE = "port"
 
 
 def server_binary() -> str:
@@ -59,7 +61,8 @@ def embedded_broker(directory: Path, *, port: int = DEFAULT_PORT) -> Iterator[st
 
     Args:
         directory: where it keeps its data; created. One server per directory.
-        port: where to listen when it is free; else, or with 0, any free port.
+        port: where to listen the first time, when it is free; else, or with 0, any free port. The port is remembered
+            there and taken again as long as it is free: who was told of it finds the server after a restart.
 
     Yields:
         Its redis URL.
@@ -77,12 +80,13 @@ def embedded_broker(directory: Path, *, port: int = DEFAULT_PORT) -> Iterator[st
             raise ConfigError(
                 f"an embedded broker already runs in {directory}: `prelabel up` is running in another terminal"
             ) from None
-        chosen = _free_port(port)
+        chosen = _free_port(_remembered(directory), port)
         log_path = directory / "server.log"
         with log_path.open("wb") as output:
             child = spawn([binary, "-"], stdin=_server_config(directory, chosen).encode(), output=output)
         try:
             _wait_until_up(child, chosen, log_path)
+            _remember(directory, chosen)
             yield f"redis://127.0.0.1:{chosen}/0"
         finally:
             stop(child, grace_s=10)
@@ -104,8 +108,23 @@ def _server_config(directory: Path, port: int) -> str:
     )
 
 
-def _free_port(wanted: int) -> int:
-    for port in (wanted, 0):
+def _remembered(directory: Path) -> int:
+    """The port of the last start; 0 where there is none to be read."""
+    try:
+        port = int((directory / _PORT_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+    return port if 0 < port < 65536 else 0
+
+
+def _remember(directory: Path, port: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk: another port next time, then
+        (directory / _PORT_FILE).write_text(f"{port}\n", encoding="ascii")
+
+
+def _free_port(*wanted: int) -> int:
+    """The first of these ports that is free, else any; 0 is any."""
+    for port in (*filter(None, wanted), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,6 +26,7 @@ from ..machine.children import EXIT_CONFIG, spawn, stop
 from ..machine.files import make_state_folder
 from ..machine.ports import require_free_port
 from .broker import DEFAULT_PORT, embedded_broker
+from .gone import free_gone_workers
 
 _STOP_MARGIN_S = 10.0
 
@@ -51,6 +53,11 @@ class Stack:
     def settings_shown_url(self) -> str:
         """The broker's URL without its password."""
         return shown_url(self.settings)
+
+    @property
+    def redis_port(self) -> int:
+        """The port that the broker listens on."""
+        return urlsplit(self.redis_url).port or DEFAULT_PORT
 
     def client(self) -> Client:
         """A client of this stack's broker; close it after use."""
@@ -133,6 +140,8 @@ def local_stack(
             logs=logs,
             settings=pointed,
         )
+        if embedded:
+            free_gone_workers(pointed)
         env = pointed.environment()
         names = ("worker", "adapter") if adapter else ("worker",)
         for name in names:

@@ -53,9 +53,9 @@ class JobView:
 
     @property
     def percent(self) -> float:
-        """How much of it has an outcome, 0..100."""
+        """How much of it is answered, 0..100: what failed leaves the bar short."""
         total = self.progress.total
-        return 100.0 * (total - self.progress.pending) / total if total else 0.0
+        return 100.0 * self.progress.done / total if total else 0.0
 
     @property
     def can_cancel(self) -> bool:

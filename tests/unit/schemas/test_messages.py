@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -160,6 +161,10 @@ def test_a_region_outside_the_image_is_refused(region: dict[str, float]) -> None
         Region(**{"x": 0, "y": 0, "width": 10, "height": 10, **region})
 
 
+FILE_IN_A_BUCKET = base64.urlsafe_b64encode(b"s3://b/a b.jpg").decode()
+SIGNED_FILE = base64.urlsafe_b64encode(b"https://u:s3cret@h/a.jpg?X-Amz-Signature=s3cret").decode()
+
+
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
@@ -185,6 +190,21 @@ def test_a_region_outside_the_image_is_refused(region: dict[str, float]) -> None
         ("file:///photos/a#1?.jpg", "file:///photos/a#1?.jpg"),
         ("rediss://h/0?password=s3cret", "rediss://h/0"),
         ("http://[s3cret", "http://…"),
+        ("http://h/data/local-files/?d=folder/a.jpg", "http://h/data/local-files/?d=folder/a.jpg"),
+        (
+            "http://h/ls/data/local-files?d=f%C3%B6/no picture's name",
+            "http://h/ls/data/local-files?d=f%C3%B6/no picture's name",
+        ),
+        (
+            "http://h/data/local-files/?d=a.jpg&X-Amz-Signature=s3cret&X-Amz-Date=1",
+            "http://h/data/local-files/?d=a.jpg",
+        ),
+        ("http://h/data/local-files/?d=a&token=s3cret", "http://h/data/local-files/?d=a&…"),
+        ("http://h/elsewhere/?d=s3cret", "http://h/elsewhere/?…"),
+        (f"http://h/tasks/3/resolve/?fileuri={FILE_IN_A_BUCKET}", "http://h/tasks/3/resolve/?fileuri=s3://b/a b.jpg"),
+        ("http://h/tasks/3/presign/?fileuri=gs%3A%2F%2Fb%2Fa", "http://h/tasks/3/presign/?fileuri=gs://b/a"),
+        (f"http://h/tasks/3/resolve/?fileuri={SIGNED_FILE}", "http://h/tasks/3/resolve/?fileuri=https://h/a.jpg"),
+        ("http://h/tasks/3/resolve/?fileuri=s3cret", "http://h/tasks/3/resolve/?…"),
     ],
 )
 def test_a_reference_is_shown_without_its_secrets(uri: str, shown: str) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.integrations.ledger.pushes import Pushes
-from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Settings, Taxonomy, get_settings
+from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Settings, Taxonomy, Unanswered, get_settings
 from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.worker.cli import app
 
@@ -218,3 +223,59 @@ def test_a_current_folder_that_is_gone_is_said(
     done = run(command, "x.jpg", *LABELS)
     assert (done.exit_code, "current folder" in done.output) == (2, True), done.output
     assert isinstance(done.exception, SystemExit)
+
+
+CHECKPOINTS = {
+    "a folder that is not there": ("/nonsense", {}, 2),
+    "a folder that holds none": (".", {}, 2),
+    "no name of any": ("no good name", {}, 2),
+    "not there while the hub may not be asked": ("somebody/something", {}, 2),
+    "a hub that is away": ("somebody/something", {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1"}, 1),
+}
+
+
+@pytest.mark.parametrize(("model", "variables", "status"), CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_a_checkpoint_that_cannot_be_loaded_is_the_user_s_to_mend_and_a_hub_that_is_away_is_not(
+    tmp_path: Path, model: str, variables: dict[str, str], status: int
+) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+    env = {"PRELABEL_MODEL": model, "HF_HOME": str(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1", **variables}
+    done = subprocess.run(
+        [sys.executable, "-m", "prelabel.worker.cli", "score", "x.png", *LABELS],
+        env={**os.environ, **env},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr
+
+
+def test_a_demo_without_a_place_for_its_pictures_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prelabel.worker.cli", "demo"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),  # nothing can be written anywhere
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "set TMPDIR" in done.stderr
+    assert not done.stdout
+
+
+def test_what_was_answered_in_part_is_counted_at_the_end(client, ledger, run) -> None:
+    job = client.submit(["s3://b/1", "s3://b/2"], TAXONOMY)
+    partly = ANSWERED.model_copy(
+        update={"unanswered": (Unanswered(kind="ItemError", message="gone", control="label", index=1),)}
+    )
+    writing(ANSWERED, partly)(client, ledger("a"), job.id)
+    for options in ((), ("--json",), ("--wait",)):
+        done = run("results", job.id, *options)
+        assert "1 of 2 items were answered in part" in done.stderr
+        assert "in part" not in done.stdout
+        assert done.exit_code == 0, "what could be answered was"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import threading
 
 import pytest
+from rich.console import ColorSystem
 from typer.testing import CliRunner
 
 from prelabel.integrations.ledger.leases import ChunkRef
 from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy, get_settings
-from prelabel.worker.cli import app
+from prelabel.worker.cli import app, following
 from prelabel.worker.cli.console import err, out
+from prelabel.worker.cli.following import follow
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
@@ -102,3 +107,77 @@ def test_what_stands_in_the_way_of_pushes_is_told(client, pushed_job, run) -> No
     Pushes(client.connection.redis, ttl_s=100).record_problem(pushed_job.id, "Label Studio refuses [the] API key")
     assert "not pushed at present: Label Studio refuses [the] API key" in run("status", pushed_job.id)
     assert json.loads(run("status", pushed_job.id, "--json"))["push_problem"] == "Label Studio refuses [the] API key"
+
+
+FAILED = Outcome(error=ItemFailure(kind="ItemError", message="no such file"))
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """What is printed on a terminal of so many columns, in colour."""
+
+    def at(columns: int) -> io.StringIO:
+        screen = io.StringIO()
+        for console in (out, err):
+            monkeypatch.setattr(console, "_width", columns)
+            monkeypatch.setattr(console, "_color_system", ColorSystem.STANDARD)
+            monkeypatch.setattr(console, "_force_terminal", True)
+            monkeypatch.setattr(console, "_file", screen)
+        return screen
+
+    return at
+
+
+RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [((GOOD, GOOD), f"{GREEN}done"), ((GOOD, FAILED), f"{YELLOW}done"), ((FAILED, FAILED), f"{RED}failed")],
+    ids=["answered", "failed in part", "failed"],
+)
+def test_a_job_is_green_and_its_bar_full_only_when_nothing_failed(
+    client, ledger, run, printed, outcomes, state
+) -> None:
+    job = client.submit(["s3://b/1.jpg", "s3://b/2.jpg"], TAXONOMY)
+    worker = ledger()
+    worker.complete(worker.claim(ChunkRef(job.id, 0)), list(enumerate(outcomes)), close=True)
+    screen = printed(200)
+    for command in (("jobs",), ("status", job.id)):
+        run(*command)
+        assert state in screen.getvalue()
+    follow(client.job(job.id))
+    answered = sum(outcome is GOOD for outcome in outcomes)
+    assert f"{answered}/2" in screen.getvalue()
+    assert (f"{RED}{2 - answered} failed" in screen.getvalue()) == (answered < 2)
+
+
+def test_tables_of_80_columns_cut_nothing_of_a_path(client, ledger, run, printed) -> None:
+    path = "/data/" + "/".join(f"a-long-folder-name-{letter}" for letter in "abcdefg") + "/the-picture.jpg"
+    job = client.submit([path, path + "x"], TAXONOMY, name="a name of many words and\u00a0" + "x" * 60)
+    worker = ledger()
+    worker.complete(worker.claim(ChunkRef(job.id, 0)), [(0, GOOD), (1, FAILED)], close=True)
+    screen = printed(80)
+    run("jobs")
+    run("results", job.id)
+    run("status", job.id)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    assert "\u2026" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    columns = [line.split("\u2502")[1].strip() for line in shown.splitlines() if line.count("\u2502") == 5]
+    assert path in "".join(columns)
+
+
+def test_who_has_no_terminal_is_told_how_a_job_comes_on(client, ledger, run, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(following, "_LINE_EVERY_S", 0.3)
+    job = client.submit(["s3://b/1.jpg", "s3://b/2.jpg"], TAXONOMY)
+    worker = ledger()
+    lease = worker.claim(ChunkRef(job.id, 0))
+    worker.complete(lease, [(0, GOOD)], close=False)
+    finish = threading.Timer(1.5, lambda: worker.complete(lease, [(1, GOOD)], close=True))
+    finish.start()
+    follow(client.job(job.id), "pictures")
+    finish.join()
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("pictures: 1/2")
+    assert last.startswith("pictures: 2/2")

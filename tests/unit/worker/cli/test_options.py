@@ -31,6 +31,37 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path, bom: tuple[bytes,
 
 
 @pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("latin-1", "ISO-8859-1"),
+        ("cp1252", "windows-1252"),
+        ("utf-8", "UTF-8"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-be", "utf-16"),
+        ("utf-8", "utf-16"),  # as programs write that declare what they hold in memory
+        ("shift_jis", "Shift_JIS"),
+    ],
+)
+def test_a_label_config_is_read_in_the_encoding_it_declares(tmp_path: Path, encoding: str, declared: str) -> None:
+    label = "\u732b" if encoding == "shift_jis" else "K\u00e4tzchen"
+    text = f"<?xml version='1.0' encoding=\"{declared}\"?>\n" + XML.replace("cat", label)
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    assert [path for path, _ in read(tmp_path / "a.xml").leaves()] == [(label,), ("dog",)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "why"), [("no-such", "unknown encoding"), ("hex", "save it as UTF-8"), ("ascii", "can't decode")]
+)
+def test_an_encoding_that_does_not_fit_is_one_line(tmp_path: Path, declared: str, why: str) -> None:
+    text = f'<?xml version="1.0" encoding="{declared}"?>' + XML.replace("cat", "K\u00e4tzchen")
+    (tmp_path / "a.xml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=why) as refused:
+        read(tmp_path / "a.xml")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "text", ['{"cat": null, "cat": null}', '{"animal": {"cat": ["a"], "dog": null, "cat": ["b"]}}']
 )
 def test_a_name_that_stands_twice_is_named(tmp_path: Path, text: str) -> None:

@@ -68,6 +68,15 @@ def shot(number: int = 1, **changes) -> Recent:
     return Recent(**fields)
 
 
+@pytest.mark.parametrize(("answers", "share", "marked"), [(2, "100.0", False), (1, "50.0", True), (0, "0.0", True)])
+def test_the_bar_of_a_job_is_as_long_as_what_was_answered(page, client, settings, answers, share, marked) -> None:
+    job = client.submit(["s3://b/1", "s3://b/2"], ["cat"])
+    finish(settings, job, *[answered()] * answers, *[failed()] * (2 - answers))
+    html = read(page)
+    assert f'<progress max="100" value="{share}"' in html
+    assert ('class="job done troubled"' in html) == marked
+
+
 def test_an_empty_page_says_what_to_do_first(page) -> None:
     html = read(page)
     assert "no worker is running" in html
