@@ -14,11 +14,11 @@ from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import LabelConfigReader, Questions, Unusable
-from ..deliver.trial import refused
 from . import registration
 from .look import LookReport
 from .register import Projects
 from .registration import SECRET_HEADER, Step, StepFailed, step
+from .rehearsal import refused
 from .scan import Scanner
 
 CHECK_S = 10.0

@@ -65,4 +65,4 @@ def _prediction(control: ControlTag) -> Prediction:
         paths=(path,),
         confidence=0.5,
     )
-    return Prediction(item=Item(id=_TASK, images=(image,)), ordinal=0, model_version="trial", answers=(answer,))
+    return Prediction(item=Item(id=_TASK, images=(image,)), ordinal=0, model_version="rehearsal", answers=(answer,))

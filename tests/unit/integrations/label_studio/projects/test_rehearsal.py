@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prelabel.integrations.label_studio.deliver.trial import refused
 from prelabel.integrations.label_studio.label_config.config import LabelConfig
+from prelabel.integrations.label_studio.projects.rehearsal import refused
 from tests.cookbook import Example, examples
 
 LOWER_CASE = (
