@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from ...integrations.ledger.leases import ChunkRef, Lease, Refusal
 from ...schemas.errors import ConfigError
-from ..telemetry.logs import Once, log_about
+from ..telemetry.logs import log_about
+from ..telemetry.once import Once
 from .chunk_run import ChunkRun
 from .gate import Gate
 from .keeper import LeaseKeeper

@@ -28,6 +28,10 @@ END = b"\xff\xd9"
 
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
+_ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+"""How the frame of a JPEG with arithmetic coding begins. A few bytes of it keep a decoder busy for longer than those of
+any other kind, no camera writes it, and browsers do not show it."""
+
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """In the data of a scan, a 255 is followed by a zero or is a restart, or it is filling, or it begins a marker.
 
@@ -56,7 +60,7 @@ def scans_of(data: bytes) -> Scans:
     Bytes that look like a marker count for nothing inside a segment (a thumbnail, say) or behind the end.
 
     Raises:
-        ItemError: more segments than any program writes.
+        ItemError: more segments than any program writes, or arithmetic coding.
     """
     count, place = 0, 2
     for _ in range(MAX_SEGMENTS):
@@ -67,6 +71,8 @@ def scans_of(data: bytes) -> Scans:
         kind = data[place + 1]
         if kind == _END_OF_IMAGE:
             return Scans(count, ended=True)
+        if kind in _ARITHMETIC:
+            raise ItemError("a JPEG with arithmetic coding, which no browser shows; convert it to an ordinary JPEG")
         count += kind == _START_OF_SCAN
         place += 2
         if kind not in _ALONE:

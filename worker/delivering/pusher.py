@@ -24,7 +24,8 @@ from ...schemas.predictions import Prediction
 from ...schemas.retrying import Backoff
 from ...schemas.settings import Settings
 from ..telemetry import metrics
-from ..telemetry.logs import Once, log_about
+from ..telemetry.logs import log_about
+from ..telemetry.once import Once
 from ..telemetry.stages import stage
 
 log = logging.getLogger(__name__)

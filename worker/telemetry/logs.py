@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import threading
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from .libtiff import log_libtiff
 
 _QUIET = ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "kombu", "amqp", "transformers")
 
@@ -28,26 +27,6 @@ def log_about(**fields: Any) -> Iterator[None]:
         _about.reset(token)
 
 
-class Once:
-    """Says whether something is news, where it would be logged again and again. Thread-safe.
-
-    Args:
-        most: things remembered; one that was said before so many others is news again.
-    """
-
-    def __init__(self, most: int = 1000) -> None:
-        self._said: deque[str] = deque(maxlen=most)
-        self._lock = threading.Lock()
-
-    def first(self, what: str) -> bool:
-        """Whether it is news; it is none from now on."""
-        with self._lock:
-            if what in self._said:
-                return False
-            self._said.append(what)
-            return True
-
-
 def quiet_pillow() -> None:
     """Show nothing of what Pillow warns of, in the whole process: for who runs it, not for who imports us.
 
@@ -57,19 +36,7 @@ def quiet_pillow() -> None:
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs as errors what it raises as well
-    _quiet_libtiff()
-
-
-def _quiet_libtiff() -> None:
-    """Its errors go to stderr past every logger, its warnings do not. Pillow raises what comes of them."""
-    try:
-        from PIL import _imaging
-
-        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-    except (ImportError, OSError, AttributeError):
-        return  # no Pillow here, or one without libtiff, or with it built in
-    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
-    set_handler(None)
+    log_libtiff()
 
 
 def configure_logging(level: str, form: Literal["text", "json"] = "text") -> None:

@@ -184,3 +184,16 @@ def test_scaled_and_squashed_it_stays_within_4_of_255_and_the_turn_is_applied() 
     difference = np.abs(squashed[0].astype(int) - squashed[1])
     assert difference.max() <= 4
     assert difference.mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("progressive", "frame"), [(False, b"\xff\xc0"), (True, b"\xff\xc2")], ids=["whole", "progressive"]
+)
+@pytest.mark.parametrize("exact", [False, True], ids=["fast", "exact"])
+def test_arithmetic_coding_is_refused_in_words(progressive: bool, frame: bytes, exact: bool) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "JPEG", progressive=progressive)
+    assert decode_pixels(buffer.getvalue(), max_pixels=10**6, exact=exact).shape == (64, 64, 3)
+    data = buffer.getvalue().replace(frame, bytes([0xFF, frame[1] + 8 + (not progressive)]), 1)
+    with pytest.raises(ItemError, match="arithmetic coding"):
+        decode_pixels(data, max_pixels=10**6, exact=exact)

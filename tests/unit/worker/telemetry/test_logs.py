@@ -14,7 +14,9 @@ from PIL import Image
 
 from prelabel.schemas import ItemError
 from prelabel.worker.decoding.pixels import decode_pixels
-from prelabel.worker.telemetry.logs import Once, configure_logging, log_about
+from prelabel.worker.telemetry import libtiff
+from prelabel.worker.telemetry.logs import configure_logging, log_about
+from prelabel.worker.telemetry.once import Once
 
 
 @pytest.fixture(autouse=True)
@@ -109,4 +111,54 @@ def test_decoders_say_nothing_on_stderr(damaged, capfd) -> None:
     configure_logging("INFO")
     with pytest.raises(ItemError, match="damaged TIFF"):
         decode_pixels(damaged, max_pixels=10**6)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def libtiff_unheard(monkeypatch) -> None:
+    """Nothing of libtiff's has been said in this process."""
+    monkeypatch.setattr(libtiff, "_said", Once())
+
+
+def broken_tiff(compression: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "TIFF", compression=compression)
+    return buffer.getvalue()[:8] + b"\x12" * 20 + buffer.getvalue()[28:]
+
+
+def test_who_looks_for_the_cause_finds_libtiff_s_words_once_a_kind(libtiff_unheard, capfd) -> None:
+    configure_logging("DEBUG")
+    for _ in range(3):
+        for compression in ("tiff_lzw", "tiff_adobe_deflate"):
+            with pytest.raises(ItemError, match="damaged TIFF"):
+                decode_pixels(broken_tiff(compression), max_pixels=10**6)
+    said = [line.partition("libtiff error: ")[2] for line in capfd.readouterr().err.splitlines()]
+    said = [line for line in said if line]
+    assert len(said) == 2
+    assert "code not yet in table" in said[0]
+    assert said[1].startswith("ZIPDecode: Decoding error at scanline %")
+
+
+def test_many_threads_of_broken_tiffs_are_heard_without_harm(libtiff_unheard, capfd) -> None:
+    configure_logging("DEBUG", "json")
+
+    def decode_some() -> None:
+        for _ in range(50):
+            with pytest.raises(ItemError):
+                decode_pixels(unpackable_tiff(), max_pixels=10**6)
+
+    threads = [threading.Thread(target=decode_some) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert len([line for line in said if line["logger"].endswith("libtiff")]) == 1
+
+
+def test_a_log_that_cannot_be_written_does_not_reach_the_decoder(libtiff_unheard, monkeypatch, capfd) -> None:
+    configure_logging("DEBUG")
+    monkeypatch.setattr(libtiff.log, "debug", lambda *_: 1 / 0)
+    with pytest.raises(ItemError, match="damaged TIFF"):
+        decode_pixels(unpackable_tiff(), max_pixels=10**6)
     assert capfd.readouterr().err == ""
