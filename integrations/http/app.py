@@ -22,6 +22,7 @@ from ..problems import problems
 from .metrics import Metrics
 from .page.routes import page_router
 from .page.thumbnails import Thumbnail, Thumbnails
+from .page.trial import trial_router
 from .security import BasicAuth, Guard
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def create_app(settings: Settings, client: Client, *, model: str, thumbnail: Thu
     app.add_exception_handler(RequestValidationError, _invalid)
     app.include_router(page_router(client, label_studio.projects))
     app.include_router(thumbnails.router)
+    app.include_router(trial_router(settings, client, label_studio.projects, model=model))
     app.include_router(label_studio.router)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=_Exposition)

@@ -12,7 +12,7 @@ from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.trials.result import Trial
 from prelabel.integrations.label_studio.trials.run import KEEP_S, try_label_config
-from prelabel.integrations.label_studio.trials.save import save_label_config
+from prelabel.integrations.label_studio.trials.save import digest_of, save_label_config
 from prelabel.schemas import ConfigError, TransientError
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
@@ -79,7 +79,7 @@ def test_a_wording_is_tried_changes_nothing_and_is_saved(
     assert len(trials) == 2
     assert all(0 < client.connection.redis.ttl(f"prelabel:{{{one.job_id}}}:results") <= KEEP_S for one in trials)
 
-    save_label_config(backend.settings, project, SOME_SHAPES, instead_of=tried.old_config)
+    save_label_config(backend.settings, project, SOME_SHAPES, instead_of=digest_of(tried.old_config))
     assert label_studio.project(project)["label_config"] == SOME_SHAPES
     scored = label_studio.wait_for(project, len(tasks), version=tried.new_version)
     answers = {one["task"]: one["result"][0]["value"]["choices"] for one in scored}
@@ -206,7 +206,7 @@ def test_label_studio_says_in_words_what_it_would_not_save(
     assert "{" not in tried.refusal
     assert SHAPES[0] in tried.refusal, "it names the label that an annotation has"
     with pytest.raises(ConfigError, match="Label Studio does not take the label config: ") as refused:
-        save_label_config(backend.settings, project, SOME_SHAPES, instead_of=SHAPES_CONFIG)
+        save_label_config(backend.settings, project, SOME_SHAPES, instead_of=digest_of(SHAPES_CONFIG))
     assert tried.refusal in str(refused.value)
     assert label_studio.project(project)["label_config"] == SHAPES_CONFIG
 
@@ -219,7 +219,7 @@ def test_two_people_who_save_do_not_overwrite_each_other(
 
     def save(label_config: str) -> None:
         try:
-            save_label_config(backend.settings, project, label_config, instead_of=SHAPES_CONFIG)
+            save_label_config(backend.settings, project, label_config, instead_of=digest_of(SHAPES_CONFIG))
             outcomes.append("saved")
         except ConfigError as error:
             outcomes.append(str(error))

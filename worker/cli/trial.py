@@ -104,7 +104,7 @@ def _read(config: str) -> str:
 
 def _save(settings: Settings, client: Client, trial: Trial, *, yes: bool) -> None:
     from ...integrations.label_studio.projects.register import Projects
-    from ...integrations.label_studio.trials.save import save_label_config
+    from ...integrations.label_studio.trials.save import digest_of, save_label_config
 
     if trial.refusal:
         raise ConfigError(f"nothing is saved, Label Studio does not take the label config: {trial.refusal}")
@@ -115,7 +115,7 @@ def _save(settings: Settings, client: Client, trial: Trial, *, yes: bool) -> Non
             return
     except typer.Abort:  # the end of standard input, or Ctrl-C
         fail("nothing is saved: nobody answered; --yes saves without asking", EXIT_USER)
-    save_label_config(settings, trial.project, trial.new_config, instead_of=trial.old_config)
+    save_label_config(settings, trial.project, trial.new_config, instead_of=digest_of(trial.old_config))
     follows = (
         "no prediction changes by it"
         if trial.same

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from ...integrations.label_studio.convert.results import Place, ShownAnswer
-from ...integrations.label_studio.trials.result import ControlTotals, Line, Trial, Which, words
+from ...integrations.label_studio.convert.results import ShownAnswer
+from ...integrations.label_studio.trials.result import ControlTotals, Line, Trial, Which, place_words, words
 from .console import out, plain
 
 _LABELS = 3
@@ -56,7 +56,7 @@ def _answers(trial: Trial, *, everything: bool) -> Table:
             style = "" if line.changed else "[dim]"
             table.add_row(
                 name,
-                plain(place_text(line.place)),
+                plain(place_words(line.place)),
                 f"{style}{_cell(line, line.old)}",
                 f"{style}{_cell(line, line.new)}",
             )
@@ -67,13 +67,6 @@ def _cell(line: Line, answer: ShownAnswer | None) -> str:
     if answer is None:
         return "-" if line.comparable else "not answered"
     return f"{plain(words(answer))} {answer.confidence:.2f}"
-
-
-def place_text(place: Place) -> str:
-    """Where an answer stands, in words: the control, and which image or region."""
-    if place.region is not None:
-        return f"{place.control}, region {place.region}"
-    return place.control if place.image is None else f"{place.control}, image {place.image + 1}"
 
 
 def _controls(trial: Trial) -> Table:

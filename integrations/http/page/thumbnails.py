@@ -80,8 +80,8 @@ class Thumbnails:
         @router.get(
             "/projects/{number}/tasks/{task}/thumbnail",
             summary="A small JPEG of one of a task's images; of connected projects alone",
-            response_class=_Jpeg,
-            responses=problems(404, 409, 503),
+            response_class=Response,
+            responses=problems(404, 409, 503) | {200: {"description": "The picture", "content": {"image/jpeg": {}}}},
         )
         def thumbnail(
             number: Number,

@@ -182,6 +182,13 @@ def words(answer: ShownAnswer | None) -> str:
     )
 
 
+def place_words(place: Place) -> str:
+    """Where an answer stands: the control, and which image or region."""
+    if place.region is not None:
+        return f"{place.control}, region {place.region}"
+    return place.control if place.image is None else f"{place.control}, image {place.image + 1}"
+
+
 def label_text(path: Sequence[str], stored: Sequence[str]) -> str:
     """A label with its parents, and in brackets the alias that Label Studio stores for it, where that is another."""
     shown, kept = " > ".join(path), " > ".join(stored)

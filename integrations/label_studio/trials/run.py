@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ....schemas import ConfigError, Item, ItemError, Prediction, Priority, Settings, TransientError
 from ..api.connection import LabelStudioAPI
@@ -36,6 +36,13 @@ KEEP_S: Final = 600
 """Seconds the jobs of a trial are kept after their end."""
 
 Tell = Callable[[str], None]
+
+
+class Present(NamedTuple):
+    """A project's title, and its label config, XML."""
+
+    title: str
+    label_config: str
 
 
 def try_label_config(
@@ -73,13 +80,12 @@ def try_label_config(
         raise ConfigError(f"the new label config cannot be pre-labelled: {new.problem}")
     with closing(LabelStudioAPI(settings)) as api:
         tell("reading the project")
-        with api.errors(f"project {project}"):
-            there = api.json("GET", f"api/projects/{project}/")
-        old = reader.read(there.get("label_config") or "")
+        present = present_label_config(api, project)
+        old = reader.read(present.label_config)
         about: dict[str, Any] = {
             "project": project,
-            "title": str(there.get("title") or ""),
-            "old_config": there.get("label_config") or "",
+            "title": present.title,
+            "old_config": present.label_config,
             "new_config": label_config,
             "old_version": "" if isinstance(old, Unusable) else old.version,
             "old_problem": old.problem if isinstance(old, Unusable) else "",
@@ -115,6 +121,17 @@ def try_label_config(
             for number in new_sides
         ),
     )
+
+
+def present_label_config(api: LabelStudioAPI, project: int) -> Present:
+    """What a project is called, and how it is labelled now.
+
+    Raises:
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    with api.errors(f"project {project}"):
+        there = api.json("GET", f"api/projects/{project}/")
+    return Present(str(there.get("title") or ""), str(there.get("label_config") or ""))
 
 
 def _require_worker(client: Client, model: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -9,6 +10,11 @@ import httpx
 
 from ....schemas import ConfigError, Settings
 from ..api.connection import LabelStudioAPI
+
+
+def digest_of(label_config: str) -> str:
+    """32 hex digits that tell this label config from any other."""
+    return hashlib.blake2b(label_config.encode(), digest_size=16).hexdigest()
 
 
 def refusal_of(api: LabelStudioAPI, project: int, label_config: str) -> str:
@@ -34,7 +40,7 @@ def save_label_config(settings: Settings, project: int, label_config: str, *, in
         settings: LABEL_STUDIO_URL and its API key.
         project: the project's number.
         label_config: the new one, XML.
-        instead_of: the one that it was tried against.
+        instead_of: `digest_of` the one that it was tried against.
 
     Raises:
         ConfigError: Label Studio refuses it, the message is its own; or somebody has changed the present one since.
@@ -42,7 +48,7 @@ def save_label_config(settings: Settings, project: int, label_config: str, *, in
     """
     with closing(LabelStudioAPI(settings)) as api, api.errors(f"project {project}"):
         present = api.json("GET", f"api/projects/{project}/").get("label_config") or ""
-        if present != instead_of:
+        if digest_of(present) != instead_of:
             raise ConfigError(
                 f"the label config of project {project} has been changed since: nothing is saved, try yours again"
             )
