@@ -162,8 +162,10 @@ class _Regions:
     """
 
     def __init__(self, task: Mapping[str, Any], config: LabelConfig) -> None:
-        to_names = frozenset(control.to_name for control in config.controls if control.per == "region")
-        self._drawn = drawn_regions(task, to_names) if to_names else []
+        controls = [control for control in config.controls if control.per == "region"]
+        to_names = frozenset(control.to_name for control in controls)
+        masked = frozenset(control.to_name for control in controls if control.masked)
+        self._drawn = drawn_regions(task, to_names, masked) if to_names else []
 
     def of(self, control: ControlTag, shown: _Shown) -> tuple[ImageRef, ...]:
         """The regions a control asks about, as images.
@@ -190,7 +192,7 @@ class _Regions:
                     f'<Image name="{tag.name}" valueList="${tag.key}"> keeps that'
                 )
             if 0 <= (one.item or 0) < len(pictures):
-                images.append(one.of(pictures[one.item or 0]))
+                images.append(one.of(pictures[one.item or 0], masked=control.masked))
         return tuple(images)
 
 

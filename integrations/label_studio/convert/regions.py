@@ -1,27 +1,28 @@
 """Regions people or other models have drawn, as images to be labelled one by one.
 
 One source counts: the newest annotation that has such regions, else the newest draft, else the newest prediction of
-another model. Boxes of several people would be the same objects twice, and our own predictions hold mere copies of
+another model. Regions of several people would be the same objects twice, and our own predictions hold mere copies of
 regions that may be gone by now.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ....schemas import ImageRef, ModelVersion, Origin, Region
+from ....schemas import ImageRef, ModelVersion, Origin
 from ..label_config.config import ControlTag
+from ..label_config.region_tags import LABELS, shape_of
+from .copies import Entries, as_json, digest, origin_of
+from .painted import Work
+from .shapes import Cut, ShapeError, cut_of
 
 MAX_REGIONS = 500
 """Regions of one `<Image>` of a task that are labelled."""
 
-_GEOMETRY = ("x", "y", "width", "height", "rotation")
-_BOXES = ("rectanglelabels", "rectangle")
-_LABELS = ("rectanglelabels", "labels")
-_KEPT = ("id", "from_name", "to_name", "type", "original_width", "original_height", "image_rotation", "item_index")
+_ABOUT_REGIONS = ("choices", "taxonomy", "textarea", "rating", "number", "datetime", "pairwise", "ranker")
+"""Types of results that say something about a region and draw none."""
 
 
 class Drawn(NamedTuple):
@@ -31,15 +32,17 @@ class Drawn(NamedTuple):
         to_name: the `<Image>` it is on.
         item: which image of a list; None where Label Studio does not say.
         made_by: for each tag that made it or labels it, the labels (none for a bare rectangle).
-        region: the box; within the image, unless it is rotated.
+        cut: what is cut out for it; None when nothing can be.
         origin: its id and what Label Studio stores of it.
+        problem: why nothing can be cut out; empty when it can.
     """
 
     to_name: str
     item: int | None
     made_by: tuple[tuple[str, tuple[str, ...]], ...]
-    region: Region
+    cut: Cut | None
     origin: Origin
+    problem: str = ""
 
     def is_meant(self, control: ControlTag) -> bool:
         """Whether a control is shown for it."""
@@ -47,23 +50,59 @@ class Drawn(NamedTuple):
             any(one.takes(tag, labels) for tag, labels in self.made_by) for one in control.regions
         )
 
-    def of(self, image: ImageRef) -> ImageRef:
-        """It as an image of an item: this part of that image."""
-        return image.model_copy(update={"region": self.region, "origin": self.origin})
+    def of(self, image: ImageRef, *, masked: bool) -> ImageRef:
+        """It as an image of an item: this part of that image, or why there is none.
+
+        Args:
+            image: the image it is on.
+            masked: whether only what lies in its outline counts.
+        """
+        if self.cut is None and not image.problem:
+            return ImageRef.unusable(self.problem, name=image.name).model_copy(update={"origin": self.origin})
+        region = self.cut.region if self.cut else None
+        if self.cut and self.cut.mask and masked:
+            region = self.cut.region.model_copy(update={"mask": self.cut.mask})
+        return image.model_copy(update={"region": region, "origin": self.origin})
 
 
-def drawn_regions(task: Mapping[str, Any], to_names: frozenset[str]) -> list[Drawn]:
-    """The boxes on these images that count.
+def drawn_regions(
+    task: Mapping[str, Any], to_names: frozenset[str], masked: frozenset[str] = frozenset()
+) -> list[Drawn]:
+    """The regions on these images that count.
+
+    A source counts that has one that can be cut out, where there is such a source.
 
     Args:
         task: with `annotations`, `drafts` and `predictions` as far as Label Studio sends them.
         to_names: names of the images.
+        masked: of which of them the regions' masks are wanted.
     """
+    first: list[Drawn] = []
+    work = Work()
     for source in _sources(task):
-        boxes = _boxes(source, to_names)
-        if boxes:
-            return boxes
-    return []
+        drawn = [_drawn(one, masked, work) for one in by_region(source) if one.to_name in to_names]
+        if any(one.cut for one in drawn):
+            return drawn
+        first = first or drawn
+    return first
+
+
+def copies_of(task: Mapping[str, Any], digests: Collection[str]) -> dict[str, Entries]:
+    """The results of those regions of a task that have these digests, as they stand in Label Studio now.
+
+    Args:
+        task: see `drawn_regions`.
+        digests: see `Origin.digest`.
+    """
+    found: dict[str, Entries] = {}
+    for source in _sources(task):
+        for one in by_region(source):
+            stored = as_json(one.entries)
+            if (known := digest(stored)) in digests:
+                found[known] = json.loads(stored)
+        if len(found) == len(digests):
+            break
+    return found
 
 
 def _sources(task: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
@@ -83,60 +122,49 @@ def _age(entry: Mapping[str, Any]) -> tuple[str, int]:
     return str(when), number if isinstance(number, int) else 0
 
 
-def _boxes(result: Sequence[Any], to_names: frozenset[str]) -> list[Drawn]:
-    by_id: dict[str, list[Mapping[str, Any]]] = {}
+class _Results(NamedTuple):
+    """The results that draw one region or label it."""
+
+    to_name: str
+    entries: tuple[Mapping[str, Any], ...]
+
+
+def by_region(result: Sequence[Any]) -> list[_Results]:
+    """The regions of a result list, in order."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in result:
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("value"), Mapping):
             continue
-        to_name = entry.get("to_name")
-        if not isinstance(to_name, str) or to_name not in to_names:
+        to_name, number, kind = entry.get("to_name"), entry.get("id"), entry.get("type")
+        if not isinstance(to_name, str) or not isinstance(number, str) or not number or not isinstance(kind, str):
             continue
-        is_ours = entry.get("type") in _BOXES or entry.get("type") in _LABELS
-        if is_ours and isinstance(entry.get("id"), str) and entry["id"] and isinstance(entry.get("value"), Mapping):
-            by_id.setdefault(entry["id"], []).append(entry)
-    drawn = []
-    for number, entries in by_id.items():
-        box = next((entry for entry in entries if entry["type"] in _BOXES), None)
-        region = _region(box["value"]) if box else None
-        if box and region:
-            item = box.get("item_index")
-            drawn.append(
-                Drawn(
-                    to_name=box["to_name"],
-                    item=item if isinstance(item, int) and not isinstance(item, bool) else None,
-                    made_by=tuple((str(entry.get("from_name")), _labels(entry)) for entry in entries),
-                    region=region,
-                    origin=Origin(id=number, stored=_as_json(entries)),
-                )
-            )
-    return drawn
+        if shape_of(kind) or kind == LABELS or ("original_width" in entry and kind not in _ABOUT_REGIONS):
+            found.setdefault((to_name, number), []).append(entry)
+    return [_Results(to_name, tuple(entries)) for (to_name, _), entries in found.items()]
+
+
+def _drawn(results: _Results, masked: frozenset[str], work: Work) -> Drawn:
+    entries = results.entries
+    drawing = next((entry for entry in entries if shape_of(entry["type"])), entries[0])
+    shape = shape_of(drawing["type"])
+    cut, problem = None, ""
+    try:
+        if shape is None:
+            raise ShapeError("nothing says what its shape is")
+        cut = cut_of(shape, drawing, masked=results.to_name in masked, work=work)
+    except ShapeError as error:
+        problem = f"the region {drawing['id'][:20]} ({drawing['type'][:30]}) cannot be cut out: {error}"
+    item = drawing.get("item_index")
+    return Drawn(
+        to_name=results.to_name,
+        item=item if isinstance(item, int) and not isinstance(item, bool) else None,
+        made_by=tuple((str(entry.get("from_name")), _labels(entry)) for entry in entries),
+        cut=cut,
+        origin=origin_of(entries),
+        problem=problem,
+    )
 
 
 def _labels(entry: Mapping[str, Any]) -> tuple[str, ...]:
     labels = entry["value"].get(entry["type"])
     return tuple(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else ()
-
-
-def _region(value: Mapping[str, Any]) -> Region | None:
-    """The box; None when it has no area in the image. Dragged beyond the edge, it is cut off there."""
-    numbers = [value.get(name, 0.0 if name == "rotation" else None) for name in _GEOMETRY]
-    if any(isinstance(n, bool) or not isinstance(n, int | float) or not math.isfinite(n) for n in numbers):
-        return None
-    x, y, width, height, rotation = map(float, numbers)
-    if rotation % 360 == 0:
-        right, bottom = min(x + width, 100.0), min(y + height, 100.0)
-        x, y = max(x, 0.0), max(y, 0.0)
-        width, height = right - x, bottom - y
-    inside = 0.0 <= x <= 100.0 and 0.0 <= y <= 100.0
-    if not inside or not 0.0 < width <= 100.0 or not 0.0 < height <= 100.0:
-        return None
-    return Region(x=x, y=y, width=width, height=height, rotation=rotation)
-
-
-def _as_json(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The region's own results as JSON, without what people or models have said about it besides."""
-    kept = []
-    for entry in entries:
-        value = {name: entry["value"][name] for name in (*_GEOMETRY, entry["type"]) if name in entry["value"]}
-        kept.append({**{name: entry[name] for name in _KEPT if name in entry}, "value": value})
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))

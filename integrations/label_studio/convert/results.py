@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ....schemas import Answer, ConfigError, Item, Prediction
+from ....schemas import Answer, ConfigError, Item, ItemError, Origin, Prediction
 from ....schemas.taxonomy import LabelPath
 from ..label_config.config import Condition, ControlTag, LabelConfig
+from .copies import Entries
 
 
 class Place(NamedTuple):
@@ -47,36 +49,70 @@ def shown_answers(prediction: Prediction, config: LabelConfig) -> dict[Place, Sh
     }
 
 
-def prediction_to_label_studio(prediction: Prediction, config: LabelConfig) -> dict[str, Any] | None:
+def prediction_to_label_studio(
+    prediction: Prediction, config: LabelConfig, copies: Mapping[str, Entries] | None = None
+) -> dict[str, Any] | None:
     """The prediction as Label Studio takes it: `{"task", "result", "score", "model_version"}`.
 
     `score` is the lowest confidence among the controls that are shown, chosen or not: Label Studio's uncertainty
     sampling serves the lowest score first, and a task is as doubtful as its weakest answer. It is always a number from
     0 to 1: Label Studio cannot open a task whose prediction has another.
 
+    Args:
+        prediction: of one task.
+        config: the label config it was scored with.
+        copies: the results of regions that are too large to travel, by digest: `copies_left_out` says of which. What
+            was said about a region that is not among them is left out.
+
     Returns:
         None when there is nothing to show (the item failed or no control chose anything): Label Studio stores an
         empty `result` and then asks no more for this task.
+
+    Raises:
+        ItemError: there is nothing to show any more, for all regions that were labelled have changed or are gone.
     """
     if not prediction.ok:
         return None
     shown = _shown(prediction, config)
-    copies: dict[str, list[Any]] = {}
+    drawn: dict[str, Entries] = {}
     result = []
+    lost: list[_Shown] = []
     for one in shown:
-        if one.values:
-            result.append(one.entry())
-            if one.image and one.image.origin:
-                copies[one.image.origin.id] = json.loads(one.image.origin.stored)
+        if not one.values:
+            continue
+        if one.origin:
+            copy = _copy(one.origin, copies or {})
+            if copy is None:
+                lost.append(one)
+                continue
+            drawn[one.origin.id] = copy
+        result.append(one.entry())
+    if lost and not result:
+        raise ItemError("the regions that were labelled have changed since, or are gone")
     if not result:
         return None
     return {
         "task": int(prediction.item.id),
         # Regions first: what refers to an id finds it there.
-        "result": [entry for copy in copies.values() for entry in copy] + result,
-        "score": min(_score(one.answer.confidence) for one in shown),
+        "result": [entry for copy in drawn.values() for entry in copy] + result,
+        "score": min(_score(one.answer.confidence) for one in shown if one not in lost),
         "model_version": prediction.model_version,
     }
+
+
+def copies_left_out(prediction: Prediction, config: LabelConfig) -> frozenset[str]:
+    """The digests of the regions a prediction is about whose results did not travel with it; see `Origin`."""
+    if not prediction.ok or not any(image.origin and image.origin.digest for image in prediction.item.images):
+        return frozenset()
+    shown = (one.origin for one in _shown(prediction, config) if one.values)
+    return frozenset(origin.digest for origin in shown if origin and origin.digest)
+
+
+def _copy(origin: Origin, copies: Mapping[str, Entries]) -> Entries | None:
+    if origin.digest:
+        return copies.get(origin.digest)
+    entries: Entries = json.loads(origin.stored)
+    return entries
 
 
 class _Shown:
@@ -93,9 +129,14 @@ class _Shown:
         self.stored = [answers[path] for path in self.paths]
 
     @property
+    def origin(self) -> Origin | None:
+        """The region it is about."""
+        return self.image.origin if self.image else None
+
+    @property
     def region(self) -> str | None:
         """The id of the region it is about."""
-        return self.image.origin.id if self.image and self.image.origin else None
+        return self.origin.id if self.origin else None
 
     @property
     def place(self) -> Place:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....schemas import Item, ItemError, Prediction, PrelabelError, Priority, PushTarget, Settings
 from ..convert.items import has_version, item_from_task, project_number
 from ..convert.questions import LabelConfigReader, Questions, Unusable
-from ..convert.results import prediction_to_label_studio
+from ..convert.regions import copies_of
+from ..convert.results import copies_left_out, prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.held import HeldTasks
 from ..projects.register import Projects, Submitted
@@ -90,13 +91,14 @@ class Predictor:
         if not places:
             return
         if len(places) <= self._settings.predict_wait_tasks and self._settings.predict_wait_s > 0:
-            self._answer(entries, places, questions, project, label_config)
+            self._answer(entries, tasks, places, questions, project, label_config)
         else:
             self._queue([item for _, item in places], questions, project, label_config)
 
     def _answer(
         self,
         entries: list[Entry],
+        tasks: Sequence[Any],
         places: list[tuple[int, Item]],
         questions: Questions,
         project: int | None,
@@ -115,7 +117,8 @@ class Predictor:
         push = self._push(project, label_config, hold=True)
         try:
             job = self._submit(items, questions, Priority.INTERACTIVE, push, project)
-            delivered = self._wait(job, entries, [position for position, _ in places], questions.config)
+            asked = [tasks[position] for position, _ in places]
+            delivered = self._wait(job, entries, [position for position, _ in places], asked, questions.config)
         finally:
             inline = [(int(items[ordinal].id), questions.version) for ordinal in delivered]
             others = [(int(item.id), questions.version) for item in items]
@@ -187,13 +190,20 @@ class Predictor:
             self._projects.unanswered.record(push.project, dict.fromkeys(known))
         return job
 
-    def _wait(self, job: Job, entries: list[Entry], positions: Sequence[int], config: LabelConfig) -> list[int]:
+    def _wait(
+        self,
+        job: Job,
+        entries: list[Entry],
+        positions: Sequence[int],
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+    ) -> list[int]:
         """Fill in what comes within `predict_wait_s`; returns the ordinals that were filled in."""
         delivered = []
         started = self._clock()
         try:
             for prediction in job.results(timeout=self._settings.predict_wait_s):
-                if (entry := _entry(prediction, config)) is not None:
+                if (entry := _entry(prediction, config, tasks[prediction.ordinal])) is not None:
                     entries[positions[prediction.ordinal]] = [entry]
                     delivered.append(prediction.ordinal)
         except TimeoutError:
@@ -209,8 +219,14 @@ class Predictor:
         return PushTarget(project=project, label_config=label_config, hold=hold)
 
 
-def _entry(prediction: Prediction, config: LabelConfig) -> dict[str, Any] | None:
-    entry = prediction_to_label_studio(prediction, config)
+def _entry(prediction: Prediction, config: LabelConfig, task: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the reply holds; None: there is nothing to show, or the task brings other regions than were labelled."""
+    left_out = copies_left_out(prediction, config)
+    try:
+        entry = prediction_to_label_studio(prediction, config, copies_of(task, left_out) if left_out else None)
+    except ItemError as error:
+        log.info("task %s is not answered in the reply: %s", prediction.item.id, error)
+        return None
     if entry is not None:
         del entry["task"]
     return entry

@@ -21,14 +21,16 @@ from typing import Any, Self
 
 import httpx
 
-from ....schemas import ModelVersion, Prediction, PrelabelError, PushTarget, Settings, TransientError
+from ....schemas import ItemError, ModelVersion, Prediction, PrelabelError, PushTarget, Settings, TransientError
 from ...platforms import PushReport
 from ..api.connection import LabelStudioAPI, NotThere, summary
 from ..api.tasks import among, with_prediction
+from ..convert.copies import Entries, bulk_takes
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.claims import Claims, Delivery
 from ..projects.unanswered import Reason, Unanswered, Why
+from .copies import groups, read_copies
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +108,30 @@ class Pusher:
             TransientError: Label Studio is down or slow; some may have been stored.
         """
         config = LabelConfig.parse(target.label_config)
+        all_of_it = _Run(target)
+        for some in groups(predictions, config):
+            done = self._push(target, some, config, check_existing=check_existing, who=who)
+            self._record(done, some)
+            all_of_it.pushed |= done.pushed
+            all_of_it.rejected |= done.rejected
+            all_of_it.skipped |= done.skipped
+        return all_of_it.report()
+
+    def _push(
+        self,
+        target: PushTarget,
+        predictions: Sequence[Prediction],
+        config: LabelConfig,
+        *,
+        check_existing: bool,
+        who: str,
+    ) -> _Run:
         run = _Run(target)
+        copies = read_copies(self._api, target.project, predictions, config)
         for prediction in predictions:
-            self._prepare(run, prediction, config)
+            self._prepare(run, prediction, config, copies.get(prediction.item.id, {}))
         if not run.payloads:
-            self._record(run, predictions)
-            return run.report()
+            return run
         mine = self._claim(run, who)
         try:
             self._deliver(run, config, check_existing=check_existing, renew=lambda: self._renew(run, mine, who))
@@ -126,8 +146,7 @@ class Pusher:
                 run.rejected[ordinal] = f"Label Studio has no project {target.project} any more"
         # After any other failure the claims stay: what was stored is unknown until we, or whoever goes on, have looked.
         self._let_go(target.project, mine, who)
-        self._record(run, predictions)
-        return run.report()
+        return run
 
     def failed(self, target: PushTarget, predictions: Sequence[Prediction]) -> None:
         """Write that tasks could not be scored, and why.
@@ -184,7 +203,7 @@ class Pusher:
         single = [
             ordinal
             for ordinal in bulk
-            if any(entry["from_name"] in refused for entry in run.payloads[ordinal]["result"])
+            if any(entry["from_name"] in refused or not bulk_takes(entry) for entry in run.payloads[ordinal]["result"])
         ]
         if single:
             bulk = [ordinal for ordinal in bulk if ordinal not in set(single)]
@@ -214,11 +233,15 @@ class Pusher:
             return False
         return True
 
-    def _prepare(self, run: _Run, prediction: Prediction, config: LabelConfig) -> None:
+    def _prepare(self, run: _Run, prediction: Prediction, config: LabelConfig, copies: Mapping[str, Entries]) -> None:
         if not prediction.item.id.isdigit():
             run.rejected[prediction.ordinal] = f"{prediction.item.id!r} is not the number of a Label Studio task"
             return
-        payload = prediction_to_label_studio(prediction, config)
+        try:
+            payload = prediction_to_label_studio(prediction, config, copies)
+        except ItemError as error:
+            run.rejected[prediction.ordinal] = str(error)
+            return
         if payload is None:
             run.skipped.add(prediction.ordinal)
         else:

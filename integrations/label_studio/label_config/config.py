@@ -8,7 +8,9 @@ Read from the XML (tag and attribute names in any case):
 
 - control: `name`, `toName`, `choice`, `allowNested`, `leafsOnly`, `maxUsages`, `perRegion`, `perItem`, `value` (labels
   that come with the task), what it is shown for (`visibleWhen`, `whenTagName`, `whenLabelValue`, `whenChoiceValue`),
-  and the knobs Label Studio's ML examples use, `model_score_threshold` (0..1) and `model_skip`;
+  the knobs Label Studio's ML examples use, `model_score_threshold` (0..1) and `model_skip`, and
+  `model_mask_background`: of a region only what lies in its outline is looked at;
+- tags that draw regions: `name`, `toName`;
 - `<Choice>`: see `choices`.
 """
 
@@ -24,6 +26,7 @@ from ....schemas.jobs import Control
 from ....schemas.taxonomy import Taxonomy
 from .conditions import Condition
 from .controls import SCORED, ControlTag, ImageTag, Kind, Skip, read_control, read_images
+from .region_tags import read_region_tags
 from .xml import parse_xml, tag_of, walk, written
 
 __all__ = ["Condition", "ControlTag", "ImageTag", "Kind", "LabelConfig"]
@@ -61,6 +64,7 @@ class LabelConfig:
             raise ConfigError(f"the label config has {len(tags):,} controls, at most {MAX_CONTROLS:,} are read")
         if not tags:
             raise ConfigError("the label config has no <Choices> or <Taxonomy> tag: there is nothing to pre-label")
+        region_tags = read_region_tags(nodes)
         names = [written(node.element, "name") or "" for node in tags]
         count = Counter(names)
         controls: list[ControlTag] = []
@@ -69,7 +73,7 @@ class LabelConfig:
             try:
                 if name and count[name] > 1:
                     raise Skip("several controls of the label config share this name")
-                controls.append(read_control(node, images, unusable))
+                controls.append(read_control(node, images, unusable, region_tags))
             except Skip as reason:
                 skipped.append((name or f"<{node.element.tag}>", str(reason)))
         skipped = list(dict.fromkeys(skipped))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -14,6 +14,7 @@ from ....schemas.errors import ConfigError
 from ....schemas.taxonomy import Choice, Label, LabelPath, Taxonomy
 from .choices import answers_of, labels_of_tags, threshold_of
 from .conditions import Condition, RegionFilter, conditions, region_filters
+from .region_tags import RegionTag, why_none
 from .xml import Node, attribute, flag, tag_of, written
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class ControlTag:
             Label Studio's editor shows a parent choice as set exactly when all of its children are.
         per: asked once for the task's image or images, once for each image of a list, or for each region.
         regions: which regions, where it is asked for each.
+        masked: of a region only what lies in its outline is looked at.
         options: key of the labels in a task's data; empty when they stand in the label config.
         conditions: what other answers it is shown for; all must hold.
     """
@@ -75,6 +77,7 @@ class ControlTag:
     leafs_only: bool = False
     per: Literal["task", "item", "region"] = "task"
     regions: tuple[RegionFilter, ...] = ()
+    masked: bool = False
     options: str = ""
     conditions: tuple[Condition, ...] = ()
 
@@ -94,7 +97,7 @@ class ControlTag:
         if self.per != "region":
             return ",".join(image.name for image in self.images)
         filters = sorted(f"{one.tag}={','.join(sorted(one.labels))}" for one in self.regions)
-        return " ".join([f"regions of {self.to_name}", *filters])
+        return " ".join([f"{'masked ' if self.masked else ''}regions of {self.to_name}", *filters])
 
     @property
     def deep(self) -> bool:
@@ -126,6 +129,7 @@ class ControlTag:
             sorted(self.conditions),
             sorted(pair for pair in self.answers.items() if pair[0] != pair[1]),
             *self.images[1:],
+            *(["masked"] if self.masked else []),
         ]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:12]
 
@@ -157,19 +161,29 @@ def read_images(nodes: list[Node]) -> tuple[dict[str, ImageTag], dict[str, str]]
     return {name: image for name, image in images.items() if name not in unusable}, unusable
 
 
-def read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ControlTag:
+def read_control(
+    node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str], region_tags: Sequence[RegionTag]
+) -> ControlTag:
     """A control tag.
+
+    Args:
+        node: the tag.
+        images: see `read_images`.
+        unusable: see `read_images`.
+        region_tags: the tags that draw or label regions.
 
     Raises:
         Skip: it has to be answered by people.
     """
     try:
-        return _read_control(node, images, unusable)
+        return _read_control(node, images, unusable, region_tags)
     except ConfigError as error:  # its neighbours are answered all the same
         raise Skip(str(error)) from None
 
 
-def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str]) -> ControlTag:
+def _read_control(
+    node: Node, images: Mapping[str, ImageTag], unusable: Mapping[str, str], region_tags: Sequence[RegionTag]
+) -> ControlTag:
     element, name = node.element, written(node.element, "name") or ""
     if any(tag_of(outer) == "repeater" for outer in node.around):
         raise Skip('it stands in a <Repeater>, which makes many of it: a list of images is <Image valueList="$…">')
@@ -197,6 +211,9 @@ def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[
     except ConfigError as error:
         raise ConfigError(f"control {name!r}: {error}") from None
     per = _per(element, about)
+    regions = region_filters(node) if per == "region" else ()
+    if per == "region" and (reason := why_none(about[0].name, regions, region_tags)):
+        raise Skip(reason)
     return ControlTag(
         from_name=name,
         to_name=about[0].name,
@@ -207,7 +224,8 @@ def _read_control(node: Node, images: Mapping[str, ImageTag], unusable: Mapping[
         leafs_only=leafs_only,
         images=about,
         per=per,
-        regions=region_filters(node) if per == "region" else (),
+        regions=regions,
+        masked=per == "region" and flag(element, "model_mask_background"),
         options=options,
         conditions=tuple(condition for tag in (*node.around, element) for condition in conditions(tag)),
     )

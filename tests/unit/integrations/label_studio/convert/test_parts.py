@@ -68,7 +68,7 @@ def box(number, to_name="img", **fields):
 
 REGIONS = (
     '<View><Image name="img" value="$image"/><Image name="other" value="$second"/>'
-    '<RectangleLabels name="box" toName="img"><Label value="Car"/></RectangleLabels>'
+    '<RectangleLabels name="box" toName="img,other"><Label value="Car"/></RectangleLabels>'
     f'{STATIC}<Choices name="one" toName="img" perRegion="true">{CHOICES}</Choices>'
     f'<Choices name="two" toName="other" perRegion="true">{CHOICES}</Choices></View>'
 )

@@ -113,13 +113,8 @@ def test_one_source_of_regions_counts(sources, expected):
     [
         {},
         {"annotations": None, "predictions": [None, {"result": "Cat"}, {"result": [None, 7, {"id": 3}]}]},
-        {"annotations": [annotation({**box(), "type": "ellipselabels"})]},
         {"annotations": [annotation({**box(), "to_name": "other"})]},
         {"annotations": [annotation({key: value for key, value in box().items() if key != "id"})]},
-        {"annotations": [annotation(box(width=0))]},
-        {"annotations": [annotation(box(x="10"))]},
-        {"annotations": [annotation(box(x=float("nan")))]},
-        {"annotations": [annotation(box(x=-50, width=40))]},
         {"predictions": [annotation(box(), model_version="siglip@12345678+tax.abc123")]},
         {"predictions": [annotation(box(), model_version="siglip@12345678+tax.abc123+cal.abc123")]},
     ],
@@ -127,6 +122,39 @@ def test_one_source_of_regions_counts(sources, expected):
 def test_without_a_usable_region_there_is_nothing_to_ask(sources):
     with pytest.raises(ItemError, match="no region yet that cls, tax asks about"):
         item_of(**sources)
+
+
+UNUSABLE = {
+    "no area": (box(width=0), "r1 (rectanglelabels) cannot be cut out: it has no area in the image"),
+    "text": (box(x="10"), "its x is no number"),
+    "nan": (box(x=float("nan")), "its x is no number"),
+    "outside": (box(x=-50, width=40), "it has no area in the image"),
+    "rotated": (box(x=-5, rotation=10), "it is rotated, and its first corner lies outside the image"),
+    "another type's value": ({**box(), "type": "ellipselabels"}, "its radiusX is no number"),
+    "of tomorrow": ({**box(), "type": "cuboidlabels"}, "r1 (cuboidlabels) cannot be cut out: nothing says what"),
+    "labels alone": ({**box(), "type": "labels"}, "nothing says what its shape is"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_region_that_cannot_be_cut_out_is_said_and_takes_no_other(name):
+    bad, reason = UNUSABLE[name]
+    with pytest.raises(ItemError) as refused:
+        item_of(annotations=[annotation(bad)])
+    assert reason in str(refused.value)
+    item = item_of(annotations=[annotation(bad, box("good"))])
+    assert reason in item.problem
+    assert [(image.origin.id, image.region is None) for image in item.images] == [("r1", True), ("good", False)]
+
+
+def test_regions_that_can_be_cut_out_come_before_newer_ones_that_cannot():
+    drawn = annotation(UNUSABLE["no area"][0], number=2)
+    assert ids(item_of(annotations=[drawn], predictions=[annotation(box("p"), model_version="yolo")])) == ["p"]
+
+
+def test_what_people_say_about_a_region_is_no_region():
+    said = {**box(), "type": "choices", "from_name": "cls", "value": {**box()["value"], "choices": ["New"]}}
+    assert ids(item_of(annotations=[annotation(said, box("r1"))])) == ["r1"]
 
 
 def test_a_box_dragged_over_the_edge_is_cut_off_there_and_kept_as_it_is():

@@ -157,10 +157,19 @@ SKIPPED = [
     (choices("x", visibleWhen="choice-selected", whenTagName="mood"), "it is shown for answers to 'mood', which people"
      " give"),
     (choices(), "there is no <Choice> in <Choices>"),
+    (choices("x", to="second", perRegion="true"), "no tag draws regions on <Image name='second'> that can be cut out; "
+     "such are <RectangleLabels>, <EllipseLabels>, <PolygonLabels>, <KeyPointLabels>, <VectorLabels>, <BrushLabels>, "
+     "<BitmaskLabels>"),
+    (choices("x", perRegion="true", whenTagName="txt"), "it is shown for regions of 'txt', which draws none on <Image "
+     "name='img'> we can cut out"),
+    (choices("x", to="third", perRegion="true"), "no tag draws regions on <Image name='third'> that can be cut out; "
+     "such are <RectangleLabels>, <EllipseLabels>, <PolygonLabels>, <KeyPointLabels>, <VectorLabels>, <BrushLabels>, "
+     "<BitmaskLabels>"),
 ]  # fmt: skip
 OTHERS = (
     '<Image name="second" value="$u"/><Text name="txt" value="$t"/><Audio name="sound" value="$s"/>'
-    '<Image name="fixed" value="x.jpg"/>'
+    '<Image name="fixed" value="x.jpg"/><Polygon name="outline" toName="img"/>'
+    '<Image name="third" value="$v"/><Labels name="only labels" toName="third"><Label value="Car"/></Labels>'
 )
 
 
@@ -215,11 +224,35 @@ def test_regions_are_asked_about_one_by_one_and_alike_filters_share_them():
 
 
 def test_a_regions_label_may_hold_a_comma():
-    xml = view(IMAGE, choices("a", perRegion="true", whenLabelValue="Car, small"))
+    xml = view(IMAGE, REGIONS, choices("a", perRegion="true", whenLabelValue="Car, small"))
     (regions,) = only(xml).regions
     assert regions.takes("box", ("Car, small",))
     assert regions.takes("box", ("small",))
     assert not regions.takes("box", ("Bus",))
+
+
+SHAPES = ("Rectangle", "Ellipse", "Polygon", "KeyPoint", "Vector", "Brush", "Bitmask")
+
+
+@pytest.mark.parametrize("tag", [*SHAPES, *(f"{shape}Labels" for shape in SHAPES), "MagicWand"])
+def test_every_tag_that_draws_on_an_image_makes_regions_that_are_asked_about(tag):
+    control = only(view(IMAGE, f'<{tag} name="drawn" toName="img"/>', choices("a", perRegion="true")))
+    assert control.per == "region"
+    assert not control.masked
+
+
+def test_controls_that_mask_regions_share_none_with_those_that_do_not():
+    config = LabelConfig.parse(
+        view(
+            IMAGE,
+            REGIONS,
+            choices("a", name="one", perRegion="true"),
+            choices("b", name="two", perRegion="true", model_mask_background="true"),
+        )
+    )
+    one, two = config.controls
+    assert (one.masked, two.masked) == (False, True)
+    assert one.image_name != two.image_name
 
 
 def test_labels_that_come_with_the_task():
@@ -271,7 +304,7 @@ def test_what_a_control_is_shown_for():
     assert conditions["c"] == (("", ("Cat",), True),)
 
 
-BASE = view(IMAGE, '<Image name="other" value="$o"/>', NESTED.format(extra=""))
+BASE = view(IMAGE, REGIONS.replace("img", "img,other"), '<Image name="other" value="$o"/>', NESTED.format(extra=""))
 CHANGED = {
     "nested": BASE.replace('toName="img"', 'toName="img" allowNested="true"'),
     "code-like alias": BASE.replace('alias="A"', 'alias="B"'),
@@ -284,6 +317,7 @@ CHANGED = {
     "multiple": BASE.replace('toName="img"', 'toName="img" choice="multiple"'),
     "per region": BASE.replace('toName="img"', 'toName="img" perRegion="true"'),
     "for some regions": BASE.replace('toName="img"', 'toName="img" perRegion="true" whenLabelValue="Car"'),
+    "masked": BASE.replace('toName="img"', 'toName="img" perRegion="true" model_mask_background="true"'),
     "threshold": BASE.replace('toName="img"', 'toName="img" model_score_threshold="0.2"'),
     "hint": BASE.replace('value="Blue"', 'value="Blue" hint="like the sky"'),
     "prompt": BASE.replace('value="Blue"', 'value="Blue" model_prompt="something blue"'),
@@ -300,6 +334,7 @@ SAME = {
     ),
     "layout": BASE.replace("<View>", '<View><Header value="What is it?"/>', 1),
     "display": BASE.replace('toName="img"', 'toName="img" showInline="true" required="true"'),
+    "a mask without regions": BASE.replace('toName="img"', 'toName="img" model_mask_background="true"'),
     "another control": BASE.replace("</View>", '<TextArea name="note" toName="img"/></View>'),
 }
 
