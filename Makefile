@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Pins what is known to work together. A GPU host builds its environment by hand, see README.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo demo-label-studio test label-studio browser faults referee compose-test lint format docs bench dist \
+.PHONY: setup demo demo-label-studio test label-studio browser faults week referee compose-test lint format docs bench dist \
 	release-check audit clean
 
 setup: $(VENV)/.installed
@@ -43,6 +43,10 @@ N ?= 20000
 
 faults: setup
 	$(BIN)/python -m pytest tests/faults --fault-items $(N) --timeout 3600
+
+# A labeling lead's week against a real Label Studio, with a project of N tasks; prints what was shown meanwhile.
+week: setup label-studio
+	$(BIN)/python -m pytest tests/label_studio_server/test_week.py -s --week-tasks $(N) --timeout 3600
 
 # Whether prelabel reads what a browser shows: every image below IMAGES and damaged COPIES of it, through both. Pillow's own
 # test images are a good folder: Tests/images of its sdist (pip download --no-deps --no-binary pillow pillow).

@@ -10,6 +10,20 @@ from .taxonomy import LabelPath
 from .wire import Model, WireModel
 
 
+class RecentAnswer(Model):
+    """One more answer of a prediction that is shown.
+
+    Attributes:
+        control: the control's name.
+        paths: the chosen labels; empty when nothing was chosen.
+        confidence: 0..1.
+    """
+
+    control: str
+    paths: tuple[LabelPath, ...] = ()
+    confidence: float
+
+
 class Recent(WireModel):
     """One of the last predictions. Workers write a sample, at most one a second each; the ledger keeps the newest.
 
@@ -22,6 +36,7 @@ class Recent(WireModel):
         confidence: of that answer, 0..1.
         made_at: Unix seconds.
         thumbnail: a small JPEG, base64; empty when the image was not read (its vector was stored).
+        others: the answers after the first, the first few of them.
     """
 
     job_id: str
@@ -32,6 +47,7 @@ class Recent(WireModel):
     confidence: float
     made_at: float
     thumbnail: str = ""
+    others: tuple[RecentAnswer, ...] = ()
 
 
 class JobState(StrEnum):

@@ -40,8 +40,9 @@ FOREIGN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "LOG_LEVEL", "AWS_")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`make faults N=20000` runs the fault suite for long."""
+    """`make faults N=20000` runs the fault suite for long, `make week N=2000` the scripted week."""
     parser.addoption("--fault-items", type=int, default=400, help="items in a job of the fault suite")
+    parser.addoption("--week-tasks", type=int, default=30, help="tasks of the project in the scripted week")
     parser.addoption("--fault-seed", type=int, default=None, help="repeat a run's random fault points")
 
 

@@ -20,6 +20,7 @@ from ...schemas.package import package_version
 from ..label_studio.routes import LabelStudioBackend
 from ..problems import problems
 from .metrics import Metrics
+from .page.project_routes import project_router
 from .page.routes import page_router
 from .page.thumbnails import Thumbnail, Thumbnails
 from .page.trial import trial_router
@@ -64,6 +65,7 @@ def create_app(settings: Settings, client: Client, *, model: str, thumbnail: Thu
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.include_router(page_router(client, label_studio.projects))
+    app.include_router(project_router(settings, client, label_studio.projects, model=model))
     app.include_router(thumbnails.router)
     app.include_router(trial_router(settings, client, label_studio.projects, model=model))
     app.include_router(label_studio.router)

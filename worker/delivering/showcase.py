@@ -21,7 +21,7 @@ from ...integrations.ledger import recent
 from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Outcome
-from ...schemas.progress import Recent
+from ...schemas.progress import Recent, RecentAnswer
 from ..arrays import Pixels
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ EVERY_S = 1.0
 BURST = 12
 SIZE_PX = (160, 120)
 _QUALITY = 70
+_OTHERS = 5
 
 
 class Exhibit(NamedTuple):
@@ -98,7 +99,7 @@ class Showcase:
 
 
 def _recent(job_id: str, project: int | None, exhibit: Exhibit) -> Recent:
-    answer = exhibit.outcome.answers[0]
+    answer, *others = exhibit.outcome.answers
     return Recent(
         job_id=job_id,
         item_id=exhibit.item.id,
@@ -108,6 +109,9 @@ def _recent(job_id: str, project: int | None, exhibit: Exhibit) -> Recent:
         confidence=answer.confidence,
         made_at=time.time(),
         thumbnail=exhibit.thumbnail,
+        others=tuple(
+            RecentAnswer(control=one.control, paths=one.paths, confidence=one.confidence) for one in others[:_OTHERS]
+        ),
     )
 
 

@@ -6,7 +6,7 @@ async function refresh() {
   const open = new Set([...document.querySelectorAll("details[open]")].map((one) => one.closest("li").querySelector("progress").getAttribute("aria-label")));
   const busy = document.activeElement instanceof HTMLButtonElement;
   if (document.hidden || busy) return;
-  const answer = await fetch("./", { headers: { accept: "text/html" }, credentials: "same-origin" });
+  const answer = await fetch(location.pathname, { headers: { accept: "text/html" }, credentials: "same-origin" });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const one of fresh.querySelectorAll("details")) {

@@ -50,7 +50,9 @@ def page_router(client: Client, connected: Projects) -> APIRouter:
         token = token_for(request)
         view = read_page(client, connected)
         said = request.query_params.get("said", "")
-        html = template.render(view=view, token=token, said=_SAID.get(said, ""))
+        html = template.render(
+            view=view, token=token, said=_SAID.get(said, ""), label_studio=client.settings.label_studio_url
+        )
         return hand_out(token, request, HTMLResponse(html, headers=HEADERS))
 
     for name, kind in _PARTS.items():
