@@ -128,11 +128,9 @@ def _thumbnail_maker(settings: Settings) -> ThumbnailMaker | None:
     """What makes small pictures for the page; None where the adapter is installed without what decodes images."""
     try:
         from ..delivering.thumbnails import ThumbnailMaker
-        from ..telemetry.logs import quiet_pillow
     except ModuleNotFoundError as error:
         log.info("the page shows no pictures of tasks, %s is not installed: pip install prelabel[worker]", error.name)
         return None
-    quiet_pillow()
     return ThumbnailMaker(settings)
 
 

@@ -1,24 +1,22 @@
 """Small pictures of tasks' images for the page, made when somebody looks, and kept for a while.
 
 It runs in the adapter, with the worker's own fetching and decoding: the same guards on address, size, time and format.
+What brings a decoder down ends a child process (`small_pictures`), never the adapter.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 from typing import Final
 
 from cachetools import TTLCache
-from PIL import Image
 
-from ...schemas.errors import TransientError
+from ...schemas.errors import ItemError, TransientError
 from ...schemas.items import ImageRef
 from ...schemas.settings import Settings
-from ..decoding.budget import DecodeBudget
-from ..decoding.pixels import EncodedImage
 from ..fetching.open import make_fetcher
+from .small_pictures import SmallPictures
 
 SIDE_PX: Final = 160
 """Longest side."""
@@ -30,12 +28,10 @@ KEPT_S: Final = 600.0
 """Seconds after which one is made anew: the image may have changed."""
 
 AT_ONCE: Final = 4
-"""Made at a time, so that a page full of them does not keep the adapter from its work."""
+"""Fetched at a time, so that a page full of them does not keep the adapter from its work."""
 
 PATIENCE_S: Final = 20.0
 """Seconds one waits for its turn."""
-
-_QUALITY = 75
 
 
 class ThumbnailMaker:
@@ -50,8 +46,7 @@ class ThumbnailMaker:
 
     def __init__(self, settings: Settings) -> None:
         self._fetcher = make_fetcher(settings)
-        self._max_pixels = settings.max_image_pixels
-        self._budget = DecodeBudget(settings.decode_bytes)
+        self._pictures = SmallPictures(settings.max_image_pixels, SIDE_PX)
         self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._kept: TTLCache[bytes, bytes] = TTLCache(KEPT_BYTES, KEPT_S, getsizeof=len)
@@ -81,16 +76,15 @@ class ThumbnailMaker:
     def close(self) -> None:
         """Close connections; whoever waits for an image is told that it cannot be had now."""
         self._fetcher.close()
+        self._pictures.close()
 
     def _known(self, key: bytes) -> bytes | None:
         with self._lock:
             return self._kept.get(key)
 
     def _make(self, image: ImageRef) -> bytes:
-        encoded = EncodedImage(self._fetcher.read(image), max_pixels=self._max_pixels, scaled=True)
-        with self._budget.take(encoded.memory):
-            small = Image.fromarray(encoded.pixels())
-            small.thumbnail((SIDE_PX, SIDE_PX), reducing_gap=2.0)
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=_QUALITY)
-        return buffer.getvalue()
+        data = self._fetcher.read(image)
+        try:
+            return self._pictures.make(data)
+        except ItemError as error:
+            raise ItemError(f"{image.display}: {error}") from None

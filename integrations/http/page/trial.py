@@ -39,6 +39,8 @@ TIMEOUT_S: Final = 45.0
 AT_ONCE: Final = 2
 """Trials at a time: each keeps a thread of the adapter waiting."""
 
+_OTHER_METHODS: Final = ["DELETE", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"]
+
 _DOCUMENT: Final[dict[str, Any]] = {"content": {"text/html": {}}}
 
 
@@ -95,6 +97,11 @@ def trial_router(settings: Settings, client: Client, connected: Projects, *, mod
     ) -> Response:
         refuse_forgery(request, csrf)
         return desk.save(request, number, _as_typed(label_config), instead_of)
+
+    @router.api_route("/projects/{number}/try", methods=_OTHER_METHODS, include_in_schema=False)
+    def neither() -> Response:
+        # Of two routes on one path the router itself would name the first one's method alone.
+        raise HTTPException(405, "Method Not Allowed", {"Allow": "GET, POST"})
 
     @router.get("/trial.css", include_in_schema=False)
     def style() -> Response:
