@@ -132,6 +132,11 @@ UNUSABLE = {
         "</View>",
         "kind: its labels come from apiUrl, which the browser asks and prelabel does not",
     ),
+    "no regions": (
+        '<View><Image name="image" value="$image"/><Choices name="kind" toName="image" perRegion="true">'
+        '<Choice value="a"/></Choices></View>',
+        "kind: no tag draws regions on <Image name='image'> that can be cut out",
+    ),
     "boxes alone": (
         '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image"><Label value="a"/>'
         "</RectangleLabels></View>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from label_studio_sdk.converter.brush import mask2rle
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageDraw
 
+from prelabel.integrations.label_studio.deliver.push import Pusher
+from prelabel.schemas import PushTarget, Settings
 from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.running.stack import Stack
 from tests.cookbook import inline, without_scores
@@ -82,35 +84,112 @@ def config_of(tag: str, extra: str = "") -> str:
 TAGS = list(values(right=False))
 
 
-@pytest.mark.parametrize("extra", ["", 'model_mask_background="true"'], ids=["plain", "masked"])
-@pytest.mark.parametrize("tag", TAGS)
-def test_a_region_is_answered_stored_as_it_was_drawn_and_shown(
-    label_studio: LabelStudio, server: LabelStudioServer, backend: Stack, tag: str, extra: str
-) -> None:
-    config = config_of(tag, extra)
+MASKED = 'model_mask_background="true"'
+OUTLINED = ("EllipseLabels", "PolygonLabels", "BrushLabels", "BitmaskLabels")
+
+
+class Detected(NamedTuple):
+    """A project with one task, on which a detector has drawn two regions."""
+
+    project: int
+    task: int
+    drawn: list[dict[str, Any]]
+
+    @property
+    def expected(self) -> list[dict[str, Any]]:
+        """What is stored for it."""
+        answer = {"from_name": "shape", "to_name": "image", "type": "choices"}
+        return [
+            *self.drawn,
+            {"id": "left", **answer, "value": {"choices": ["circle"]}},
+            {"id": "right", **answer, "value": {"choices": ["cross"]}},
+        ]
+
+
+def detected(label_studio: LabelStudio, tag: str, config: str) -> Detected:
     project = label_studio.make_project(config, title=f"regions: {tag}")
     (task,) = label_studio.import_tasks(project, [{"image": inline(PICTURE)}])
     drawn = [region(tag, "left", right=False), region(tag, "right", right=True)]
     detector = {"task": task, "result": drawn, "score": 0.5, "model_version": "detector"}
     label_studio.call("POST", "/api/predictions/", json=detector)
+    return Detected(project, task, drawn)
+
+
+def pre_labelled(label_studio: LabelStudio, backend: Stack, project: int) -> dict[str, Any]:
+    """The project's one prediction of ours, connected with `--all`."""
     steps = connect_project(backend, project, pre_label_all=True)
     assert {step.status for step in steps} <= {"ok", "changed"}, steps
     version = label_studio.project(project)["model_version"]
     (stored,) = label_studio.wait_for(project, 1, version=version)
-    answers = [
-        {"id": number, "from_name": "shape", "to_name": "image", "type": "choices", "value": {"choices": [chosen]}}
-        for number, chosen in (("left", "circle"), ("right", "cross"))
-    ]
-    assert without_scores(stored["result"]) == [*drawn, *answers]
+    return stored
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_region_is_answered_stored_as_it_was_drawn_and_shown(
+    label_studio: LabelStudio, server: LabelStudioServer, backend: Stack, tag: str
+) -> None:
+    config = config_of(tag)
+    made = detected(label_studio, tag, config)
+    stored = pre_labelled(label_studio, backend, made.project)
+    assert without_scores(stored["result"]) == made.expected
     assert LabelInterface(config).validate_prediction(stored, return_errors=True) == []
-    (job,) = jobs_of(backend.client(), project)
-    (prediction,) = job.results(timeout=30)
-    assert prediction.complete
-    about = [(image.region, image.origin) for image in prediction.item.images]
-    assert all(len(region.model_dump_json() + origin.model_dump_json()) < 3_000 for region, origin in about), (
-        "what is large does not travel"
-    )
-    with opened(server, project, task) as page:
+    with opened(server, made.project, made.task) as page:
         for number, chosen in enumerate(("circle", "cross")):
             page.locator(".lsf-outliner-item").nth(number).click()
             page.wait_for_function(CHECKED, arg=[chosen])
+
+
+@pytest.mark.parametrize("tag", OUTLINED)
+def test_a_masked_region_is_answered_from_what_lies_in_it_and_nothing_large_travels(
+    label_studio: LabelStudio, backend: Stack, tag: str
+) -> None:
+    made = detected(label_studio, tag, config_of(tag, MASKED))
+    stored = pre_labelled(label_studio, backend, made.project)
+    assert without_scores(stored["result"]) == made.expected
+    (job,) = jobs_of(backend.client(), made.project)
+    (prediction,) = job.results(timeout=30)
+    assert prediction.complete
+    for image in prediction.item.images:
+        assert image.region is not None
+        assert image.region.mask is not None
+        assert image.origin is not None
+        assert len(image.region.model_dump_json() + image.origin.model_dump_json()) < 3_000
+
+
+def test_opening_a_task_answers_with_the_pixels_of_its_brushes(label_studio: LabelStudio, backend: Stack) -> None:
+    made = detected(label_studio, "BrushLabels", config_of("BrushLabels"))
+    connect_project(backend, made.project)
+    version = label_studio.project(made.project)["model_version"]
+    label_studio.retrieve_predictions(made.project)
+    (stored,) = label_studio.wait_for(made.project, 1, version=version)
+    assert without_scores(stored["result"]) == made.expected
+
+
+def test_brushes_that_change_before_they_are_delivered_are_refused_with_the_reason(
+    label_studio: LabelStudio, backend: Stack, backend_settings: Settings
+) -> None:
+    config = config_of("BrushLabels")
+    made = detected(label_studio, "BrushLabels", config)
+    pre_labelled(label_studio, backend, made.project)
+    (job,) = jobs_of(backend.client(), made.project)
+    (prediction,) = job.results(timeout=30)
+    for known in label_studio.predictions(task=made.task):
+        label_studio.call("DELETE", f"/api/predictions/{known['id']}/")
+    again = prediction.model_copy(update={"model_version": f"{prediction.model_version}+cal.abc123"})
+    with Pusher(backend_settings) as pusher:
+        report = pusher.push(PushTarget(project=made.project, label_config=config), [again])
+    assert report.rejected == ((0, "the regions that were labelled have changed since, or are gone"),)
+    assert label_studio.predictions(task=made.task) == []
+
+
+def test_a_region_that_cannot_be_cut_out_is_said_and_takes_no_other(label_studio: LabelStudio, backend: Stack) -> None:
+    made = detected(label_studio, "PolygonLabels", config_of("PolygonLabels"))
+    bad = {**made.drawn[0], "id": "bad", "value": {"points": [[1, 1], [2, 2]], "polygonlabels": ["figure"]}}
+    annotation = {"result": [bad, made.drawn[1]]}
+    label_studio.call("POST", f"/api/tasks/{made.task}/annotations/", json=annotation)
+    steps = connect_project(backend, made.project, pre_label_all=True)
+    reason = "the region bad (polygonlabels) cannot be cut out: it has fewer than three points"
+    assert [reason in step.detail for step in steps if step.status == "warning"] == [True, True], steps
+    version = label_studio.project(made.project)["model_version"]
+    (stored,) = label_studio.wait_for(made.project, 1, version=version)
+    assert without_scores(stored["result"]) == [made.drawn[1], made.expected[-1]]
