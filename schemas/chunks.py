@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, model_validator
 
+from .errors import ConfigError
 from .items import Item, Options
-from .wire import Model
+from .wire import Model, brief
 
 
 class Chunk(Model):
@@ -85,9 +86,12 @@ class Chunk(Model):
         """The item with this ordinal.
 
         Raises:
-            ValueError: there is none.
+            ConfigError: there is none.
         """
-        return self.items[_ordinals(self.first, self.ordinals, len(self.items)).index(ordinal)]
+        try:
+            return self.items[_ordinals(self.first, self.ordinals, len(self.items)).index(ordinal)]
+        except Exception:  # a value's own `==` may fail
+            raise ConfigError(f"the chunk has no item {brief(ordinal)}") from None
 
 
 class _Outline(BaseModel):

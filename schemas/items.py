@@ -15,7 +15,7 @@ from .errors import ConfigError
 from .masks import Mask
 from .references import display_uri, travelling
 from .taxonomy import Label
-from .wire import Given, Model, kind_of
+from .wire import Model, brief, kind_of
 
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 
@@ -54,7 +54,7 @@ class Origin(Model):
     digest: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
 
 
-class ImageRef(Given):
+class ImageRef(Model):
     """Where an image is: a local path or `file:`, `http(s):`, `s3:` or `data:` URI.
 
     `name` says which images of an item a control asks about (in Label Studio the `<Image>` tag's name); those that
@@ -128,7 +128,7 @@ class Options(Model):
         return hashlib.blake2b(self.json_text.encode(), digest_size=16).hexdigest()
 
 
-class Item(Given):
+class Item(Model):
     """One thing to label: usually one image, several where a task shows several.
 
     `id` is the caller's name for it; it defaults to the first image's displayed reference. `options` are the labels it
@@ -165,7 +165,7 @@ class Item(Given):
     @classmethod
     def unreadable(cls, ordinal: int) -> Self:
         """Stands for an item of which only the place in its job can be read."""
-        return cls(id=f"item {ordinal}", images=(ImageRef(uri=UNREADABLE),))
+        return cls(id=f"item {brief(ordinal)}", images=(ImageRef(uri=UNREADABLE),))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -190,7 +190,12 @@ class Item(Given):
 
         An item's only image need not have a name: whatever asks about one means it. So the questions of a label config
         with one image can be asked about plain references.
+
+        Raises:
+            ConfigError: the name is no text.
         """
+        if not isinstance(name, str | None):
+            raise ConfigError(f"an image's name is a text, not {kind_of(name)}")
         if name is None or (len(self.images) == 1 and self.images[0].name is None):
             return self.images[:1]
         return tuple(image for image in self.images if image.name == name)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .errors import ConfigError
 from .taxonomy import Taxonomy
-from .wire import Given, WireModel
+from .wire import Model, WireModel
 
 
 class Priority(StrEnum):
@@ -19,7 +19,7 @@ class Priority(StrEnum):
     BULK = "bulk"
 
 
-class Control(Given):
+class Control(Model):
     """One question about the images of each item (Label Studio: a control tag).
 
     Attributes:
@@ -45,7 +45,7 @@ LABEL_STUDIO: Final = "label_studio"
 """The platform that is prelabel's own."""
 
 
-class PushTarget(Given):
+class PushTarget(Model):
     """Where finished predictions are pushed to.
 
     Attributes:
@@ -68,7 +68,7 @@ class PushTarget(Given):
         return self
 
 
-class JobSpec(Given, WireModel):
+class JobSpec(WireModel):
     """What a job asks. Written once at submission, never changed.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import Final, Self
 from .errors import ConfigError
 from .jobs import Control
 from .predictions import Prediction
+from .wire import brief, kind_of
 
 _MODEL: Final = r"(?P<model>.+@.+)"
 _HASH: Final = "[0-9a-f]{6}"
@@ -41,10 +42,13 @@ class ModelVersion:
     calibration: str = ""
 
     def __post_init__(self) -> None:
+        if not all(isinstance(part, str) for part in (self.model, self.taxonomy, self.calibration)):
+            raise ConfigError("the model, the taxonomy and the calibration of a model version are texts")
         parts = _TEXT.fullmatch(str(self))
         if parts is None or parts["model"] != self.model:
             raise ConfigError(
-                f"{str(self)!r} is no model version, <model>@<revision>+tax.<hash>, each hash six hexadecimal digits"
+                f"{brief(str(self))} is no model version, <model>@<revision>+tax.<hash>, each hash six hexadecimal "
+                "digits"
             )
 
     def __str__(self) -> str:
@@ -65,14 +69,16 @@ class ModelVersion:
             calibration: six hexadecimal digits, or empty.
 
         Raises:
-            ConfigError: the model is no `model_id`.
+            ConfigError: the model is no `model_id`, or what should be controls is something else.
         """
+        if not isinstance(controls, Sequence) or not all(isinstance(control, Control) for control in controls):
+            raise ConfigError(f"controls must be a list of Controls, not {kind_of(controls)}")
         return cls(model=model, taxonomy=_fingerprint(controls)[:6], calibration=calibration)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """What a version's text says; None when prelabel did not make it."""
-        parts = _TEXT.fullmatch(text)
+        parts = _TEXT.fullmatch(text) if isinstance(text, str) else None
         if parts is None:
             return None
         return cls(model=parts["model"], taxonomy=parts["taxonomy"], calibration=parts["calibration"] or "")
@@ -80,7 +86,7 @@ class ModelVersion:
     @staticmethod
     def is_ours(text: str) -> bool:
         """Whether prelabel made this text."""
-        return _TEXT.fullmatch(text) is not None
+        return isinstance(text, str) and _TEXT.fullmatch(text) is not None
 
     @property
     def uncalibrated(self) -> Self:
@@ -101,7 +107,12 @@ def model_id(model: str, revision: str | None) -> str:
     """`<model>@<revision8>`: the checkpoint's name (a directory's last part) and 8 characters of its revision.
 
     An unpinned hub checkpoint is `@main`: nobody can tell from the name which weights answered.
+
+    Raises:
+        ConfigError: a model or a revision that is no text.
     """
+    if not isinstance(model, str) or not isinstance(revision, str | None):
+        raise ConfigError(f"a model and its revision are texts, not {kind_of(model)} and {kind_of(revision)}")
     is_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     name = model.rstrip("/").rpartition("/")[2] if is_path else model
     return f"{name}@{(revision or 'main')[:8]}"
@@ -115,7 +126,7 @@ def model_version(model: str, controls: Sequence[Control]) -> str:
         controls: every control of the job.
 
     Raises:
-        ConfigError: the model is no `model_id`.
+        ConfigError: the model is no `model_id`, or what should be controls is something else.
     """
     return str(ModelVersion.of(model, controls))
 

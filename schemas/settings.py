@@ -51,6 +51,19 @@ class Settings(BaseSettings):
         env_prefix="PRELABEL_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
     )
 
+    def __init__(self, /, **fields: Any) -> None:
+        """Read what is not given here from the environment.
+
+        Raises:
+            ConfigError: a value cannot be used; names the setting, never the value.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            name, _, problem = first_problem(error).partition(": ")
+            named = f"{name} ({_variable(name)})" if name in type(self).model_fields else name
+            raise ConfigError(f"setting {named}: {problem}") from None
+
     redis_url: SecretStr = Field(
         SecretStr(DEFAULT_REDIS_URL),
         description="Redis for queues and ledger; redis:// or rediss://, ACL user allowed",
@@ -283,12 +296,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigError: a value cannot be used; names the setting, never the value.
     """
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        name, _, problem = first_problem(error).partition(": ")
-        named = f"{name} ({_variable(name)})" if name in Settings.model_fields else name
-        raise ConfigError(f"setting {named}: {problem}") from None
+    return Settings(**overrides)
 
 
 def _variable(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from .errors import ConfigError
-from .wire import Given, WireModel, brief, kind_of
+from .wire import Model, WireModel, brief, kind_of
 
 LabelPath = tuple[str, ...]
 """A label's names from the root down; a flat label has a path of length one."""
@@ -36,7 +36,7 @@ DEFAULT_TREE_THRESHOLD = 0.5
 """A node of a tree is answered when at least this much probability lies below it."""
 
 
-class Label(Given):
+class Label(Model):
     """One label, and for a tree everything below it.
 
     `prompts` replaces the prompts otherwise made from the name, the synonyms (each through the template) and
@@ -53,7 +53,7 @@ class Label(Given):
     children: tuple[Label, ...] = ()
 
 
-class Taxonomy(Given, WireModel):
+class Taxonomy(WireModel):
     """What one question may be answered with.
 
     Attributes:
@@ -177,7 +177,13 @@ class Taxonomy(Given, WireModel):
         ]
 
     def node_threshold(self, label: Label) -> float | None:
-        """The probability `label` must reach to be answered; None means it need not reach any."""
+        """The probability `label` must reach to be answered; None means it need not reach any.
+
+        Raises:
+            ConfigError: it is no `Label`.
+        """
+        if not isinstance(label, Label):
+            raise ConfigError(f"a label must be a Label, not {kind_of(label)}")
         if label.threshold is not None:
             return label.threshold
         if self.threshold is not None:

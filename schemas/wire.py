@@ -7,13 +7,35 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from .errors import ConfigError, WireVersionError
+from .errors import ConfigError, PrelabelError, WireVersionError
 
 
 class Model(BaseModel):
-    """A frozen pydantic model that refuses unknown fields. Its errors hold no input: references may be signed."""
+    """A frozen pydantic model that refuses unknown fields.
+
+    What programs get wrong that make one by hand is our error, not pydantic's. Errors hold no input: references may be
+    signed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", hide_input_in_errors=True)
+
+    def __init__(self, /, **fields: Any) -> None:
+        """Make one in Python.
+
+        Raises:
+            ConfigError: a field has a value that cannot be used; names the field, never the value.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError(f"{type(self).__name__}: {first_problem(error)}") from None
+        except PrelabelError:
+            raise
+        except Exception as error:  # a value's own `repr` or `==` that fails while it is looked at
+            raise ConfigError(f"{type(self).__name__}: a value cannot be used ({kind_of(error)})") from None
+
+    # For pydantic: reading a message makes objects without the method above, as fast as without it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -27,24 +49,6 @@ class Model(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise ConfigError(f"not a valid {cls.__name__} message: {first_problem(error)}") from None
-
-
-class Given(Model):
-    """A model that programs make by hand: what they get wrong is our error, not pydantic's."""
-
-    def __init__(self, /, **fields: Any) -> None:
-        """Make one in Python.
-
-        Raises:
-            ConfigError: a field has a value that cannot be used; names the field, never the value.
-        """
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise ConfigError(f"{type(self).__name__}: {first_problem(error)}") from None
-
-    # For pydantic: reading a message makes objects without the method above, as fast as without it.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class WireModel(Model):
@@ -64,9 +68,9 @@ class WireModel(Model):
     def _refuse_unknown_version(cls, data: Any) -> Any:
         if isinstance(data, dict):
             version = data.get("wire_version", cls.WIRE_VERSION)
-            if version != cls.WIRE_VERSION:
+            if not isinstance(version, int) or version != cls.WIRE_VERSION:
                 raise WireVersionError(
-                    f"{cls.__name__} has wire version {version!r}, this prelabel speaks {cls.WIRE_VERSION}: "
+                    f"{cls.__name__} has wire version {brief(version)}, this prelabel speaks {cls.WIRE_VERSION}: "
                     "run the same prelabel release on clients, adapter and workers"
                 )
         return data

@@ -45,7 +45,9 @@ class Client:
     def __init__(self, settings: Settings | None = None, *, connection: Connection | None = None) -> None:
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigError(f"settings must be Settings(redis_url=...), not {kind_of(settings)}")
-        self.connection: Connection = connection or RedisConnection(settings or get_settings())
+        if connection is not None and not hasattr(type(connection), "patiently"):
+            raise ConfigError(f"connection must be a Connection, not {kind_of(connection)}")
+        self.connection: Connection = RedisConnection(settings or get_settings()) if connection is None else connection
         self.settings = self.connection.settings
         self._patiently = self.connection.patiently
 

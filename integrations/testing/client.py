@@ -9,6 +9,7 @@ from typing import Final
 from ...schemas.items import Item
 from ...schemas.jobs import Control
 from ...schemas.taxonomy import LabelPath
+from ..client.arguments import count_of
 from ..client.client import Client
 from ..ledger.memory.state import MemoryState
 from .answers import first_leaf
@@ -71,7 +72,12 @@ class MemoryClient(Client):
 
         Returns:
             How many items were answered or failed.
+
+        Raises:
+            ConfigError: `limit` is no number of images.
         """
+        if limit is not None:
+            count_of(limit, "limit")
         return self._worker.work(limit)
 
     def _work_on_one(self) -> bool:

@@ -24,6 +24,7 @@ from typing import Self
 from ....schemas.errors import ConfigError
 from ....schemas.jobs import Control
 from ....schemas.taxonomy import Taxonomy
+from ....schemas.wire import brief, kind_of
 from .conditions import Condition
 from .controls import SCORED, ControlTag, ImageTag, Kind, Skip, read_control, read_images
 from .region_tags import read_region_tags
@@ -96,13 +97,15 @@ class LabelConfig:
             if len(self.controls) == 1:
                 return self.controls[0]
             raise ConfigError(f"the label config has several controls, name one of: {names}")
+        if not isinstance(name, str):
+            raise ConfigError(f"a control's name is a text, not {kind_of(name)}; it has: {names}")
         for control in self.controls:
             if control.from_name == name:
                 return control
         reason = dict(self.skipped).get(name)
         if reason:
-            raise ConfigError(f"control {name!r} cannot be pre-labelled: {reason}")
-        raise ConfigError(f"the label config has no control {name!r}, it has: {names}")
+            raise ConfigError(f"control {brief(name)} cannot be pre-labelled: {reason}")
+        raise ConfigError(f"the label config has no control {brief(name)}, it has: {names}")
 
     def taxonomy(self, control: str | None = None) -> Taxonomy:
         """What the control called `control`, or the only one, may be answered with.

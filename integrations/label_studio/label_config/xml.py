@@ -10,6 +10,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ....schemas.errors import ConfigError
+from ....schemas.wire import kind_of
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -33,8 +34,10 @@ def parse_xml(xml: str) -> Element:
     """The root of a label config.
 
     Raises:
-        ConfigError: empty, too long, not XML, or with a DTD or entities.
+        ConfigError: no text, empty, too long, not XML, or with a DTD or entities.
     """
+    if not isinstance(xml, str):
+        raise ConfigError(f"a label config is a text, not {kind_of(xml)}")
     if len(xml) > MAX_CHARS:
         raise ConfigError(f"the label config has {len(xml):,} characters, at most {MAX_CHARS:,} are read")
     if not xml.strip():

@@ -157,7 +157,7 @@ def test_a_control_finds_its_image_by_name() -> None:
 
 @pytest.mark.parametrize("region", [{"x": -1}, {"width": 0}, {"height": 101}, {"y": 100.1}])
 def test_a_region_outside_the_image_is_refused(region: dict[str, float]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError, match="Region: "):
         Region(**{"x": 0, "y": 0, "width": 10, "height": 10, **region})
 
 
@@ -259,9 +259,9 @@ def test_a_prediction_reads_like_its_first_answer() -> None:
 
 
 def test_an_outcome_is_an_answer_or_an_error_never_both_or_neither() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError, match="either answers or an error"):
         Outcome()
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError, match="either answers or an error"):
         Outcome(answers=(ANSWER,), error=ItemFailure(kind="ItemError", message="x"))
 
 

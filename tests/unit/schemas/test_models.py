@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from prelabel.schemas import ModelCard
+from prelabel.schemas import ConfigError, ModelCard
 
 FACTS = {
     "id": "me/model@0123abcd",
@@ -41,7 +41,7 @@ def test_what_need_not_be_known_may_be_left_out() -> None:
 
 @pytest.mark.parametrize("wrong", [{"dim": 0}, {"head": "tanh"}, {"input_size": (0, 512)}, {"colour": "red"}])
 def test_what_cannot_be_is_refused(wrong) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         ModelCard(**{**FACTS, **wrong})
 
 

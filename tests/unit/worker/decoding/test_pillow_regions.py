@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 
 from prelabel.schemas import Region
-from prelabel.schemas.errors import ItemError
+from prelabel.schemas.errors import ConfigError, ItemError
 from prelabel.worker.decoding.crop import OUTSIDE
 from tests.unit.worker.decoding.files import BLUE, GREEN, RED, WHITE, corners, encoded, opened, quarters
 
@@ -88,7 +87,7 @@ def test_a_rotated_region_outside_the_image_is_refused():
 
 @pytest.mark.parametrize("rotation", [float("nan"), float("inf")])
 def test_a_rotation_that_is_no_number_is_refused(rotation):
-    with pytest.raises(ValidationError, match="finite"):
+    with pytest.raises(ConfigError, match="finite"):
         region(0, 0, 50, 50, rotation)
 
 
