@@ -13,6 +13,7 @@ from .console import err
 from .demo import demo
 from .doctor import doctor
 from .label_studio import connect, disconnect
+from .projects import again, pause, resume
 from .streams import standard_streams
 
 app = typer.Typer(
@@ -47,6 +48,9 @@ app.command(rich_help_panel="Run it")(services.serve)
 app.command(rich_help_panel="Run it")(doctor)
 app.command(rich_help_panel="Label Studio")(connect)
 app.command(rich_help_panel="Label Studio")(disconnect)
+app.command(rich_help_panel="Label Studio")(again)
+app.command(rich_help_panel="Label Studio")(pause)
+app.command(rich_help_panel="Label Studio")(resume)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

@@ -17,13 +17,14 @@ from .checks.disk import check_disk
 from .checks.images import check_image, check_project_image
 from .checks.label_studio import check_label_studio
 from .checks.model import check_model
+from .checks.projects import check_projects
 from .checks.pushes import check_pushes
 from .checks.workers import check_workers
 from .console import EXIT_FAILED, err, out, plain, print_json, user_errors
 
 _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
-_NEEDED = {"workers": "redis", "pushes": "redis", "project's image": "label studio"}
+_NEEDED = {"workers": "redis", "projects": "redis", "pushes": "redis", "project's image": "label studio"}
 """Parts that can say nothing where another one failed."""
 
 
@@ -49,6 +50,7 @@ def doctor(
         "workers": check_workers(settings),
         "model": check_model(settings, load_model),
         "label studio": check_label_studio(settings, project),
+        "projects": check_projects(settings, project),
         "pushes": check_pushes(settings, project),
         "project's image": check_project_image(settings, project),
         "image": check_image(settings, image),
