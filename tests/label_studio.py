@@ -132,8 +132,11 @@ class LabelStudio:
         name, operator, value = one["filter"].removeprefix("filter:tasks:"), one["operator"], one["value"]
         if name == "updated_at":
             return False
+        if name == "total_annotations":
+            return (task.get("total_annotations", 0) > value) == (operator == "greater")
         if name == "id":
-            return task["id"] > value if operator == "greater" else task["id"] in value
+            compared = {"greater": task["id"].__gt__, "less": task["id"].__lt__}
+            return compared[operator](value) if operator in compared else task["id"] in value
         has = any(part in task[name] for part in value)
         return has if operator == "contains" else not has
 

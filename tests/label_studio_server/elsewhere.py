@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from prelabel.integrations import Client
 from prelabel.integrations.client.checkpoint import settings_model_id
@@ -13,8 +15,9 @@ from prelabel.schemas import ImageRef, Item, JobSpec, PushTarget
 from prelabel.schemas.chunks import Chunk
 
 
-def at_work_elsewhere(client: Client, project: int, label_config: str, tasks: Sequence[int]) -> str:
-    """A job that has these tasks, all of them leased to a worker that says nothing for two minutes; returns its id."""
+@contextmanager
+def at_work_elsewhere(client: Client, project: int, label_config: str, tasks: Sequence[int]) -> Iterator[str]:
+    """A job that has these tasks, all of them leased to another worker until the block ends; yields its id."""
     model = settings_model_id(client.settings)
     questions = LabelConfigReader(model).read(label_config)
     assert not isinstance(questions, Unusable)
@@ -24,8 +27,22 @@ def at_work_elsewhere(client: Client, project: int, label_config: str, tasks: Se
     store.create(job_id, JobSpec(controls=questions.controls, model=model, push=push, name="another worker's"))
     items = tuple(Item(id=str(task), images=(ImageRef(uri="https://e.org/slow.jpg"),)) for task in tasks)
     assert store.add_chunks(job_id, 0, [Chunk(items=items)])
-    another = Ledger(client.connection.redis, owner="another worker", lease_s=120, ttl_s=600)
-    assert isinstance(another.claim(ChunkRef(job_id=job_id, chunk=0)), Lease)
+    another = Ledger(client.connection.redis, owner="another worker", lease_s=15, ttl_s=600)
+    lease = another.claim(ChunkRef(job_id=job_id, chunk=0))
+    assert isinstance(lease, Lease)
     store.seal(job_id)
     Projects(client).add_job(project, job_id)
-    return job_id
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(1):
+            another.renew(lease)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield job_id
+    finally:
+        over.set()
+        thread.join()
+        store.cancel(job_id)

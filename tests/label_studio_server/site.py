@@ -105,6 +105,11 @@ class LabelStudio:
         params = {"project": project} if task is None else {"task": task}
         return list(self.call("GET", "/api/predictions/", params=params))
 
+    def annotate(self, task: int, choice: str = "star") -> None:
+        """Submit an annotation of a task, as a person does."""
+        result = [{"from_name": "shape", "to_name": "image", "type": "choices", "value": {"choices": [choice]}}]
+        self.call("POST", f"/api/tasks/{task}/annotations/", json={"result": result})
+
     def delete_predictions(self, tasks: Iterable[int]) -> None:
         """Delete every prediction of some tasks, as a person does in the Data Manager."""
         for task in tasks:
@@ -151,7 +156,7 @@ class LabelStudio:
         return list(until(enough, timeout_s, f"{count} predictions in project {project}"))
 
 
-def connect_project(backend: Stack, project: int, *, pre_label_all: bool = False) -> list[Step]:
+def connect_project(backend: Stack, project: int, **asked: Any) -> list[Step]:
     """`prelabel connect`, as the command does it."""
     assert backend.adapter_url is not None
     return connect(
@@ -160,7 +165,7 @@ def connect_project(backend: Stack, project: int, *, pre_label_all: bool = False
         backend_url=backend.adapter_url,
         model=settings_model_id(backend.settings),
         client=backend.client(),
-        pre_label_all=pre_label_all,
+        **asked,
     )
 
 
@@ -168,6 +173,11 @@ def jobs_of(client: Client, project: int) -> list[Job]:
     """Jobs that push to a project, the oldest first."""
     jobs = [client.job(progress.job_id) for progress in client.jobs(1000)]
     return [job for job in reversed(jobs) if (push := job.spec().push) is not None and push.project == project]
+
+
+def queued_by(client: Client, job: Job) -> list[int]:
+    """The tasks of a job, in the order they were queued."""
+    return [int(item.id) for item in client.connection.store.items(job.id, range(job.progress().total))]
 
 
 def tasks_of(predictions: Iterable[dict[str, Any]]) -> list[int]:

@@ -26,26 +26,25 @@ def test_what_was_deleted_is_queued_again_at_once_and_what_a_job_has_in_hand_is_
     *tasks, first, second = label_studio.import_tasks(
         project, [{"image": inline(one.path)} for one in pictures[: COUNT + 2]]
     )
-    slow_job = at_work_elsewhere(client, project, SHAPES_CONFIG, [first, second])
-    told = connect_project(backend, project, pre_label_all=True)[-1].detail
-    assert f"{COUNT} tasks queued; 2 tasks are on their way already" in told
-    label_studio.wait_for(project, COUNT)
-    until(lambda: Projects(client).working(project) == [slow_job], 30, "only the slow job is left")
-
-    label_studio.delete_predictions(tasks)
-    if how == "connect --all":
+    with at_work_elsewhere(client, project, SHAPES_CONFIG, [first, second]) as slow_job:
         told = connect_project(backend, project, pre_label_all=True)[-1].detail
         assert f"{COUNT} tasks queued; 2 tasks are on their way already" in told
-    else:
-        label_studio.retrieve_predictions(project)
-    stored = label_studio.wait_for(project, COUNT, timeout_s=20)
-    assert slow_job in Projects(client).working(project), "it was under way all the time"
-    assert Counter(tasks_of(stored)) == dict.fromkeys(tasks, 1)
-    until(lambda: Projects(client).working(project) == [slow_job], 30, "only the slow job is left")
-    told = connect_project(backend, project, pre_label_all=True)[-1].detail
-    assert told.startswith("2 tasks are on their way already; every other has a prediction of")
-    assert len(label_studio.predictions(project=project)) == COUNT
-    assert client.job(slow_job).cancel()
+        label_studio.wait_for(project, COUNT)
+        until(lambda: Projects(client).working(project) == [slow_job], 30, "only the slow job is left")
+
+        label_studio.delete_predictions(tasks)
+        if how == "connect --all":
+            told = connect_project(backend, project, pre_label_all=True)[-1].detail
+            assert f"{COUNT} tasks queued; 2 tasks are on their way already" in told
+        else:
+            label_studio.retrieve_predictions(project)
+        stored = label_studio.wait_for(project, COUNT, timeout_s=20)
+        assert slow_job in Projects(client).working(project), "it was under way all the time"
+        assert Counter(tasks_of(stored)) == dict.fromkeys(tasks, 1)
+        until(lambda: Projects(client).working(project) == [slow_job], 30, "only the slow job is left")
+        told = connect_project(backend, project, pre_label_all=True)[-1].detail
+        assert told.startswith("2 tasks are on their way already; every other task has a prediction of")
+        assert len(label_studio.predictions(project=project)) == COUNT
 
 
 def test_what_failed_is_tried_again_while_another_job_is_under_way(
@@ -55,12 +54,11 @@ def test_what_failed_is_tried_again_while_another_job_is_under_way(
     web.files.clear()
     missing = pictures[0].path
     task, slow = label_studio.import_tasks(project, [{"image": web.url(f"good/{missing.name}")}, {"image": "x"}])
-    slow_job = at_work_elsewhere(client, project, SHAPES_CONFIG, [slow])
-    connect_project(backend, project, pre_label_all=True)
-    until(lambda: Projects(client).working(project) == [slow_job], 60, "the other has failed")
-    assert label_studio.predictions(project=project) == []
+    with at_work_elsewhere(client, project, SHAPES_CONFIG, [slow]) as slow_job:
+        connect_project(backend, project, pre_label_all=True)
+        until(lambda: Projects(client).working(project) == [slow_job], 60, "the other has failed")
+        assert label_studio.predictions(project=project) == []
 
-    web.serve([missing])
-    connect_project(backend, project, pre_label_all=True)
-    assert tasks_of(label_studio.wait_for(project, 1)) == [task]
-    assert client.job(slow_job).cancel()
+        web.serve([missing])
+        connect_project(backend, project, pre_label_all=True)
+        assert tasks_of(label_studio.wait_for(project, 1)) == [task]

@@ -250,3 +250,19 @@ def test_the_command_prints_a_table(label_studio: LabelStudio, backend: Stack) -
     undone = command("disconnect", "--backend-url", str(backend.adapter_url))
     assert undone.returncode == 0, undone.stderr
     assert label_studio.backends(project) == []
+
+
+def test_one_bad_image_among_several_that_are_tried_is_told(
+    label_studio: LabelStudio, backend: Stack, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    images = [inline(picture.path) for picture in pictures[:9]]
+    images[4] = "data:image/png;base64,AAAA"
+    tasks = label_studio.import_tasks(project, [{"image": image} for image in images])
+    (image,) = (step for step in connect_project(backend, project) if step.name == "image")
+    assert image.status == "warning"
+    assert image.detail.startswith(f"1 of 5 tasks tried: task {tasks[4]}: ")
+    label_studio.update_task(tasks[4], {"image": images[0]})
+    (image,) = (step for step in connect_project(backend, project) if step.name == "image")
+    numbers = ", ".join(str(tasks[place]) for place in (0, 2, 4, 6, 8))
+    assert (image.status, image.detail) == ("ok", f"workers fetched and scored the images of tasks {numbers}")

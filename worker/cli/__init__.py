@@ -9,6 +9,7 @@ import typer
 
 from ...schemas.package import package_version
 from . import jobs, score, services
+from .choosing import again, pause, resume
 from .console import err
 from .demo import demo
 from .doctor import doctor
@@ -51,6 +52,9 @@ app.command(rich_help_panel="Label Studio")(connect)
 app.command(rich_help_panel="Label Studio")(disconnect)
 app.command(rich_help_panel="Label Studio")(projects)
 app.command("try", rich_help_panel="Label Studio")(try_)
+app.command(rich_help_panel="Label Studio")(again)
+app.command(rich_help_panel="Label Studio")(pause)
+app.command(rich_help_panel="Label Studio")(resume)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

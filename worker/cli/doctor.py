@@ -17,6 +17,7 @@ from .checks.figures import check_figures
 from .checks.images import check_image, check_project_image
 from .checks.label_studio import check_label_studio
 from .checks.model import check_model
+from .checks.projects import check_projects
 from .checks.pushes import check_pushes
 from .checks.workers import check_workers
 from .console import EXIT_FAILED, err, out, plain, print_json, user_errors
@@ -24,7 +25,13 @@ from .here import settings_here
 
 _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
-_NEEDED = {"workers": "redis", "tasks": "redis", "pushes": "redis", "project's image": "label studio"}
+_NEEDED = {
+    "workers": "redis",
+    "tasks": "redis",
+    "projects": "redis",
+    "pushes": "redis",
+    "project's image": "label studio",
+}
 """Parts that can say nothing where another one failed."""
 
 
@@ -50,6 +57,7 @@ def doctor(
         "workers": check_workers(settings),
         "model": check_model(settings, load_model),
         "label studio": check_label_studio(settings, project),
+        "projects": check_projects(settings, project),
         "tasks": check_figures(settings, project),
         "pushes": check_pushes(settings, project),
         "project's image": check_project_image(settings, project),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...schemas.jobs import Priority
 from ...schemas.settings import Settings, load_settings
 from . import options
 from .console import EXIT_FAILED, err, folding_table, needs, out, plain, print_json, user_errors
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
-_Project = Annotated[int, typer.Option(help="Label Studio project number, as in its URL")]
-_Url = Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)]
+Project = Annotated[int, typer.Option(help="Label Studio project number, as in its URL")]
+Url = Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)]
 _BackendUrl = Annotated[
     str | None,
     typer.Option(
@@ -29,21 +30,42 @@ _BackendUrl = Annotated[
 
 
 def connect(
-    project: _Project,
-    url: _Url = None,
+    project: Project,
+    url: Url = None,
     backend_url: _BackendUrl = None,
     all_tasks: Annotated[bool, typer.Option("--all", help="Also pre-label every task that is there")] = False,
+    unlabelled_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--unlabelled-only/--labelled-too",
+            help="From now on leave tasks alone that somebody has labelled; default as it was, at first labelled too",
+            show_default=False,
+        ),
+    ] = None,
+    priority: Annotated[
+        Priority | None,
+        typer.Option(
+            help="Queue of the project's tasks from now on: interactive is before every bulk backlog, beside the tasks "
+            "people are opening, so keep it for small and urgent projects; default as it was, at first bulk",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a Label Studio project use the adapter: tasks open with a pre-annotation from then on.
 
     Needs LABEL_STUDIO_API_KEY (a personal access token or a legacy token) and the Redis of adapter and workers. It
     registers the ML backend and a webhook, checks that Label Studio and the adapter reach each other and that a worker
-    can score an image, and says what it did. With --all the tasks that are there are pre-labelled too. Running it
-    again changes nothing that is right already; `prelabel disconnect` undoes it.
+    can score an image, and says what it did. With --all the tasks that are there are pre-labelled too: unlabelled ones
+    first, and the newest of them. Running it again changes nothing that is right already; `prelabel disconnect` undoes
+    it.
+
+    A small project that is wanted today, ahead of a big one, and without what is labelled already:
+
+        prelabel connect --project 8 --all --unlabelled-only --priority interactive
     """
     with user_errors():
-        settings = _settings(url)
+        settings = label_studio_settings(url)
         from ...integrations.client.checkpoint import settings_model_id
         from ...integrations.client.client import Client
         from ...integrations.label_studio.projects.connect import connect as run
@@ -56,19 +78,21 @@ def connect(
                 model=settings_model_id(settings),
                 client=client,
                 pre_label_all=all_tasks,
+                unlabelled_only=unlabelled_only,
+                priority=priority,
             )
     _tell(steps, as_json=as_json)
 
 
 def disconnect(
-    project: _Project,
-    url: _Url = None,
+    project: Project,
+    url: Url = None,
     backend_url: _BackendUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Undo `prelabel connect`: remove ML backend and webhook, cancel the project's jobs. Predictions stay."""
     with user_errors():
-        settings = _settings(url)
+        settings = label_studio_settings(url)
         from ...integrations.client.client import Client
         from ...integrations.label_studio.projects.connect import disconnect as run
 
@@ -77,7 +101,12 @@ def disconnect(
     _tell(steps, as_json=as_json)
 
 
-def _settings(url: str | None) -> Settings:
+def label_studio_settings(url: str | None) -> Settings:
+    """The settings, with this Label Studio where one is given.
+
+    Raises:
+        ConfigError: a setting cannot be used, or no Label Studio or key is set.
+    """
     settings = settings_here()
     if url is not None:
         settings = load_settings(**{**settings.model_dump(), "label_studio_url": url})

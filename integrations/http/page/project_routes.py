@@ -41,7 +41,7 @@ _SAID: Final = {
     "resumed": "Resumed. What was held back is queued again.",
     "retried": "The failed images are on their way again.",
     "nothing": "There was nothing to try again.",
-    "all": "The project is being looked through: tasks without a prediction are queued, unlabelled and newest ones first.",
+    "all": "The project is being looked through: tasks without a prediction are queued, new and unlabelled ones first.",
 }
 _ANY_HOST: Final = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 

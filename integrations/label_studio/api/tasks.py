@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from ..label_config.config import LabelConfig
-from .connection import LabelStudioAPI
+from .connection import LabelStudioAPI, NotThere
 
 PAGE_SIZE = 250
 """Tasks asked for per request."""
@@ -80,9 +80,14 @@ def is_number(number: int) -> Filter:
     return _filter("id", "equal", number, "Number")
 
 
-def annotated() -> Filter:
-    """Tasks with an annotation that somebody has submitted."""
-    return _filter("total_annotations", "greater", 0, "Number")
+def numbered_below(number: int) -> Filter:
+    """Tasks with smaller numbers."""
+    return _filter("id", "less", number, "Number")
+
+
+def labelled(is_labelled: bool) -> Filter:
+    """Tasks that have an annotation, or those that have none; a task that somebody skipped has none."""
+    return _filter("total_annotations", "greater" if is_labelled else "equal", 0, "Number")
 
 
 def numbered(numbers: Sequence[int]) -> Filter:
@@ -145,6 +150,7 @@ def pages(
     *,
     fields: str = FIELDS,
     size: int = PAGE_SIZE,
+    newest_first: bool = False,
 ) -> Iterator[Page]:
     """All tasks that match, by number, a page at a time.
 
@@ -153,13 +159,14 @@ def pages(
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    last = 0
+    beyond: list[Filter] = []
+    order, further = ("-id", numbered_below) if newest_first else ("id", numbered_above)
     while True:
-        answer = page(api, project, [*filters, numbered_above(last)], fields=fields, size=size)
+        answer = page(api, project, [*filters, *beyond], fields=fields, size=size, order=order)
         yield answer
         if len(answer.tasks) < size:
             return
-        last = answer.tasks[-1]["id"]
+        beyond = [further(answer.tasks[-1]["id"])]
 
 
 def versions_of(task: dict[str, Any]) -> set[str]:
@@ -212,6 +219,28 @@ def among(api: LabelStudioAPI, project: int, numbers: Sequence[int]) -> set[int]
         answer = page(api, project, [numbered(numbers[start : start + _NUMBERS])], fields="id")
         members.update(int(task["id"]) for task in answer.tasks)
     return members
+
+
+def in_tab(api: LabelStudioAPI, project: int, tab: int) -> list[int]:
+    """The numbers of all tasks a tab of the project's Data Manager lists, in its order.
+
+    Raises:
+        NotThere: the project has no such tab.
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    with api.errors(f"tab {tab}"):
+        if api.json("GET", f"api/dm/views/{tab}/").get("project") != project:
+            raise NotThere(f"tab {tab} is another project's")
+    numbers: list[int] = []
+    at = 0
+    while True:
+        at += 1
+        params: dict[str, Any] = {"project": project, "view": tab, "page": at, "page_size": PAGE_SIZE, "include": "id"}
+        with api.errors(f"tab {tab}"):
+            answer = api.json("GET", "api/tasks", params=params)
+        numbers += [int(task["id"]) for task in answer["tasks"]]
+        if len(answer["tasks"]) < PAGE_SIZE:  # asking for a page beyond the last one is an error
+            return numbers
 
 
 def newest(api: LabelStudioAPI, project: int) -> int:

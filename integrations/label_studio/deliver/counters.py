@@ -16,7 +16,7 @@ class PredictCounters:
         self._tasks = Counter(
             "prelabel_predict_tasks",
             "Tasks of /predict: inline answered at once, deferred queued, known already predicted, busy being "
-            "answered, refused not scorable, unavailable no broker",
+            "answered, refused not scorable, paused of a project that rests, unavailable no broker",
             ["outcome"],
             registry=registry,
         )

@@ -87,6 +87,9 @@ class Predictor:
             log.warning("/predict: project %s cannot be pre-labelled: %s", project, questions.problem)
             self._counters.tasks("refused", len(tasks))
             return
+        if project is not None and self._projects.rests(project):
+            self._counters.tasks("paused", len(tasks))
+            return
         places = self._items(tasks, questions)
         if not places:
             return
@@ -148,7 +151,8 @@ class Predictor:
             items = free
         if items:
             push = self._push(project, label_config, hold=False)
-            self._submit(items, questions, Priority.BULK, push, project)
+            priority = Priority.BULK if project is None else self._projects.state(project).priority
+            self._submit(items, questions, priority, push, project)
             self._counters.tasks("deferred", len(items))
 
     def _items(self, tasks: Sequence[Any], questions: Questions) -> list[tuple[int, Item]]:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
 import httpx
 
-from ....schemas import ConfigError, ItemError, ModelVersion, PrelabelError, Priority, Settings
+from ....schemas import ConfigError, ModelVersion, PrelabelError, Priority, Settings
 from ...broker.errors import shown_url
 from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
-from ..convert.items import item_from_task
-from ..convert.questions import LabelConfigReader, Questions, Unusable
+from ..convert.questions import LabelConfigReader, Unusable
 from . import registration
 from .look import LookReport
 from .register import Projects
 from .registration import SECRET_HEADER, Step, StepFailed, step
-from .rehearsal import refused
+from .rehearsal import dropped_answers
+from .sample import try_images
 from .scan import Scanner
 
 CHECK_S = 10.0
 """Seconds the adapter gets to say whether it reaches Label Studio."""
-
-IMAGE_S = 30.0
-"""Seconds a worker gets to fetch and score one image of the project."""
 
 
 def connect(
@@ -36,6 +35,8 @@ def connect(
     model: str,
     client: Client,
     pre_label_all: bool = False,
+    unlabelled_only: bool | None = None,
+    priority: Priority | None = None,
 ) -> list[Step]:
     """Make `project` use the adapter at `backend_url`.
 
@@ -46,6 +47,8 @@ def connect(
         model: `schemas.model_id` of the checkpoint the workers serve.
         client: the adapter's and the workers' Redis.
         pre_label_all: also queue every task that has no prediction of the current version yet.
+        unlabelled_only: leave tasks alone that somebody has labelled; None leaves it as it was.
+        priority: the queue the project's tasks go to from now on; None leaves it as it was.
 
     Returns:
         The steps in order; the last has failed, or none has.
@@ -53,7 +56,8 @@ def connect(
     steps: list[Step] = []
     try:
         with closing(_api(settings)) as api:
-            for done in _steps(api, settings, project, _with_scheme(backend_url), model, client, pre_label_all):
+            asked = _asked(unlabelled_only, priority)
+            for done in _steps(api, settings, project, _with_scheme(backend_url), model, client, pre_label_all, asked):
                 steps.append(done)  # what was done before a failure is told too
     except StepFailed as failure:
         steps.append(Step(failure.step, "failed", str(failure.__cause__)))
@@ -88,6 +92,12 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
         failed = Step(failure.step, "failed", str(failure.__cause__))
         return [*(one for one in _merged(steps) if one.name != failed.name), failed]
     return _merged(steps)
+
+
+def _asked(unlabelled_only: bool | None, priority: Priority | None) -> dict[str, Any]:
+    """The fields of `ProjectState` that somebody wants changed."""
+    fields = {"unlabelled_only": unlabelled_only, "priority": priority and priority.value}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _with_scheme(url: str) -> str:
@@ -132,6 +142,7 @@ def _steps(
     model: str,
     client: Client,
     pre_label_all: bool,
+    asked: Mapping[str, Any],
 ) -> Iterator[Step]:
     with step("token"), api.errors("the user of the API key"):
         user = api.json("GET", "api/current-user/whoami")
@@ -148,7 +159,7 @@ def _steps(
     yield Step("project", "ok", f"{record.get('title')!r}: pre-labels {names}{skipped}")
 
     with step("answers"):
-        dropped = _dropped(record.get("label_config") or "", questions)
+        dropped = dropped_answers(record.get("label_config") or "", questions.config)
     if dropped:
         yield Step("answers", "warning", dropped)
 
@@ -184,31 +195,24 @@ def _steps(
         state = projects.state(project)
         floor = state.floor if was_served else tasks.newest(api, project)
         projects.add(
-            project, backend_url=backend_url, floor=0 if pre_label_all else floor, prune=state.prune or not was_served
+            project,
+            backend_url=backend_url,
+            floor=0 if pre_label_all else floor,
+            prune=state.prune or not was_served,
+            stopped=False,
+            problem="",
+            backend_seen=time.time(),
+            **asked,
         )
     with step("image"):
-        tried = _image(api, settings, client, project, questions, model)
+        tried = try_images(api, settings, client, project, questions, model)
     yield tried
     with step("tasks"):
         if not pre_label_all:
             projects.hint(project)
             return
         report = Scanner(api, client, projects, model).look(project, everything=True)
-    yield _queued(report)
-
-
-def _dropped(label_config: str, questions: Questions) -> str:
-    """Which answers of ours Label Studio would drop, and why; empty when it takes one to each control.
-
-    Raises:
-        ConfigError: it takes none.
-    """
-    controls = questions.config.controls
-    dropped = refused(label_config, questions.config)
-    told = "; ".join(f"{name}: {reason}" for name, reason in dropped)
-    if len(dropped) == len(controls):
-        raise ConfigError(f"Label Studio would drop every prediction: {told}. Correct the label config")
-    return f"Label Studio would drop every prediction that answers {told}" if dropped else ""
+    yield _queued(report, projects.state(project).unlabelled_only)
 
 
 def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: str) -> Step:
@@ -245,53 +249,19 @@ def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: 
     return Step("adapter", "ok", f"{backend_url} reaches Label Studio{elsewhere} as {body['user']}")
 
 
-def _image(
-    api: LabelStudioAPI, settings: Settings, client: Client, project: int, questions: Questions, model: str
-) -> Step:
-    """Have a worker fetch and score one image of the project; nothing is pushed."""
-    config = questions.config
-    some = tasks.page(api, project, size=1, order="-id", fields=tasks.fields_for(config)).tasks
-    if not some:
-        return Step("image", "ok", "the project has no tasks yet")
-    number = some[0]["id"]
-    try:
-        item = item_from_task(some[0], config, settings.label_studio_url, s3_direct=settings.s3_direct)
-    except ItemError as error:
-        return Step("image", "warning", f"task {number}: {error}")
-    if not any(worker.model == model for worker in client.workers()):
-        return Step("image", "warning", f"no worker with {model} is running: start `prelabel worker`")
-    job = client.submit(
-        [item],
-        questions.controls,
-        priority=Priority.INTERACTIVE,
-        name=f"label studio project {project}: one image to try",
-        model=model,
-    )
-    try:
-        for prediction in job.results(timeout=IMAGE_S):
-            if prediction.error is not None:
-                return Step("image", "warning", f"task {number}: {prediction.error.message}")
-            for missing in prediction.unanswered:
-                detail = f"task {number}: {missing.control} is not answered: {missing.message}"
-                return Step("image", "warning", detail)
-    except TimeoutError:
-        job.cancel()
-        return Step("image", "warning", f"task {number}: no worker has scored it within {IMAGE_S:.0f} s")
-    return Step("image", "ok", f"a worker fetched and scored the image of task {number}")
-
-
-def _queued(report: LookReport) -> Step:
+def _queued(report: LookReport, unlabelled_only: bool) -> Step:
     """What Label Studio lacked when it was asked, and what becomes of it."""
     left = f"; {report.refused} cannot be scored ({report.refusal})" if report.refused else ""
     if report.partial:
         left += f"; {report.partial} can be scored in part only ({report.gap})"
+    kind = " unlabelled" if unlabelled_only else ""
     on_their_way = f"{report.under_way} tasks are on their way already" if report.under_way else ""
     if report.queued:
         told = f"job {report.job_id}: {report.queued} tasks queued" + (f"; {on_their_way}" if on_their_way else "")
     elif on_their_way:
-        told = f"{on_their_way}; every other has a prediction of {report.version}"
+        told = f"{on_their_way}; every other{kind} task has a prediction of {report.version}"
     else:
-        told = f"every {'other ' if report.refused else ''}task has a prediction of {report.version}"
+        told = f"every{' other' if report.refused else ''}{kind} task has a prediction of {report.version}"
     return Step("tasks", "warning" if left else "changed" if report.queued else "ok", told + left)
 
 

@@ -22,9 +22,10 @@ class ProjectKeys:
     """The Redis keys of one Label Studio project.
 
     Attributes:
-        state: hash, see `prelabel.integrations.label_studio.projects.register.ProjectState`.
+        state: hash, see `prelabel.integrations.label_studio.projects.state.ProjectState`.
         jobs: set: ids of jobs that may still work for it.
         scan: string with an expiry: who submits its tasks at present.
+        held_back: set: numbers of the tasks that its jobs were cancelled before, to be queued when it goes on.
         clean: string with an expiry: who removes its outdated predictions at present.
         looked: hash with an expiry: task number -> what `submitted` will hold for it when the look under way has
             submitted its tasks, or nothing for one that cannot be scored.
@@ -39,6 +40,7 @@ class ProjectKeys:
         self.state = f"{self._prefix}:state"
         self.jobs = f"{self._prefix}:jobs"
         self.scan = f"{self._prefix}:scan"
+        self.held_back = f"{self._prefix}:held_back"
         self.clean = f"{self._prefix}:clean"
         self.looked = f"{self._prefix}:looked"
         self.unanswered = f"{self._prefix}:unanswered"

@@ -8,10 +8,9 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from ....schemas import Item, ItemError, ModelVersion, Priority, PushTarget, Settings
-from ....schemas.model_version import OURS_CONTAIN
+from ....schemas import Item, ItemError, ModelVersion, PushTarget, Settings
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
@@ -19,7 +18,9 @@ from ..convert.questions import Questions
 from . import registration
 from .figures import refresh, take
 from .held import HeldTasks
-from .register import Projects, ProjectState, Submitted
+from .listing import Listing
+from .register import Projects, Submitted
+from .state import ProjectState
 from .stored import StoredVectors
 from .unanswered import Reason, Why
 
@@ -30,9 +31,6 @@ log = logging.getLogger(__name__)
 
 LOOK_THROUGH_S = 3600.0
 """Seconds between looks through all tasks that lack our version; in between only changed ones are looked at."""
-
-SLACK_S = 10.0
-"""Seconds of changes that are looked at twice: Label Studio's clock is told in whole seconds, and writes take time."""
 
 
 class Desk(NamedTuple):
@@ -76,6 +74,18 @@ class LookReport:
     partial: int = 0
     gap: str = ""
     under_way: int = 0
+
+    def __iadd__(self, other: LookReport) -> Self:
+        """What both found; the first job, and the first of those that cannot be scored."""
+        self.queued += other.queued
+        self.refused += other.refused
+        self.partial += other.partial
+        self.under_way += other.under_way
+        self.version = other.version
+        self.job_id = self.job_id or other.job_id
+        self.refusal = self.refusal or other.refusal
+        self.gap = self.gap or other.gap
+        return self
 
 
 class Look:
@@ -121,7 +131,8 @@ class Look:
         self._repeat = self._is_new_version or everything
         self._held: Container[object] = ()
         self._report = LookReport(version=questions.version)
-        self._at = 0.0
+        fields = tasks.fields_for(self._config)
+        self._listing = Listing(desk.api, project, questions.version, state, fields, renew)
 
     def run(self, there: dict[str, Any]) -> LookReport:
         """Queue what is to be queued; keep title and shown version in step; say whether there is something outdated.
@@ -142,10 +153,11 @@ class Look:
         if self._is_new_version:
             log.info("project %s: %s asks for %s now", self._project, self._state.version, self._version)
             self._rename()
-        self.queue(chain(self._through() if through else (), self._changed() if self._state.since else ()))
+        listed = self._listing.through(everything=self._everything, is_new_version=self._is_new_version)
+        self.queue(chain(listed if through else (), self._listing.changed() if self._state.since else ()))
         fields: dict[str, Any] = {"version": self._version, "problem": ""}
-        if self._at:
-            fields["since"] = self._at
+        if self._listing.at:
+            fields["since"] = self._listing.at
         if through:
             fields["looked"] = started
         if self._is_new_version:
@@ -178,7 +190,7 @@ class Look:
         job = self._client.submit(
             items,
             self._questions.controls,
-            priority=Priority.BULK,
+            priority=self._state.priority,
             name=f"label studio project {self._project}",
             model=self._model,
             push=PushTarget(project=self._project, label_config=self._label_config),
@@ -186,29 +198,9 @@ class Look:
         self._report.job_id = job.id
         self._projects.add_job(self._project, job.id)
 
-    def numbered(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Some tasks by their numbers."""
-        for start in range(0, len(numbers), 100):
-            yield from self._list(tasks.numbered(numbers[start : start + 100]))
-
-    def _through(self) -> Iterator[dict[str, Any]]:
-        lacks = tasks.without_version(self._version)
-        floor = 0 if self._everything else self._state.floor
-        yield from self._list(lacks, *([tasks.numbered_above(floor)] if floor else []))
-        if floor and self._is_new_version:  # tasks that are old, and were pre-labelled because somebody asked
-            yield from self._list(lacks, tasks.with_version(OURS_CONTAIN))
-        ours = ModelVersion.parse(self._version)
-        if ours is not None and not ours.calibration:  # Label Studio takes a calibrated one for it: it looks for a part
-            yield from self._list(tasks.with_version(ours.calibrated_start))
-
-    def _changed(self) -> Iterator[dict[str, Any]]:
-        yield from self._list(tasks.updated_after(self._state.since - SLACK_S))
-
-    def _list(self, *filters: tasks.Filter) -> Iterator[dict[str, Any]]:
-        for page in tasks.pages(self._api, self._project, filters, fields=tasks.fields_for(self._config)):
-            self._renew()
-            self._at = self._at or page.at
-            yield from page.tasks
+    def numbered(self, numbers: Sequence[int], *, labelled_too: bool = False) -> Iterator[dict[str, Any]]:
+        """Some tasks by their numbers; see `Listing.numbered`."""
+        return self._listing.numbered(numbers, labelled_too=labelled_too)
 
     def _to_score(self, listed: Iterator[dict[str, Any]] | Any) -> Iterator[Item]:
         listed = iter(listed)
@@ -274,9 +266,10 @@ class Look:
                     self._api.json("DELETE", f"api/predictions/{prediction['id']}/")
 
     def _rename(self) -> None:
-        """Give our ML backend the new version as its title."""
-        if self._state.backend_url:
-            registration.register(self._api, self._settings, self._project, self._state.backend_url, self._version)
+        """Give our ML backend the new version as its title, unless somebody has deleted it meanwhile."""
+        url = self._state.backend_url
+        if url and any(registration.is_at(one, url) for one in registration.backends(self._api, self._project)):
+            registration.register(self._api, self._settings, self._project, url, self._version)
 
     def _settle(self, shown: str) -> None:
         """All is scored and pushed: show the version. What is outdated then is the cleaner's."""

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from ....schemas import ConfigError, ModelVersion, PrelabelError, Settings, TransientError
+from ....schemas import ConfigError, PrelabelError, Settings, TransientError
 from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI, NotThere
-from . import registration
+from .adoption import Adoption
 from .look import LookReport
 from .register import Projects
 from .scan import Scanner
@@ -90,7 +90,7 @@ class Reconciler:
     def announced(self, project: int) -> None:
         """Label Studio has asked /setup for a project: it may have been added in its own dialog."""
         try:
-            if self.can_look and not self._projects.serves(project):
+            if self.can_look and (not self._projects.serves(project) or self._projects.rests(project)):
                 self.hint(project, ADOPT_AFTER_S)
         except PrelabelError as error:
             log.warning("project %s is looked at later: %s", project, error)
@@ -137,8 +137,11 @@ class Reconciler:
         api = self._connection()
         wait_s = self._settings.reconcile_s
         try:
-            if not self._projects.serves(project) and not self._adopt(api, project):
+            adoption = Adoption(api, self._settings, self._client, self._projects, self._model)
+            if not self._projects.serves(project) and not adoption.adopt(project):
                 return 0
+            if not adoption.follows(project):
+                return wait_s
             report = Scanner(api, self._client, self._projects, self._model).look(project, wait_s=0)
             _report(project, report)
             if self._projects.working(project):
@@ -158,29 +161,6 @@ class Reconciler:
             log.exception("project %s: the look at it failed", project)
             wait_s = max(wait_s, AFTER_AN_ERROR_S)
         return wait_s
-
-    def _adopt(self, api: LabelStudioAPI, project: int) -> bool:
-        """Serve a project whose ML backend was added in Label Studio's dialog.
-
-        Anybody may have posted to /setup; what counts is that Label Studio has a backend that answers as we do.
-        """
-        ours = [one for one in registration.backends(api, project) if self._is_mine(one.get("model_version") or "")]
-        if not ours:
-            log.info("project %s has no ML backend of ours", project)
-            return False
-        url = str(ours[0]["url"]).rstrip("/")
-        version = str(ours[0]["model_version"])
-        registration.announce(api, project, url, self._projects.secret())
-        registration.register(api, self._settings, project, url, version)
-        registration.show(api, project, version)
-        self._projects.add(project, backend_url=url, floor=tasks.newest(api, project), prune=True)
-        log.info("project %s was connected in Label Studio, as %s", project, url)
-        return True
-
-    def _is_mine(self, version: str) -> bool:
-        """Whether a backend answers with this adapter's model: another prelabel's project is left to it."""
-        parts = ModelVersion.parse(version)
-        return parts is not None and parts.model == self._model
 
     def _is_gone(self, api: LabelStudioAPI, project: int) -> bool:
         try:

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +20,7 @@ from ...ledger.jobs import NoSuchJob
 from ...ledger.pushes import is_pending
 from .claims import Claims
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
+from .state import ProjectState
 from .unanswered import Unanswered
 
 TAKEN_S = 120.0
@@ -77,29 +77,6 @@ class Submitted(NamedTuple):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProjectState:
-    """What is known of a project.
-
-    Attributes:
-        backend_url: the adapter as this Label Studio reaches it; empty when it was added in Label Studio's dialog.
-        version: model version its tasks were last looked through for; empty before the first time.
-        floor: tasks with numbers up to this one are pre-labelled only when asked for.
-        since: Label Studio's time (Unix seconds) up to which changed tasks have been looked at.
-        looked: when all tasks were last looked through, Unix seconds.
-        prune: whether predictions of earlier versions may still be there.
-        problem: why nothing is pre-labelled at present; empty when all is well.
-    """
-
-    backend_url: str = ""
-    version: str = ""
-    floor: int = 0
-    since: float = 0.0
-    looked: float = 0.0
-    prune: bool = False
-    problem: str = ""
-
-
 class Projects:
     """The register of projects. Thread-safe.
 
@@ -151,7 +128,7 @@ class Projects:
         def forget() -> None:
             self._redis.srem(PROJECTS, project)
             self._redis.zrem(PROJECT_HINTS, project)
-            self._redis.delete(keys.state, keys.jobs, keys.looked, keys.figures)
+            self._redis.delete(keys.state, keys.jobs, keys.looked, keys.figures, keys.held_back)
             for key in self._redis.scan_iter(match=keys.all_submitted, count=1000):
                 self._redis.unlink(key)
 
@@ -165,21 +142,16 @@ class Projects:
             ConfigError: it cannot be read; nothing is taken for its place, lest tasks are labelled nobody asked for.
         """
         raw = self._patiently(lambda: self._redis.hgetall(ProjectKeys(project).state))
-        fields = {key.decode(): value.decode() for key, value in raw.items()}
         try:
-            return ProjectState(
-                backend_url=fields.get("backend_url", ""),
-                version=fields.get("version", ""),
-                floor=int(fields.get("floor", 0)),
-                since=float(fields.get("since", 0)),
-                looked=float(fields.get("looked", 0)),
-                prune=fields.get("prune") == "1",
-                problem=fields.get("problem", ""),
-            )
+            return ProjectState.of(raw)
         except ValueError:
             raise ConfigError(
                 f"what is kept of project {project} cannot be read: `prelabel disconnect` it, then connect it again"
             ) from None
+
+    def rests(self, project: int) -> bool:
+        """Whether nothing of the project is queued; also where the rest of what is known of it cannot be read."""
+        return b"1" in self._patiently(lambda: self._redis.hmget(ProjectKeys(project).state, "paused", "stopped"))
 
     def update(self, project: int, **fields: Any) -> None:
         """Change fields of `ProjectState`."""

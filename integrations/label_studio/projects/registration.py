@@ -78,6 +78,11 @@ def backends(api: LabelStudioAPI, project: int) -> list[dict[str, Any]]:
         return sorted(api.json("GET", "api/ml", params={"project": project}), key=lambda one: int(one["id"]))
 
 
+def is_at(backend: dict[str, Any], url: str) -> bool:
+    """Whether an ML backend has this address."""
+    return _same(str(backend["url"]), url)
+
+
 def register(api: LabelStudioAPI, settings: Settings, project: int, backend_url: str, version: str) -> Step:
     """Have one ML backend with our URL and the version as its title.
 

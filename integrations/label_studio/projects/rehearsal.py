@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from ....schemas import Answer, ImageRef, Item, Origin, Prediction
+from ....schemas import Answer, ConfigError, ImageRef, Item, Origin, Prediction
 from ..api.connection import summary
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import ControlTag, LabelConfig
@@ -45,6 +45,19 @@ def refused(label_config: str, config: LabelConfig) -> list[tuple[str, str]]:
         if problems:
             found.append((control.from_name, summary(problems[0])))
     return found
+
+
+def dropped_answers(label_config: str, config: LabelConfig) -> str:
+    """Which answers of ours Label Studio would drop, and why; empty when it takes one to each control.
+
+    Raises:
+        ConfigError: it takes none.
+    """
+    dropped = refused(label_config, config)
+    told = "; ".join(f"{name}: {reason}" for name, reason in dropped)
+    if len(dropped) == len(config.controls):
+        raise ConfigError(f"Label Studio would drop every prediction: {told}. Correct the label config")
+    return f"Label Studio would drop every prediction that answers {told}" if dropped else ""
 
 
 def _alone(config: LabelConfig, control: ControlTag) -> LabelConfig:

@@ -9,16 +9,24 @@ last look. All tasks without our version are listed once an hour, after a new ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from ....schemas import ConfigError, Priority, TransientError
 from ..api.connection import LabelStudioAPI
-from ..convert.questions import LabelConfigReader, Unusable
+from ..convert.questions import LabelConfigReader, Questions, Unusable
 from .look import Desk, Look, LookReport
+from .pausing import HeldBack
 from .register import Projects
+from .removal import remove_ours
 
 if TYPE_CHECKING:
     from ...client.client import Client
+
+REPLACED_AT_ONCE = 250
+"""Tasks whose predictions are removed before they are queued again: until they are scored they show nothing."""
 
 
 class Scanner:
@@ -35,6 +43,7 @@ class Scanner:
         self._desk = Desk(api, client, projects, model)
         self._api = api
         self._projects = projects
+        self._held_back = HeldBack(client)
         self._reader = LabelConfigReader(model)
 
     def look(self, project: int, *, everything: bool = False, wait_s: float = 60.0) -> LookReport:
@@ -51,25 +60,78 @@ class Scanner:
             PrelabelError: Label Studio or Redis is unavailable, or refuses us.
         """
         with self._projects.scanning(project, wait_s=wait_s) as renew:
-            with self._api.errors(f"project {project}"):
-                there = self._api.json("GET", f"api/projects/{project}/")
-            label_config = there.get("label_config") or ""
-            questions = self._reader.read(label_config)
+            there, label_config, questions = self._asked(project)
             if isinstance(questions, Unusable):
                 self._projects.update(project, problem=questions.problem)
                 return LookReport(problem=questions.problem)
             state = self._projects.state(project)
-            return Look(self._desk, project, label_config, questions, state, renew, everything=everything).run(there)
+            if state.rests:
+                return LookReport()
+            look = partial(Look, self._desk, project, label_config, questions, state, self._working(project, renew))
+            if numbers := self._held_back.numbers(project):
+                back = look(everything=True)
+                back.queue(back.numbered(numbers))
+                self._held_back.forget(project, numbers)
+            return look(everything=everything).run(there)
 
     def again(self, project: int, numbers: Sequence[int]) -> LookReport:
         """Queue these tasks where they still lack our version and no job under way has them in hand."""
         with self._projects.scanning(project) as renew:
-            with self._api.errors(f"project {project}"):
-                there = self._api.json("GET", f"api/projects/{project}/")
-            label_config = there.get("label_config") or ""
-            questions = self._reader.read(label_config)
+            _, label_config, questions = self._asked(project)
             if isinstance(questions, Unusable):
                 return LookReport(problem=questions.problem)
             state = self._projects.state(project)
+            if state.rests:
+                self._held_back.add(project, numbers)
+                return LookReport()
+            renew = self._working(project, renew)
             look = Look(self._desk, project, label_config, questions, state, renew, everything=True)
             return look.queue(look.numbered(numbers))
+
+    def replace(self, project: int, numbers: Sequence[int]) -> LookReport:
+        """Remove our predictions of these tasks, and queue them again, some hundred at a time.
+
+        Args:
+            project: the project's number.
+            numbers: tasks of the project.
+
+        Raises:
+            ConfigError: nothing of the project is pre-labelled at present.
+            PrelabelError: Label Studio or Redis is unavailable, or refuses us.
+        """
+        whole = LookReport()
+        for start in range(0, len(numbers), REPLACED_AT_ONCE):
+            some = numbers[start : start + REPLACED_AT_ONCE]
+            with self._projects.scanning(project) as renew:
+                _, label_config, questions = self._asked(project)
+                if isinstance(questions, Unusable):
+                    raise ConfigError(f"project {project}: {questions.problem}")
+                state = self._projects.state(project)
+                if state.paused:
+                    raise ConfigError(f"project {project} is paused: prelabel resume --project {project}")
+                if state.stopped:
+                    raise ConfigError(f"project {project}: {state.problem}")
+                if len(numbers) <= REPLACED_AT_ONCE:  # somebody waits for them
+                    state = replace(state, priority=Priority.INTERACTIVE)
+                renew = self._working(project, renew)
+                remove_ours(self._api, project, some, renew)
+                look = Look(self._desk, project, label_config, questions, state, renew, everything=True)
+                whole += look.queue(look.numbered(some, labelled_too=True))
+        return whole
+
+    def _asked(self, project: int) -> tuple[dict[str, Any], str, Questions | Unusable]:
+        """The project as Label Studio describes it, its label config, and what that asks."""
+        with self._api.errors(f"project {project}"):
+            there: dict[str, Any] = self._api.json("GET", f"api/projects/{project}/")
+        label_config = there.get("label_config") or ""
+        return there, label_config, self._reader.read(label_config)
+
+    def _working(self, project: int, renew: Callable[[], object]) -> Callable[[], object]:
+        """What to call at every page: a project that is paused meanwhile has no more of it queued."""
+
+        def go_on() -> None:
+            renew()
+            if self._projects.rests(project):
+                raise TransientError(f"project {project} has just been paused")
+
+        return go_on

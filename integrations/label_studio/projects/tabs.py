@@ -73,7 +73,7 @@ def _filters(projects: Projects, figures: ProjectFigures, figure: str) -> tuple[
         floor = projects.state(figures.project).floor
         return [tasks.without_version(figures.version), *([tasks.numbered_up_to(floor)] if floor else [])], "and"
     if figure == "annotated":
-        return [tasks.annotated()], "and"
+        return [tasks.labelled(True)], "and"
     found = projects.unanswered.tasks(figures.project, Why(figure), LISTED)
     if not found:
         raise ConfigError(f"project {figures.project} has no tasks of which {FIGURES[figure]!r} is true")

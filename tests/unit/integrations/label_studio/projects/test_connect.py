@@ -5,7 +5,7 @@ from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
 from prelabel.integrations.ledger.keys import PUSH_PENDING
-from prelabel.schemas import model_version
+from prelabel.schemas import Priority, model_version
 
 MODEL = "siglip@12345678"
 URL = "http://prelabel:9090"
@@ -19,9 +19,16 @@ VERSION = model_version(MODEL, LabelConfig.parse(XML).to_controls())
 
 @pytest.fixture
 def run(label_studio, settings, client):
-    def run(project=1, url=URL, all_tasks=False, **overrides):
+    def run(project=1, url=URL, all_tasks=False, unlabelled_only=None, priority=None, **overrides):
         return connect(
-            settings(**overrides), project=project, backend_url=url, model=MODEL, client=client, pre_label_all=all_tasks
+            settings(**overrides),
+            project=project,
+            backend_url=url,
+            model=MODEL,
+            client=client,
+            pre_label_all=all_tasks,
+            unlabelled_only=unlabelled_only,
+            priority=priority,
         )
 
     return run
@@ -154,6 +161,18 @@ def test_pre_label_all_queues_what_lacks_the_version(label_studio, run, client):
     assert [progress.total for progress in client.jobs()] == [count - 2] * 2, "who asks for all gets all that lack it"
 
 
+def test_which_tasks_and_which_queue_stay_as_they_were_asked_for(label_studio, run, client):
+    label_studio.add_project(1, XML, tasks=[1, 2])
+    label_studio.tasks[2]["total_annotations"] = 1
+    run(all_tasks=True, unlabelled_only=True, priority=Priority.INTERACTIVE)
+    (job,) = client.jobs()
+    assert (job.total, job.priority) == (1, Priority.INTERACTIVE)
+    label_studio.predictions.append({"task": 1, "result": [], "score": 0.5, "model_version": VERSION})
+    assert run(all_tasks=True)[-1].detail == f"every unlabelled task has a prediction of {VERSION}"
+    run(all_tasks=True, unlabelled_only=False, priority=Priority.BULK)
+    assert (client.jobs()[0].total, client.jobs()[0].priority) == (1, Priority.BULK)
+
+
 def test_nothing_is_queued_unless_asked(label_studio, run, client):
     label_studio.add_project(1, XML, tasks=[1])
     assert statuses(run())[-1] == ("image", "warning")
@@ -222,3 +241,16 @@ def test_a_control_whose_answers_label_studio_would_drop_is_told_before_anything
     assert (failed.name, failed.status) == ("answers", "failed")
     assert "Label Studio would drop every prediction: kind: " in failed.detail
     assert not [backend for backend in label_studio.backends if backend["project"] == 2]
+
+
+def test_several_images_are_tried_the_first_the_last_and_some_between(label_studio, run):
+    label_studio.add_project(1, XML, tasks=range(11, 51))
+    for task in (11, 50):
+        label_studio.tasks[task]["data"] = {}
+    (image,) = (step for step in run() if step.name == "image")
+    assert image.status == "warning"
+    assert "no worker with" in image.detail, "the others could be tried"
+    for task in label_studio.tasks.values():
+        task["data"] = {}
+    (image,) = (step for step in run() if step.name == "image")
+    assert image.detail.startswith("5 of 5 tasks tried: task 11: the task's data has no 'image'")

@@ -15,7 +15,7 @@ from prelabel.integrations.label_studio.projects.look import Look
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
 from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
-from prelabel.schemas import BrokerUnavailable, TransientError, model_version
+from prelabel.schemas import BrokerUnavailable, Priority, TransientError, model_version
 
 MODEL = "siglip@12345678"
 XML = (
@@ -41,16 +41,10 @@ def scanner(settings, client, projects):
 
 
 def queued(client) -> list[list[int]]:
-    """The tasks of each job, the oldest first."""
-    chunks = [
-        client.connection.redis.hgetall(f"prelabel:{{{progress.job_id}}}:chunks")
-        for progress in reversed(client.jobs())
-    ]
-    from prelabel.schemas.chunks import Chunk
-
+    """The tasks of each job, the oldest first, each in the order they were queued."""
+    jobs = [client.job(progress.job_id) for progress in reversed(client.jobs())]
     return [
-        [int(item.id) for _, raw in sorted(one.items()) for item in Chunk.model_validate_json(raw).items]
-        for one in chunks
+        [int(item.id) for item in client.connection.store.items(job.id, range(job.progress().total))] for job in jobs
     ]
 
 
@@ -74,7 +68,38 @@ def test_a_task_is_queued_once_until_somebody_asks_for_all(label_studio, scanner
     finish(client, projects)
     assert scanner.look(1).queued == 0
     assert scanner.look(1, everything=True).queued == 2
-    assert queued(client) == [[1, 3], [1, 3]]
+    assert queued(client) == [[3, 1], [3, 1]]
+
+
+def test_unlabelled_tasks_come_first_and_the_newest_of_them(label_studio, scanner, client) -> None:
+    label_studio.add_project(1, XML, tasks=range(1, 3 * PAGE_SIZE + 1))
+    labelled = range(2, 3 * PAGE_SIZE + 1, 3)
+    for task in labelled:
+        label_studio.tasks[task]["total_annotations"] = 1
+    assert scanner.look(1, everything=True).queued == 3 * PAGE_SIZE
+    (order,) = queued(client)
+    unlabelled = set(range(1, 3 * PAGE_SIZE + 1)) - set(labelled)
+    assert order == [*sorted(unlabelled, reverse=True), *sorted(labelled, reverse=True)]
+
+
+def test_labelled_tasks_are_left_alone_where_that_was_asked_for(label_studio, scanner, client, projects) -> None:
+    label_studio.add_project(1, XML, tasks=range(1, 5))
+    label_studio.tasks[3]["total_annotations"] = 2
+    projects.update(1, unlabelled_only=True)
+    assert scanner.look(1, everything=True).queued == 3
+    assert scanner.look(1).queued == 0
+    finish(client, projects)
+    projects.update(1, unlabelled_only=False)
+    assert scanner.look(1, everything=True).queued == 4
+    assert queued(client) == [[4, 2, 1], [4, 2, 1, 3]]
+
+
+def test_a_projects_tasks_go_to_the_queue_that_was_asked_for(label_studio, scanner, client, projects) -> None:
+    label_studio.add_project(1, XML, tasks=[1])
+    projects.update(1, priority=Priority.INTERACTIVE)
+    scanner.look(1)
+    assert [progress.priority for progress in client.jobs()] == [Priority.INTERACTIVE]
+    assert client.queues()["interactive"] == 1
 
 
 class TestLock:
@@ -197,16 +222,16 @@ def test_nothing_that_a_look_holds_grows_with_the_project(label_studio, scanner,
     held: list[int] = []
 
     class Watched(Look):
-        def _list(self, *filters):
-            for task in super()._list(*filters):
-                yield task
+        def _to_score(self, listed):
+            for item in super()._to_score(listed):
+                yield item
                 held.append(max(len(one) for one in holdings(self)))
 
     monkeypatch.setattr(scan, "Look", Watched)
     found = scanner.look(1)
     assert (found.queued, found.refused) == (count - count // 3, count // 3)
-    assert "task 1: " in found.refusal
-    assert len(held) == count
+    assert f"task {count - 2}: " in found.refusal
+    assert len(held) == found.queued
     assert max(held) <= 3 * PAGE_SIZE
 
 
