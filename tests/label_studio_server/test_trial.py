@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -121,7 +122,7 @@ def test_a_sample_is_taken_from_what_is_stored_and_filled_up_with_what_must_be_r
     assert label_studio.predictions(project=project, task=later[-1]) == []
 
 
-def test_regions_lists_and_labels_of_tasks_are_tried_as_they_are_answered(
+def test_lists_and_labels_of_tasks_are_tried_as_they_are_answered(
     label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture], web: CountingWeb
 ) -> None:
     present = (
@@ -160,6 +161,43 @@ def test_regions_lists_and_labels_of_tasks_are_tried_as_they_are_answered(
     assert {line.place.control for line in without.lines} == {"colour"}
     assert (tried.unanswered("old"), tried.unanswered("new"), tried.in_part("new")) == (1, 0, 1)
     assert {one.control: one.standing for one in tried.controls} == {"shape": "both", "colour": "only new"}
+
+
+def test_each_region_that_is_drawn_is_tried(
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture], web: CountingWeb
+) -> None:
+    def asking(labels: Iterable[str]) -> str:
+        choices = "".join(f'<Choice value="{one}"/>' for one in labels)
+        return (
+            '<View><Image name="image" value="$image"/>'
+            '<RectangleLabels name="box" toName="image"><Label value="figure"/></RectangleLabels>'
+            f'<Choices name="what" toName="image" perRegion="true">{choices}</Choices></View>'
+        )
+
+    project = label_studio.make_project(asking(SHAPES))
+    url = web.url(f"flaky/{singles(pictures, 1)[0].path.name}")
+    drawn, without = label_studio.import_tasks(project, [{"image": url}, {"image": url}])
+    boxes = [
+        {
+            "id": region,
+            "from_name": "box",
+            "to_name": "image",
+            "type": "rectanglelabels",
+            "value": {"x": 0, "y": 0, "width": width, "height": width, "rotation": 0, "rectanglelabels": ["figure"]},
+        }
+        for region, width in (("whole", 100), ("half", 50))
+    ]
+    label_studio.call("POST", f"/api/tasks/{drawn}/annotations/", json={"result": boxes})
+    tried = trial(backend, client, project, asking(COLOURS))
+    first, second = tried.tasks
+    assert (first.task, second.task) == (drawn, without)
+    assert [(line.place.control, line.place.region, line.changed) for line in first.lines] == [
+        ("what", "whole", True),
+        ("what", "half", True),
+    ]
+    assert "no region yet" in second.old.problem
+    assert "no region yet" in second.new.problem
+    assert (tried.unanswered("old"), tried.unanswered("new"), tried.changed) == (1, 1, 1)
 
 
 def test_what_cannot_be_tried_says_why(

@@ -85,7 +85,8 @@ def test_a_wording_is_tried_looked_at_and_saved_in_the_browser(
     assert tab.locator(".tried").count() == 12
     for number in range(12):
         tab.locator(".tried img").nth(number).scroll_into_view_if_needed()
-    tab.wait_for_function("[...document.querySelectorAll('.tried img')].every((one) => one.naturalWidth > 0)")
+    loaded = "[...document.querySelectorAll('.tried img')].every((one) => one.naturalWidth > 0)"
+    until(lambda: tab.evaluate(loaded), 30, "every picture is there")  # a page without eval cannot wait by itself
     keep(tab, "trial.png", tmp_path)
     tab.set_viewport_size({"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
