@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pydantic import ValidationError
 
 from prelabel.schemas import ImageRef, ItemError, Region
 from prelabel.schemas.masks import MASK_POINTS, BitmapMask, EllipseMask, Mask, PolygonMask
@@ -130,7 +129,7 @@ def test_whatever_a_mask_says_it_leaves_pixels_of_the_image_or_is_refused(mask: 
     ],
 )
 def test_a_mask_that_cannot_be_is_refused(mask: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         Region(x=0, y=0, width=100, height=100, mask=mask)
 
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.http.app import create_app
-from prelabel.integrations.http.page import view
+from prelabel.integrations.http.page import job_view
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger import recent
 from prelabel.integrations.ledger.keys import RECENT, JobKeys
@@ -119,9 +119,9 @@ def test_projects_are_summed_up_over_their_jobs(page, client, settings) -> None:
     client.submit(["3.jpg"], TAXONOMY, push=push)
     html = " ".join(read(page).split())
     assert "Project 7" in html
-    for name, count in (("answered", 1), ("waiting", 1)):
-        assert f"<dt>{name}</dt><dd>{count}</dd>" in html
-    assert '<dt>failed</dt><dd class="bad">1</dd>' in html
+    for name, count in (("done", 1), ("pending", 1)):
+        assert f"<span><b>{count}</b> {name}</span>" in html
+    assert '<span class="bad"><b>1</b> failed</span>' in html
 
 
 def test_a_connected_project_is_there_without_a_job_and_says_why_it_is_stopped(page, client) -> None:
@@ -173,7 +173,7 @@ def test_what_the_platform_refused_is_summed_up_at_its_project(page, client, set
         refuse(client, job, *reasons)
     html = " ".join(read(page).split())
     card = html[html.index("Project 7") : html.index("Queued and running")]
-    assert '<dt>refused</dt><dd class="bad">4</dd>' in card
+    assert '<span class="bad"><b>4</b> refused</span>' in card
     assert "<b>3</b> task is gone" in card
 
 
@@ -191,7 +191,7 @@ def test_what_stands_in_the_way_of_pushes_is_told_at_job_and_project(page, clien
 
 
 def test_many_refusals_are_looked_at_in_part_and_counted_in_full(page, client, settings, monkeypatch) -> None:
-    monkeypatch.setattr(view, "REFUSED", 1)
+    monkeypatch.setattr(job_view, "REFUSED", 1)
     job = client.submit(["1.jpg"], TAXONOMY, push=PushTarget(project=7, label_config=CONFIG))
     refuse(client, job, *["task is gone"] * 2000)
     html = " ".join(read(page).split())
