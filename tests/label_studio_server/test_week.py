@@ -141,6 +141,8 @@ class Week:
             happens()
             for project in projects:
                 until(lambda p=project: self._is_settled(p, versions[p], changes=version_changes), timeout_s, name)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {[self._told(project) for project in projects]}") from None
         finally:
             seconds = time.monotonic() - started
             over.set()
@@ -172,6 +174,19 @@ class Week:
             one for one in self.label_studio.predictions(project=project) if ModelVersion.is_ours(one["model_version"])
         ]
         return len(ours) == len(tasks)
+
+    def _told(self, project: int) -> str:
+        """What stands in the way of a project's being settled."""
+        shown, tasks = self.shown(project), self.label_studio.task_ids(project)
+        versions = Counter(one["model_version"] for one in self.label_studio.predictions(project=project))
+        with self.stack.client() as client:
+            projects = Projects(client)
+            jobs = [client.job(job).progress() for job in projects.working(project)]
+            state = projects.state(project)
+        return (
+            f"project {project} shows {self.label_studio.project(project)['model_version']!r}: {len(tasks)} tasks, "
+            f"{len(shown)} shown, lacking {sorted(set(tasks) - set(shown))[:5]}; holds {dict(versions)}; {state}; {jobs}"
+        )
 
     def table(self) -> str:
         """Event, seconds, and the least that was shown meanwhile."""

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 Entry = list[dict[str, Any]]
 """One task's entry in a reply: a list with its prediction, or an empty one."""
 
+BUSY_CHECK_S = 35.0
+"""Seconds until it is looked whether somebody else's delivery is there: after a push others leave it alone for 30 s."""
+
 INLINE_S = 60.0
 """Seconds within which Label Studio has stored what a reply to /predict held; until then nobody pushes the same."""
 
@@ -112,6 +115,10 @@ class Predictor:
         deliveries = [(int(item.id), questions.version) for _, item in places]
         taken = claims.take(number, deliveries, who, self._settings.predict_wait_s + _MARGIN_S)
         self._counters.tasks("busy", taken.count(False))
+        if self._push(project, label_config, hold=True) is not None:
+            # What others have just delivered may be deleted again already: it is looked at, and queued if it is.
+            theirs = [one for one, is_ours in zip(deliveries, taken, strict=True) if not is_ours]
+            claims.verify_later(number, theirs, BUSY_CHECK_S)
         places = [one for one, is_ours in zip(places, taken, strict=True) if is_ours]
         if not places:
             return

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from prelabel.schemas import ImageRef, ItemError, Region
+from prelabel.schemas import ConfigError, ImageRef, ItemError, Region
 from prelabel.schemas.masks import MASK_POINTS, BitmapMask, EllipseMask, Mask, PolygonMask
 from prelabel.worker.decoding.crop import OUTSIDE, crop
 from prelabel.worker.vectors.keys import ImageKeys
