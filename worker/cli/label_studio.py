@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
-_Project = Annotated[int, typer.Option(help="Label Studio project number, as in its URL")]
+_Project = Annotated[int, typer.Option(min=1, help="Label Studio project number, as in its URL")]
 _Url = Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)]
 _BackendUrl = Annotated[
     str | None,
