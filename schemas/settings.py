@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import ConfigError
-from .wire import first_problem
+from .wire import brief, first_problem
 
 DEFAULT_MODEL = "google/siglip-base-patch16-512"
 DEFAULT_REVISION = "753a949581523b60257d93e18391e8c27f72eb22"
@@ -55,8 +58,13 @@ class Settings(BaseSettings):
         """Read what is not given here from the environment.
 
         Raises:
-            ConfigError: a value cannot be used; names the setting, never the value.
+            ConfigError: there is no such setting, or a value cannot be used; names the setting, never the value.
         """
+        known = type(self).model_fields
+        for name in fields:
+            if name not in known and name not in _aliases(known) and not name.startswith("_"):  # pydantic's own
+                close = difflib.get_close_matches(name, known, n=1)
+                raise ConfigError(f"there is no setting {brief(name)}{f': {close[0]}?' if close else ''}")
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -278,6 +286,12 @@ class Settings(BaseSettings):
         if self.revision is None and self.model == DEFAULT_MODEL:
             return DEFAULT_REVISION
         return self.revision
+
+
+def _aliases(fields: Mapping[str, FieldInfo]) -> set[str]:
+    """The other names that settings go by."""
+    aliases = [field.validation_alias for field in fields.values()]
+    return {str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices}
 
 
 @lru_cache(maxsize=1)

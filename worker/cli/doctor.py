@@ -37,7 +37,7 @@ _NEEDED = {
 
 def doctor(
     project: int | None = typer.Option(
-        None, "--project", "-p", help="Also look at this Label Studio project, and fetch an image of it"
+        None, "--project", "-p", min=1, help="Also look at this Label Studio project, and fetch an image of it"
     ),
     load_model: bool = typer.Option(False, "--load-model", help="Really load the checkpoint (slow for a big one)"),
     image: str | None = typer.Option(None, help="Also fetch and decode this image as a worker here would"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
-Project = Annotated[int, typer.Option(help="Label Studio project number, as in its URL")]
+Project = Annotated[int, typer.Option(min=1, help="Label Studio project number, as in its URL")]
 Url = Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)]
 _BackendUrl = Annotated[
     str | None,

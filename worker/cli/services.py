@@ -40,6 +40,7 @@ def up(
     """
     with user_errors():
         with needs("all"):
+            from ..model.checkpoint import require_folder
             from ..running.announced import announced
             from ..running.broker import DEFAULT_PORT
             from ..running.stack import local_stack
@@ -47,6 +48,7 @@ def up(
         _require("worker", "torch", "transformers", "boto3", "PIL")
         _require("label-studio", "uvicorn", "fastapi")
         settings = _with(get_settings(), model=model, port=port)
+        require_folder(settings.model)  # before anything is started for it
         embedded = "redis_url" not in get_settings().model_fields_set
         try:
             with (

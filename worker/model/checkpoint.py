@@ -89,9 +89,18 @@ def read_checkpoint(model: str, revision: str | None) -> Checkpoint:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Checkpoint(model, revision, folder, _local_config(model, folder))
-    if model.startswith((".", "/", "~")):
-        raise ModelLoadError(f"PRELABEL_MODEL={model}: no such directory")
+    require_folder(model)
     return Checkpoint(model, revision, None, _read_config(model, None, _hub_config(model, revision)))
+
+
+def require_folder(model: str) -> None:
+    """Refuse what is written as a local directory and is none, without asking anybody; let a hub id pass.
+
+    Raises:
+        ModelLoadError: there is no such directory.
+    """
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+        raise ModelLoadError(f"PRELABEL_MODEL={model}: no such directory")
 
 
 def _local_config(model: str, folder: Path) -> Mapping[str, Any]:

@@ -143,3 +143,17 @@ def test_a_home_that_nobody_has_is_named(monkeypatch: pytest.MonkeyPatch, variab
         load_settings()
     monkeypatch.setenv(variable, "~/x")
     load_settings()
+
+
+@pytest.mark.parametrize(("name", "says"), [("redis", "no setting 'redis'"), ("redis_ulr", "redis_url?"), ("x", "'x'")])
+def test_a_setting_that_there_is_none_of_is_not_passed_over(name: str, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Settings(**{name: "redis://:s3cret@h/0"})
+    assert says in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_setting_goes_by_each_of_its_names() -> None:
+    assert (
+        Settings(LABEL_STUDIO_URL="h").label_studio_url == Settings(label_studio_url="h").label_studio_url == "http://h"
+    )

@@ -178,6 +178,9 @@ def test_a_redis_that_is_away_ends_with_1(run, monkeypatch, arguments) -> None:
         (("connect", "--project", "1"), "LABEL_STUDIO_URL is not set"),
         (("connect", "--project", "1", "--url", "http://127.0.0.1:1"), "LABEL_STUDIO_API_KEY is not set"),
         (("disconnect", "--project", "1"), "LABEL_STUDIO_URL is not set"),
+        (("connect", "--project", "0"), "greater than or equal to 1"),
+        (("disconnect", "--project", "-3"), "greater than or equal to 1"),
+        (("doctor", "--project", "0"), "greater than or equal to 1"),
         (("demo", "--report", "/"), "the report cannot be written to /, which is a folder"),
         (("demo", "--report", "/no/such/folder/x.html"), "the report cannot be written to /no/such/folder/x.html"),
     ],
@@ -279,3 +282,15 @@ def test_what_was_answered_in_part_is_counted_at_the_end(client, ledger, run) ->
         assert "1 of 2 items were answered in part" in done.stderr
         assert "in part" not in done.stdout
         assert done.exit_code == 0, "what could be answered was"
+
+
+def test_up_says_that_a_checkpoint_is_not_there_before_it_starts_anything(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prelabel.worker.cli", "up", "--port", "0", "--model", "/nonsense"],
+        env={**os.environ, "PRELABEL_STATE_DIR": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (done.returncode, done.stderr) == (2, "error: PRELABEL_MODEL=/nonsense: no such directory\n")
+    assert not (tmp_path / "state").exists()
