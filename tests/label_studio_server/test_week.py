@@ -185,7 +185,8 @@ class Week:
             state = projects.state(project)
         return (
             f"project {project} shows {self.label_studio.project(project)['model_version']!r}: {len(tasks)} tasks, "
-            f"{len(shown)} shown, lacking {sorted(set(tasks) - set(shown))[:5]}; holds {dict(versions)}; {state}; {jobs}"
+            f"{len(shown)} shown, lacking {sorted(set(tasks) - set(shown))[:5]}; "
+            f"holds {dict(versions)}; {state}; {jobs}"
         )
 
     def table(self) -> str:
