@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 5.0
 """Seconds between looks for a project that has something to be removed."""
 
-GIVE_WAY_S = 10.0
+GIVE_WAY_S = 4.0
 """Seconds others are waited for at most before a slice: where somebody always waits, it is slow and not for ever."""
 
 _POLL_S = 0.2
