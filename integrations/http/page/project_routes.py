@@ -57,7 +57,10 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
     """
     router = APIRouter()
     desk = _Desk(settings, client, connected, model)
-    document: Any = {"response_class": HTMLResponse, "responses": {200: _DOCUMENT} | problems(403, 409, 503)}
+    document: Any = {
+        "response_class": Response,
+        "responses": problems(403) | {200: {"description": "The page", **_DOCUMENT}},
+    }
     button: Any = {
         "status_code": 303,
         "response_class": RedirectResponse,
@@ -68,7 +71,7 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
     def page(request: Request, number: Number, said: str = "") -> Response:
         return desk.page(request, number, said=_SAID.get(said, ""))
 
-    @router.post("/projects/connect", summary="Have a project pre-labelled; as prelabel connect", **document)
+    @router.post("/connect", summary="Have a project pre-labelled; as prelabel connect", **document)
     def connect_(
         request: Request,
         number: Annotated[int, Form(ge=1)],
@@ -86,8 +89,10 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
         )
         return desk.page(request, number, steps=steps, heading=f"Connect project {number}")
 
-    @router.post("/projects/{number}/disconnect", summary="Pre-label it no more; as prelabel disconnect", **document)
-    def disconnect_(request: Request, number: Number, csrf: Annotated[str, Form()] = "") -> Response:
+    @router.post("/disconnect", summary="Pre-label it no more; as prelabel disconnect", **document)
+    def disconnect_(
+        request: Request, number: Annotated[int, Form(ge=1)], csrf: Annotated[str, Form()] = ""
+    ) -> Response:
         refuse_forgery(request, csrf)
         steps = disconnect(settings, project=number, backend_url=desk.own_url(number), client=client)
         return desk.page(request, number, steps=steps, heading=f"Disconnect project {number}")
@@ -153,7 +158,7 @@ class _Desk:
         token = token_for(request)
         html = self._template.render(
             view=read_project(self._client, self._connected, number),
-            base=f"{number}/",
+            root="./" if steps else "../",
             token=token,
             said=said,
             steps=steps,
