@@ -205,7 +205,7 @@ def test_the_command_the_doctor_and_the_metrics_tell_the_same(
 
     found = until(told, 60, "one task is pre-labelled, one has failed")
     assert (found["title"], found["tasks"], found["problem"]) == ("one [truth]", 2, "")
-    assert "one [truth]" in run("projects")
+    assert "[truth]" in run("projects")  # a narrow table folds a title
     assert "127.0.0.1" in run("projects", "--project", str(project))
     assert f"project {project}: 1 of 2 pre-labelled" in " ".join(run("doctor", "--project", str(project)).split())
     assert f"{label_studio.url}/projects/{project}/data?tab=" in run(
