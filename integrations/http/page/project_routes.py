@@ -7,6 +7,7 @@ connected here, is never taken from a request: with it Label Studio is given wha
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -168,12 +169,14 @@ class _Desk:
         return hand_out(token, request, HTMLResponse(html, headers=self._headers()))
 
     def own_url(self, number: int) -> str:
-        """The adapter as Label Studio reaches it: as this project was told, or another one, or where we listen."""
+        """The adapter as Label Studio reaches it: as this project was told, or most others, or where we listen."""
         try:
-            for one in (number, *self._connected.numbers()):
-                url = self._connected.state(one).backend_url
-                if url:
-                    return url
+            if url := self._connected.state(number).backend_url:
+                return url
+            told = Counter(self._connected.state(one).backend_url for one in self._connected.numbers())
+            told.pop("", None)
+            if told:
+                return told.most_common(1)[0][0]
         except PrelabelError as error:
             log.info("the adapter's address is taken from its settings: %s", error)
         host = "127.0.0.1" if self._settings.host in _ANY_HOST else self._settings.host
