@@ -69,7 +69,7 @@ def test_a_wording_is_tried_looked_at_and_saved_in_the_browser(
     tab: Any, label_studio: LabelStudio, project: int, tmp_path: Path
 ) -> None:
     before = label_studio.predictions(project=project)
-    lost = [one["task"] for one in before if one["result"][0]["value"]["choices"] == [SHAPES[0]]]
+    lost = sorted(one["task"] for one in before if one["result"][0]["value"]["choices"] == [SHAPES[0]])
     tab.goto(f"{tab.url}projects/{project}/try")
     assert tab.input_value("#label_config") == SHAPES_CONFIG, "it begins with the present one"
     tab.fill("#label_config", SOME_SHAPES)

@@ -65,7 +65,7 @@ def test_what_would_change_is_shown_side_by_side_and_nothing_is_saved(
     run: Run, label_studio: LabelStudio, project: int, new: Path
 ) -> None:
     before = label_studio.predictions(project=project)
-    lost = [one["task"] for one in before if one["result"][0]["value"]["choices"] == [SHAPES[0]]]
+    lost = sorted(one["task"] for one in before if one["result"][0]["value"]["choices"] == [SHAPES[0]])
     done = run("--project", project, "--config", new, "-n", 12)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
