@@ -7,7 +7,10 @@ bears a clock that jumps and a command that is sent twice.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -23,6 +26,28 @@ if redis.call('PTTL', KEYS[1]) > 2 * tonumber(ARGV[1]) + 5000 then redis.call('P
 """
 
 
+def new_holder() -> str:
+    """A name for one holder of locks, `<host>-<process id>-<hexadecimal digits>`: it tells whether that one is gone."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def free_lock(client: redis.Redis, name: str, is_gone: Callable[[str], bool]) -> bool:
+    """Give back a lock whose holder is gone; whether there was one.
+
+    Args:
+        client: Redis.
+        name: the key.
+        is_gone: whether who is named so has ended.
+    """
+    redis_client: Any = client
+    holder = redis_client.get(name)
+    if holder is None or not is_gone(holder.decode(errors="replace")):
+        return False
+    with contextlib.suppress(LockError):  # it has just become another's
+        _Lock(client, name).do_release(holder)
+    return True
+
+
 class LockLost(TransientError):
     """The lock ran out, or another has it now: stop, and let them go on."""
 
@@ -34,12 +59,12 @@ class TimedLock:
         client: Redis.
         name: the key.
         for_s: seconds it lasts unless it is kept.
-        who: what stands in it, which no other holder's may equal; a random word when left out.
+        who: what stands in it, which no other holder's may equal; `new_holder()` when left out.
     """
 
     def __init__(self, client: redis.Redis, name: str, for_s: float, who: str | None = None) -> None:
         self._name = name
-        self._token = who or secrets.token_hex(8)
+        self._token = who or new_holder()
         self._for_ms = int(for_s * 1000)
         self._lock = _Lock(client, name, timeout=for_s, blocking=False, thread_local=False)
         self._bring_near: Any = client.register_script(_BRING_NEAR)

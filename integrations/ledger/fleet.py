@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
 
 from ...schemas.errors import ConfigError
 from ...schemas.progress import WorkerInfo
-from ..broker.locks import TimedLock
+from ..broker.locks import TimedLock, free_lock
 from .clock import redis_time
 from .keys import SWEEPER, WORKERS, held_key
 
@@ -51,6 +52,10 @@ class Fleet:
             except ConfigError as error:
                 log.debug("a worker is not listed: %s", error)
         return workers
+
+    def free_sweeper(self, is_gone: Callable[[str], bool]) -> None:
+        """Let another sweep where the one who does is gone."""
+        free_lock(self._redis, SWEEPER, is_gone)
 
     def holders(self) -> list[str]:
         """Names of the workers that have leases, live or dead."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import redis
 
 from ...schemas.errors import ConfigError
-from ..broker.locks import TimedLock
+from ..broker.locks import TimedLock, free_lock
 from .clock import redis_time
 from .keys import PUSH_PENDING, JobKeys
 from .push_hints import PushHints
@@ -28,6 +28,17 @@ def pending_jobs(client: Any) -> list[str]:
 def is_pending(client: Any, job_id: str) -> bool:
     """Whether a job may still have something to push."""
     return bool(client.sismember(PUSH_PENDING, job_id))
+
+
+def free_locks(client: redis.Redis, is_gone: Callable[[str], bool]) -> None:
+    """Let others push what pushers had locked that are gone.
+
+    Args:
+        client: Redis.
+        is_gone: whether who is named so has ended.
+    """
+    for job_id in pending_jobs(client):
+        free_lock(client, JobKeys(job_id).push_lock, is_gone)
 
 
 class Pushes:

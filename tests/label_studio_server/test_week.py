@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from prelabel.integrations.client.checkpoint import settings_model_id
-from prelabel.integrations.label_studio.projects.connect import connect
 from prelabel.integrations.label_studio.projects.pausing import pause, resume
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.schemas import ModelVersion, Settings
@@ -29,12 +27,9 @@ from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import CHECKPOINT, Picture
 from prelabel.worker.running.stack import Stack, free_port, local_stack
-from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, inline, until
+from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, until
 
 WATCH_S = 0.3
-
-LOCKS_S = 120.0
-"""Seconds until the locks of whoever looked through a project or pushed when it was killed are void."""
 
 SHORT = 50
 """Tasks up to which the events that differ most are played, and no other."""
@@ -98,13 +93,9 @@ class Week:
                 if str(self._broker_port).encode() in Path(f"/proc/{process}/cmdline").read_bytes():
                     os.kill(process, signal.SIGKILL)
 
-    def connect(self, project: int, *, everything: bool) -> None:
-        """`prelabel connect`."""
-        with self.stack.client() as client:
-            steps = connect(
-                self.stack.settings, project=project, backend_url=str(self.stack.adapter_url),
-                model=settings_model_id(self.stack.settings), client=client, pre_label_all=everything,
-            )  # fmt: skip
+    def connect(self, project: int) -> None:
+        """`prelabel connect --all`."""
+        steps = connect_project(self.stack, project, pre_label_all=True)
         assert not [step for step in steps if step.status == "failed"], steps
 
     def shown(self, project: int) -> Counter[int]:
@@ -251,7 +242,7 @@ def test_a_week(
 
     first = label_studio.make_project(title="the week")
     label_studio.import_tasks(first, pictures_of(size))
-    week.event("connect --all", lambda: week.connect(first, everything=True), first, timeout_s=patience)
+    week.event("connect --all", lambda: week.connect(first), first, timeout_s=patience)
 
     def import_while_running() -> None:
         for n in range(5):
@@ -310,7 +301,7 @@ def test_a_week(
         week.event("tasks deleted", delete_tasks, first, timeout_s=patience)
 
         def two_at_once() -> None:
-            week.connect(second, everything=True)
+            week.connect(second)
             label_studio.update_project(first, label_config=config_of([*edited, "cone"]))
             label_studio.import_tasks(second, pictures_of(5))
 
@@ -327,7 +318,7 @@ def test_a_week(
         week.event("kill -9 of the worker, restart", worker_dies, first, second, timeout_s=patience)
 
     else:
-        week.event("a second project", lambda: week.connect(second, everything=True), second, timeout_s=patience)
+        week.event("a second project", lambda: week.connect(second), second, timeout_s=patience)
 
     def everything_dies() -> None:
         label_studio.update_project(second, label_config=config_of([*COLOURS, "orange"]))
@@ -338,7 +329,7 @@ def test_a_week(
         label_studio.import_tasks(first, pictures_of(2))  # nobody hears of it
         week.start()
 
-    week.event("kill -9 of everything, restart", everything_dies, first, second, timeout_s=patience + LOCKS_S)
+    week.event("kill -9 of everything, restart", everything_dies, first, second, timeout_s=patience)
 
     if whole:
 

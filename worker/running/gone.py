@@ -1,7 +1,8 @@
-"""Workers of this machine that are gone, as after `kill -9` of everything: their work is free again at the next start.
+"""Processes of this machine that are gone, as after `kill -9` of everything: what they had is free at the next start.
 
 A worker's own supervisor frees its leases when it dies. Where that was killed with it, somebody else has to see that
-the worker is gone; by its silence alone that takes until its leases run out and a sweep finds them.
+the worker is gone; by its silence alone that takes until its leases run out and a sweep finds them. So it is with the
+locks of who looked through a project, cleaned it or pushed.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import psutil
 from ...integrations.broker.celery import Sender
 from ...integrations.broker.connection import connect_redis
 from ...integrations.broker.errors import broker_errors
+from ...integrations.client.client import Client
+from ...integrations.label_studio.projects.register import Projects
 from ...integrations.ledger.fleet import Fleet
 from ...integrations.ledger.leases import Ledger
+from ...integrations.ledger.pushes import free_locks
 from ...schemas.errors import PrelabelError
 from ...schemas.settings import Settings
 from ..machine.children import new_worker_name
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{6}")
-"""See `new_worker_name`."""
+_NAME = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-(?:[0-9a-f]{6}|[0-9a-f]{16})")
+"""See `new_worker_name` and `new_holder`."""
 
 
 def is_gone(worker: str, processes: dict[int, str]) -> bool:
@@ -51,8 +55,8 @@ def command_lines() -> dict[int, str]:
     return lines
 
 
-def free_gone_workers(settings: Settings) -> int:
-    """Give out again what workers of this machine had leased that are gone, and take them off the list of workers.
+def free_gone_holders(settings: Settings) -> int:
+    """Free what those of this machine had leased or locked who are gone, and take them off the list of workers.
 
     Only for a Redis that this machine's workers alone use: in containers that share a host name, process ids mean
     nothing to each other.
@@ -71,6 +75,10 @@ def free_gone_workers(settings: Settings) -> int:
             for worker in fleet.workers():
                 if is_gone(worker.name, processes):
                     fleet.sign_off(worker)
+            fleet.free_sweeper(lambda holder: is_gone(holder, processes))
+            free_locks(client, lambda holder: is_gone(holder, processes))
+            with Client(settings) as producer:
+                Projects(producer).free_locks(lambda holder: is_gone(holder, processes))
             freed = 0
             for name in filter(lambda name: is_gone(name, processes), fleet.holders()):
                 for ref in ledger.free_owner(name, "it was gone when prelabel started again"):

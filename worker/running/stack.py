@@ -26,7 +26,7 @@ from ..machine.children import EXIT_CONFIG, spawn, stop
 from ..machine.files import make_state_folder
 from ..machine.ports import require_free_port
 from .broker import DEFAULT_PORT, embedded_broker
-from .gone import free_gone_workers
+from .gone import free_gone_holders
 
 _STOP_MARGIN_S = 10.0
 
@@ -141,7 +141,7 @@ def local_stack(
             settings=pointed,
         )
         if embedded:
-            free_gone_workers(pointed)
+            free_gone_holders(pointed)
         env = pointed.environment()
         names = ("worker", "adapter") if adapter else ("worker",)
         for name in names:

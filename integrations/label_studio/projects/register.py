@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from ....schemas import ConfigError, Item, Settings, TransientError
-from ...broker.locks import TimedLock
+from ...broker.locks import TimedLock, free_lock
 from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
 from ...ledger.pushes import is_pending
@@ -280,6 +280,17 @@ class Projects:
             if not cursor:
                 break
         self.forget_notes(project)
+
+    def free_locks(self, is_gone: Callable[[str], bool]) -> None:
+        """Let others look through, and clean, what those had locked who are gone.
+
+        Args:
+            is_gone: whether who is named so has ended.
+        """
+        for project in self.numbers():
+            keys = ProjectKeys(project)
+            for lock in (keys.scan, keys.clean):
+                self._patiently(partial(free_lock, self._redis, lock, is_gone))
 
     @contextmanager
     def scanning(self, project: int, *, wait_s: float = _SCAN_WAIT_S) -> Iterator[Callable[[], object]]:

@@ -9,12 +9,16 @@ import sys
 
 import pytest
 
+from prelabel.integrations.broker.locks import LockLost, TimedLock, new_holder
+from prelabel.integrations.label_studio.projects.keys import ProjectKeys
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger.fleet import Fleet
+from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Refusal
-from prelabel.schemas import Taxonomy, WorkerInfo
+from prelabel.schemas import PushTarget, Taxonomy, WorkerInfo
 from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.worker.machine.children import new_worker_name
-from prelabel.worker.running.gone import command_lines, free_gone_workers, is_gone
+from prelabel.worker.running.gone import command_lines, free_gone_holders, is_gone
 
 HERE = socket.gethostname()
 
@@ -60,9 +64,37 @@ def test_the_leases_of_a_gone_worker_are_free_with_a_message_each_and_nobody_els
         ledger(name).claim(ChunkRef(job.id, 0))
         fleet.beat(WorkerInfo(name=name, model="m", device="cpu", dtype="float32"))
     client.connection.redis.delete(QUEUE_BULK)
-    assert free_gone_workers(settings) == 1
+    assert free_gone_holders(settings) == 1
     assert client.queues()[QUEUE_BULK] == 1
     assert [worker.name for worker in client.workers()] == [alive]
     mine, theirs = (ledger("next").claim(ChunkRef(job.id, 0), alone=True) for job in jobs)
     assert mine.why == "it was gone when prelabel started again"
     assert theirs is Refusal.BUSY
+
+
+def test_the_locks_of_who_is_gone_are_free_and_nobody_else_s(client, settings) -> None:
+    raw, projects = client.connection.redis, Projects(client)
+    projects.add(7)
+    projects.add(8)
+    jobs = [
+        client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat"]), push=PushTarget(project=n, label_config="<View/>"))
+        for n in (7, 8)
+    ]
+    gone, alive = f"{HERE}-{ended()}-{'0123456789abcdef'}", new_holder()
+    locks = {
+        name: [
+            TimedLock(raw, ProjectKeys(number).scan, 100, who=name),
+            TimedLock(raw, ProjectKeys(number).clean, 100, who=name),
+            TimedLock(raw, JobKeys(job.id).push_lock, 100, who=name),
+        ]
+        for number, job, name in zip((7, 8), jobs, (gone, alive), strict=True)
+    }
+    locks[gone].append(Fleet(raw).sweeping(100, gone))
+    for lock in (*locks[gone], *locks[alive]):
+        assert lock.take()
+    free_gone_holders(settings)
+    for lock in locks[gone]:
+        with pytest.raises(LockLost):
+            lock.keep()
+    for lock in locks[alive]:
+        lock.keep()
