@@ -13,12 +13,10 @@ from prelabel.schemas import JobState, Taxonomy
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
-from tests.browser import chromium, keep
+from tests.browser import DESKTOP, PHONE, chromium, fits, keep, looking
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.slow
-
-DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +28,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def look(browser: Any, stack: Stack) -> Iterator[Any]:
     """Opens the page at a size and in a colour scheme; whatever the browser complains about fails the test."""
-    complaints: list[str] = []
-    opened: list[Any] = []
-
-    def open_page(viewport: dict[str, int] = DESKTOP, scheme: str = "light", **options: Any) -> Any:
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{stack.adapter_url}/")
-        opened.append(context)
-        return page
-
-    yield open_page
-    for context in opened:
-        context.close()
-    assert complaints == []
+    with looking(browser, str(stack.adapter_url)) as open_page:
+        yield open_page
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +46,12 @@ def scored(stack: Stack, pictures: list[Picture]) -> Client:
     return client
 
 
-def fits(page: Any) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_the_page_shows_jobs_failures_and_pictures(
     scored: Client, look: Any, viewport: dict[str, int], scheme: str, tmp_path: Path
 ) -> None:
-    page = look(viewport, scheme)
+    page = look("/", viewport, scheme)
     text = page.inner_text("main")
     assert "shapes" in text
     assert "62 of 62 images" in text

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,9 +19,11 @@ from prelabel.integrations import Client
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.client.job import Job
 from prelabel.integrations.label_studio.projects.connect import connect
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.registration import Step
 from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.shapes import SHAPES
+from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 
 SHAPES_CONFIG = (
@@ -167,6 +173,30 @@ def connect_project(backend: Stack, project: int, **asked: Any) -> list[Step]:
         client=backend.client(),
         **asked,
     )
+
+
+def prelabel(backend: Stack, *arguments: object, stdin: str = "", **variables: str) -> CompletedProcess[str]:
+    """Run a command with the backend's settings in a terminal's 80 columns; `variables` are of its environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "prelabel.worker.cli", *map(str, arguments)],
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **backend.settings.environment(), **variables},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def pre_labelled_project(label_studio: LabelStudio, backend: Stack, pictures: Iterable[Picture], title: str) -> int:
+    """A connected project of twelve single figures, all pre-labelled; returns its number."""
+    project = label_studio.make_project(title=title)
+    chosen = [picture for picture in pictures if len(picture.pairs) == 1][:12]
+    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in chosen])
+    connect_project(backend, project, pre_label_all=True)
+    label_studio.wait_for(project, len(tasks))
+    with backend.client() as client:
+        until(lambda: not Projects(client).working(project), 30, "the job has ended")
+    return project
 
 
 def jobs_of(client: Client, project: int) -> list[Job]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -19,7 +17,7 @@ from prelabel.worker.demo.label_studio.server import LabelStudioServer, label_st
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 from tests.integration.redis_server import Server
-from tests.label_studio_server.site import LabelStudio, connect_project, inline, until
+from tests.label_studio_server.site import LabelStudio, connect_project, inline, prelabel, until
 
 
 def settings_for(backend: Stack, **changes: object):
@@ -232,16 +230,9 @@ def test_a_protected_label_studio_is_explained_and_left_as_it_was(
 
 def test_the_command_prints_a_table(label_studio: LabelStudio, backend: Stack) -> None:
     project = label_studio.make_project()
-    env = {**os.environ, **backend.settings.environment(), "COLUMNS": "200", "NO_COLOR": "1"}
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "prelabel.worker.cli", *arguments, "--project", str(project)],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    def command(*arguments: str) -> CompletedProcess[str]:
+        return prelabel(backend, *arguments, "--project", project, COLUMNS="200")
 
     done = command("connect", "--url", label_studio.url, "--backend-url", str(backend.adapter_url), "--all")
     assert done.returncode == 0, done.stderr

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,7 +23,7 @@ from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.opened import opened
-from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, until
+from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, prelabel, until
 
 
 @pytest.fixture
@@ -48,11 +44,6 @@ def total(counted: ProjectFigures) -> int:
     )  # fmt: skip
 
 
-def submit_annotation(label_studio: LabelStudio, task: int) -> None:
-    result = [{"from_name": "shape", "to_name": "image", "type": "choices", "value": {"choices": [SHAPES[0]]}}]
-    label_studio.call("POST", f"/api/tasks/{task}/annotations/", json={"result": result})
-
-
 def test_every_task_is_counted_once(
     label_studio: LabelStudio,
     backend: Stack,
@@ -64,7 +55,7 @@ def test_every_task_is_counted_once(
     project = label_studio.make_project(title="  counted ")
     old = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:3]])
     connect_project(backend, project)
-    submit_annotation(label_studio, old[0])
+    label_studio.annotate(old[0])
     data: list[dict[str, Any]] = [{"image": inline(picture.path)} for picture in pictures[3:9]]
     missing = [{"image": f"http://127.0.0.1:9/{n}.jpg"} for n in range(2)]
     label_studio.import_tasks(project, [*data, *missing, {"image": "ftp://example.org/a.jpg"}])
@@ -152,7 +143,7 @@ def test_every_figure_leads_to_its_tasks(
     project = label_studio.make_project()
     old = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:2]])
     connect_project(backend, project)
-    submit_annotation(label_studio, old[1])
+    label_studio.annotate(old[1])
     missing = [{"image": f"http://127.0.0.1:9/{n}.jpg"} for n in range(2)]
     tasks = label_studio.import_tasks(project, [{"image": inline(pictures[3].path)}, *missing])
     until(lambda: now(backend_settings, client, projects, project).failed == 2, 60, "they have failed")
@@ -183,20 +174,16 @@ def test_the_command_the_doctor_and_the_metrics_tell_the_same(
     client: Client,
     projects: Projects,
     pictures: list[Picture],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     project = label_studio.make_project(title="one [truth]")
     connect_project(backend, project)
     label_studio.import_tasks(project, [{"image": inline(pictures[0].path)}, {"image": "http://127.0.0.1:9/a.jpg"}])
-    values = backend.settings.model_dump()
-    environment = {
-        "PRELABEL_REDIS_URL": backend.settings.redis_url.get_secret_value(),
-        "PRELABEL_MODEL": str(values["model"]),
-        "LABEL_STUDIO_URL": label_studio.url,
-        "LABEL_STUDIO_API_KEY": label_studio.server.token,
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> str:
+        done = prelabel(backend, *arguments)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert all(len(line) <= 80 or "http" in line for line in done.stdout.splitlines() if "--json" not in arguments)
+        return done.stdout
 
     def told() -> dict[str, Any] | None:
         answer = run("projects", "--project", str(project), "--json")
@@ -215,19 +202,3 @@ def test_the_command_the_doctor_and_the_metrics_tell_the_same(
     metrics = httpx.get(f"{backend.adapter_url}/metrics", auth=("label-studio", "between us")).text
     assert f'prelabel_project_tasks{{project="{project}",state="failed"}} 1.0' in metrics
     assert f'prelabel_project_tasks{{project="{project}",state="prelabelled"}} 1.0' in metrics
-
-
-def run(*arguments: str) -> str:
-    """What a command prints for people and programs, in 80 columns."""
-    command = Path(sys.executable).with_name("prelabel")
-    done = subprocess.run(  # ours
-        [command, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert all(len(line) <= 80 or "http" in line for line in done.stdout.splitlines() if "--json" not in arguments)
-    return done.stdout

@@ -17,11 +17,10 @@ from prelabel.integrations.label_studio.projects.unanswered import Why
 from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
-from tests.browser import chromium, keep
+from tests.browser import DESKTOP, PHONE, chromium, fits, keep, looking
 from tests.label_studio_server.site import LabelStudio, connect_project, inline, until
 
 CREDENTIALS = {"username": "label-studio", "password": "between us"}
-DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +32,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def look(browser: Any, backend: Stack) -> Iterator[Any]:
     """Opens a page of the adapter; whatever the browser complains about fails the test."""
-    complaints: list[str] = []
-    opened: list[Any] = []
-
-    def open_page(path: str, viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Any:
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, http_credentials=CREDENTIALS)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{backend.adapter_url}{path}")
-        opened.append(context)
-        return page
-
-    yield open_page
-    for context in opened:
-        context.close()
-    assert complaints == []
-
-
-def fits(page: Any) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+    with looking(browser, str(backend.adapter_url), http_credentials=CREDENTIALS) as open_page:
+        yield open_page
 
 
 def sign_in(page: Any, server: LabelStudioServer) -> None:

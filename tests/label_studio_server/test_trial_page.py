@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
-from tests.browser import chromium, keep
-from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, until
+from tests.browser import chromium, keep, looking
+from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, pre_labelled_project, until
 
 SOME_SHAPES = SHAPES_CONFIG.replace(f'<Choice value="{SHAPES[0]}"/>', "").replace("><", ">\n<")
 """One shape fewer, on many lines, as people write it."""
@@ -24,14 +23,7 @@ SOME_SHAPES = SHAPES_CONFIG.replace(f'<Choice value="{SHAPES[0]}"/>', "").replac
 @pytest.fixture(scope="module")
 def project(label_studio: LabelStudio, backend: Stack, pictures: list[Picture]) -> int:
     """A connected project of twelve single figures, all pre-labelled."""
-    number = label_studio.make_project(title="shapes & <figures>")
-    chosen = [picture for picture in pictures if len(picture.pairs) == 1][:12]
-    tasks = label_studio.import_tasks(number, [{"image": inline(picture.path)} for picture in chosen])
-    connect_project(backend, number, pre_label_all=True)
-    label_studio.wait_for(number, len(tasks))
-    with backend.client() as client:
-        until(lambda: not Projects(client).working(number), 30, "the job has ended")
-    return number
+    return pre_labelled_project(label_studio, backend, pictures, "shapes & <figures>")
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +42,14 @@ def page(backend: Stack, credentials: tuple[str, str]) -> Iterator[httpx.Client]
 @pytest.fixture
 def tab(backend: Stack, credentials: tuple[str, str]) -> Iterator[Any]:
     """A tab on the adapter's page; whatever the browser complains about fails the test."""
-    complaints: list[str] = []
-    with chromium() as browser:
-        user, password = credentials
-        context = browser.new_context(
-            viewport={"width": 1200, "height": 900}, http_credentials={"username": user, "password": password}
-        )
-        made = context.new_page()
-        made.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        made.on("pageerror", lambda error: complaints.append(str(error)))
-        made.goto(f"{backend.adapter_url}/")
-        yield made
-        context.close()
-    assert complaints == []
+    user, password = credentials
+    with (
+        chromium() as browser,
+        looking(
+            browser, str(backend.adapter_url), http_credentials={"username": user, "password": password}
+        ) as open_page,
+    ):
+        yield open_page()
 
 
 def test_a_wording_is_tried_looked_at_and_saved_in_the_browser(

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from prelabel.integrations import Client
-from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.worker.demo.shapes import SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
-from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, until
+from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, inline, pre_labelled_project, prelabel
 
 SOME_SHAPES = SHAPES_CONFIG.replace(f'<Choice value="{SHAPES[0]}"/>', "")
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
 def run(backend: Stack) -> Run:
     """Runs `prelabel try` in a terminal's 80 columns."""
 
-    def command(*arguments: object, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "prelabel.worker.cli", "try", *map(str, arguments)],
-            env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **backend.settings.environment(), **variables},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+    def command(*arguments: object, stdin: str = "", **variables: str) -> CompletedProcess[str]:
+        return prelabel(backend, "try", *arguments, stdin=stdin, **variables)
 
     return command
 
@@ -43,14 +33,7 @@ def run(backend: Stack) -> Run:
 @pytest.fixture(scope="module")
 def project(label_studio: LabelStudio, backend: Stack, pictures: list[Picture]) -> int:
     """A connected project of twelve single figures, all pre-labelled."""
-    number = label_studio.make_project(title="figures [of] all kinds")
-    chosen = [picture for picture in pictures if len(picture.pairs) == 1][:12]
-    tasks = label_studio.import_tasks(number, [{"image": inline(picture.path)} for picture in chosen])
-    connect_project(backend, number, pre_label_all=True)
-    label_studio.wait_for(number, len(tasks))
-    with backend.client() as client:
-        until(lambda: not Projects(client).working(number), 30, "the job has ended")
-    return number
+    return pre_labelled_project(label_studio, backend, pictures, "figures [of] all kinds")
 
 
 @pytest.fixture

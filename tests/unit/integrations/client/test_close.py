@@ -48,6 +48,7 @@ def test_a_client_may_be_closed_twice_and_before_it_was_used(server: redis.Redis
     client = Client(settings)
     client.close()
     use(client)
+    assert connections(server) > before
     client.close()
     client.close()
     eventually(lambda: connections(server) == before)
@@ -94,6 +95,9 @@ def test_a_forked_process_has_connections_of_its_own(server: redis.Redis, settin
 
 def test_a_client_that_is_forgotten_is_closed(server: redis.Redis, settings: Settings) -> None:
     before = connections(server)
-    use(Client(settings))
+    client = Client(settings)
+    use(client)
+    assert connections(server) > before
+    del client
     gc.collect()
     eventually(lambda: connections(server) == before)

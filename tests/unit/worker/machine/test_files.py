@@ -45,6 +45,8 @@ def test_nobody_else_gets_it(holder: subprocess.Popen[str], tmp_path: Path) -> N
 
 
 def test_it_goes_with_a_process_that_is_killed(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    with pytest.raises(Timeout), lock_file(tmp_path / "lock"):
+        pass
     holder.kill()
     holder.wait()
     with lock_file(tmp_path / "lock"):

@@ -51,8 +51,10 @@ def test_a_free_port_is_free_afterwards_too(taken: int) -> None:
         pass
 
 
-def test_any_port_is_always_free() -> None:
+def test_any_port_is_always_free(taken: int) -> None:
     require_free_port("127.0.0.1", 0)
+    with pytest.raises(ConfigError):
+        require_free_port("127.0.0.1", taken)
 
 
 @pytest.mark.parametrize(
