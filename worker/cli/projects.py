@@ -34,6 +34,13 @@ _Tab = Annotated[
     ),
 ]
 
+_MEANS = {
+    "prelabelled": ": Label Studio holds our prediction",
+    "unanswerable": " as they are",
+    "nothing_chosen": ": no label reached its threshold",
+    "not_queued": ": older than the connection, or cancelled",
+}
+
 _REASONS = 10
 _OLD_S = 30.0
 """Seconds after which counts are told with their age."""
@@ -98,6 +105,8 @@ def _show(found: list[Overview]) -> None:
     if not found:
         out.print("no project is connected: [bold]prelabel connect --project N[/]")
         return
+    from ...integrations.label_studio.projects.figures import TROUBLES
+
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("project", overflow="fold")
     for name in ("tasks", "pre-labelled", "waiting", "without", "not queued", "annotated"):
@@ -112,8 +121,8 @@ def _show(found: list[Overview]) -> None:
             continue
         if _is_old(counted):
             title += f"\n[yellow]{_age(counted)}[/]"
-        without = counted.failed + counted.dropped + counted.unanswerable + counted.nothing_chosen
-        is_wrong = counted.failed + counted.dropped + counted.unanswerable
+        is_wrong = sum(count for name, _, count in counted.told() if name in TROUBLES)
+        without = is_wrong + counted.nothing_chosen
         table.add_row(
             title,
             str(counted.tasks),
@@ -140,14 +149,7 @@ def _show_one(found: Overview) -> None:
     table.add_column(overflow="fold")
     for count, words in (
         (counted.tasks, "tasks"),
-        (counted.prelabelled, "pre-labelled: Label Studio holds our prediction"),
-        (counted.waiting_worker, "waiting for a worker"),
-        (counted.waiting_label_studio, "waiting for Label Studio"),
-        (counted.failed, "failed"),
-        (counted.dropped, "dropped by Label Studio"),
-        (counted.unanswerable, "cannot be answered as they are"),
-        (counted.nothing_chosen, "nothing chosen: no label reached its threshold"),
-        (counted.not_queued, "not queued: older than the connection, or cancelled"),
+        *((count, f"{words}{_MEANS.get(name, '')}") for name, words, count in counted.told()),
         (counted.annotated, "annotated by people"),
         (counted.outdated, "predictions of earlier versions still there"),
     ):

@@ -165,6 +165,7 @@ class _Desk:
             steps=steps,
             heading=heading,
             label_studio=self._settings.label_studio_url,
+            troubles=figures.TROUBLES,
         )
         return hand_out(token, request, HTMLResponse(html, headers=self._headers()))
 

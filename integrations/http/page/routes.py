@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
+from ...label_studio.projects.figures import TROUBLES
 from ...problems import problems
 from .forms import as_http, hand_out, refuse_forgery, token_for
 from .templates import HEADERS, environment, text_of
@@ -51,7 +52,11 @@ def page_router(client: Client, connected: Projects) -> APIRouter:
         view = read_page(client, connected)
         said = request.query_params.get("said", "")
         html = template.render(
-            view=view, token=token, said=_SAID.get(said, ""), label_studio=client.settings.label_studio_url
+            view=view,
+            token=token,
+            said=_SAID.get(said, ""),
+            label_studio=client.settings.label_studio_url,
+            troubles=TROUBLES,
         )
         return hand_out(token, request, HTMLResponse(html, headers=HEADERS))
 

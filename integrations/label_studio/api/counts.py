@@ -41,12 +41,21 @@ def count(api: LabelStudioAPI, project: int, there: dict[str, Any] | None = None
     if there is None:
         with api.errors(f"project {project}"):
             there = api.json("GET", f"api/projects/{project}/")
-    with api.errors(f"model versions of project {project}"):
-        path = f"api/projects/{project}/model-versions"
-        listed = api.json("GET", path, params={"extended": "true"}).get("static", [])
     number, annotated = of_project(there)
     return Counts(
         tasks=number,
         annotated=annotated,
-        predictions={str(one["model_version"]): int(one["count"]) for one in listed},
+        predictions=predictions(api, project),
     )
+
+
+def predictions(api: LabelStudioAPI, project: int) -> dict[str, int]:
+    """How many predictions of each model version a project holds.
+
+    Raises:
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    with api.errors(f"model versions of project {project}"):
+        path = f"api/projects/{project}/model-versions"
+        listed = api.json("GET", path, params={"extended": "true"}).get("static", [])
+    return {str(one["model_version"]): int(one["count"]) for one in listed}

@@ -8,8 +8,8 @@ Redis, so that the page, the metrics and the command line tell the same, and tel
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from ....schemas import ConfigError, ModelVersion
 from ....schemas.wire import Model
@@ -22,6 +22,21 @@ from .unanswered import Why
 if TYPE_CHECKING:
     from ...client.client import Client
     from .register import Projects
+
+WORDS: Final[Mapping[str, str]] = {
+    "prelabelled": "pre-labelled",
+    "waiting_worker": "waiting for a worker",
+    "waiting_label_studio": "waiting for Label Studio",
+    "failed": "failed",
+    "dropped": "dropped by Label Studio",
+    "unanswerable": "cannot be answered",
+    "nothing_chosen": "nothing chosen",
+    "not_queued": "not queued",
+}
+"""The figures that add up to a project's tasks, fields of `ProjectFigures`, with their names for people."""
+
+TROUBLES: Final = ("failed", "dropped", "unanswerable")
+"""Those among them that somebody may have to see to."""
 
 CHECKED = 1500
 """Tasks of `Unanswered` that are compared with what Label Studio holds when the figures do not add up."""
@@ -46,8 +61,7 @@ class WhyNot(Model):
 class ProjectFigures(Model):
     """Where the tasks of a project stand.
 
-    Each task is counted once: `prelabelled`, `waiting_worker`, `waiting_label_studio`, `failed`, `dropped`,
-    `unanswerable`, `nothing_chosen` and `not_queued` add up to `tasks`. `annotated` is about people, beside them.
+    Each task is counted once: the figures in `WORDS` add up to `tasks`. `annotated` is about people, beside them.
 
     Attributes:
         project: its number.
@@ -86,6 +100,10 @@ class ProjectFigures(Model):
     total_predictions: int = 0
     reasons: tuple[WhyNot, ...] = ()
     counted_at: float = 0.0
+
+    def told(self) -> list[tuple[str, str, int]]:
+        """The figures in `WORDS`: field, name for people, count."""
+        return [(name, words, getattr(self, name)) for name, words in WORDS.items()]
 
     @property
     def waiting(self) -> int:

@@ -11,18 +11,6 @@ from ....schemas import PrelabelError
 from . import figures
 from .register import Projects
 
-STATES = (
-    "prelabelled",
-    "waiting_worker",
-    "waiting_label_studio",
-    "failed",
-    "dropped",
-    "unanswerable",
-    "nothing_chosen",
-    "not_queued",
-)
-"""Fields of `ProjectFigures` that add up to the tasks."""
-
 
 class FigureGauges(Collector):
     """Tasks by project and state. Without values where Redis does not answer.
@@ -50,8 +38,8 @@ class FigureGauges(Collector):
         except PrelabelError:
             known = {}
         for number, one in known.items():
-            for state in STATES:
-                tasks.add_metric([str(number), state], getattr(one, state))
+            for state, _, count in one.told():
+                tasks.add_metric([str(number), state], count)
             annotated.add_metric([str(number)], one.annotated)
             counted.add_metric([str(number)], one.counted_at)
         yield from (tasks, annotated, counted)

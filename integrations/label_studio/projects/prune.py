@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ....schemas import ModelVersion
-from ..api import tasks
+from ..api import counts, tasks
 from ..api.connection import LabelStudioAPI, NotThere
 from . import registration
 
@@ -52,13 +52,11 @@ def prune(
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    with api.errors(f"model versions of project {project}"):
-        known = api.json("GET", f"api/projects/{project}/model-versions", params={"extended": "true"}).get("static", [])
+    known = counts.predictions(api, project)
     # Label Studio looks for a part of a text: where ours is part of another, its count of tasks without is wrong.
-    is_part = any(current in str(old["model_version"]) != current for old in known)
+    is_part = any(current in version != current for version in known)
     deadline = clock() + for_s
-    for old in known:
-        version, count = str(old["model_version"]), int(old["count"])
+    for version, count in known.items():
         if version == current or not ModelVersion.is_ours(version):
             continue
         lacks = [tasks.with_version(version), tasks.without_version(current)]

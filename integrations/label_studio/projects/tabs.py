@@ -10,23 +10,14 @@ from typing import Any, Final
 from ....schemas import ConfigError
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
-from .figures import ProjectFigures
+from .figures import WORDS, ProjectFigures
 from .register import Projects
 from .unanswered import Why
 
 LISTED: Final = 100
 """Tasks of a reason that a tab shows: Label Studio draws a filter for each."""
 
-FIGURES: Final[dict[str, str]] = {
-    "prelabelled": "pre-labelled",
-    "waiting": "waiting",
-    "failed": "failed",
-    "dropped": "dropped by Label Studio",
-    "unanswerable": "cannot be answered",
-    "nothing_chosen": "nothing chosen",
-    "not_queued": "not queued",
-    "annotated": "annotated",
-}
+FIGURES: Final[dict[str, str]] = {**WORDS, "annotated": "annotated"}
 """The figures that have tasks to show, with their names for people."""
 
 
@@ -67,7 +58,7 @@ def _filters(projects: Projects, figures: ProjectFigures, figure: str) -> tuple[
     """The filters that find the tasks of a figure, and how they are joined."""
     if figure == "prelabelled":
         return [tasks.with_version(figures.version)], "and"
-    if figure == "waiting":
+    if figure.startswith("waiting"):  # Label Studio cannot tell for whom
         return [tasks.without_version(figures.version)], "and"
     if figure == "not_queued":
         floor = projects.state(figures.project).floor

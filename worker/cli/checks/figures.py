@@ -22,6 +22,7 @@ def check_figures(settings: Settings, project: int | None) -> Checks:
     if not settings.label_studio_url:
         return
     with needs("label-studio"):
+        from ....integrations.label_studio.projects.figures import TROUBLES
         from ....integrations.label_studio.projects.overview import overview
         from ....integrations.label_studio.projects.register import Projects
     with Client(settings.model_copy(update={"broker_wait_s": 0})) as client:
@@ -30,19 +31,14 @@ def check_figures(settings: Settings, project: int | None) -> Checks:
         for one in overview(client, register, numbers, settings_model_id(settings)):
             fix = f"prelabel projects --project {one.project}"
             counted = one.figures
-            if one.problem or counted is None:
-                yield Check("tasks", "warn", f"project {one.project}: {one.problem or 'not counted yet'}", fix)
+            if counted is None:  # why, if not for this alone, is told of the project itself
+                yield Check("tasks", "warn", f"project {one.project}: not counted yet. {one.problem}".strip(), fix)
                 continue
             detail = (
                 f"project {one.project}: {counted.prelabelled} of {counted.tasks} pre-labelled, {counted.waiting} "
                 f"waiting, {counted.annotated} annotated"
             )
-            lacking = {
-                "failed": counted.failed,
-                "dropped by Label Studio": counted.dropped,
-                "cannot be answered": counted.unanswerable,
-            }
-            told = ", ".join(f"{count} {words}" for words, count in lacking.items() if count)
+            told = ", ".join(f"{count} {words}" for name, words, count in counted.told() if count and name in TROUBLES)
             if told:
                 yield Check("tasks", "warn", f"{detail}; {told}: {counted.reasons[0].text}", fix)
             else:
