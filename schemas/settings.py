@@ -191,6 +191,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the adapter and the workers' metrics listen on")
     port: int = Field(9090, ge=0, le=65535, description="Port the adapter listens on; 0 picks a free one")
+    adapter_url: str | None = Field(
+        None,
+        description="The adapter as Label Studio reaches it; default its host and port, right on one machine",
+    )
     predict_wait_s: float = Field(
         3.0, ge=0, le=90, description="Seconds /predict waits for answers before it promises a push"
     )
@@ -252,7 +256,7 @@ class Settings(BaseSettings):
             )
         return SecretStr(text)
 
-    @field_validator("label_studio_url")
+    @field_validator("label_studio_url", "adapter_url")
     @classmethod
     def _bare_url(cls, value: str | None) -> str | None:
         """As people write it: `localhost:8080` is an address too."""

@@ -23,7 +23,7 @@ Url = Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDI
 _BackendUrl = Annotated[
     str | None,
     typer.Option(
-        help="The adapter as Label Studio reaches it; default this host's PRELABEL_HOST and PRELABEL_PORT",
+        help="The adapter as Label Studio reaches it; default PRELABEL_ADAPTER_URL, else its host and port",
         show_default=False,
     ),
 ]
@@ -69,12 +69,13 @@ def connect(
         from ...integrations.client.checkpoint import settings_model_id
         from ...integrations.client.client import Client
         from ...integrations.label_studio.projects.connect import connect as run
+        from ...integrations.label_studio.projects.registration import own_url
 
         with err.status("connecting"), Client(settings) as client:
             steps = run(
                 settings,
                 project=project,
-                backend_url=backend_url or _here(settings),
+                backend_url=backend_url or own_url(settings),
                 model=settings_model_id(settings),
                 client=client,
                 pre_label_all=all_tasks,
@@ -95,9 +96,10 @@ def disconnect(
         settings = label_studio_settings(url)
         from ...integrations.client.client import Client
         from ...integrations.label_studio.projects.connect import disconnect as run
+        from ...integrations.label_studio.projects.registration import own_url
 
         with err.status("disconnecting"), Client(settings) as client:
-            steps = run(settings, project=project, backend_url=backend_url or _here(settings), client=client)
+            steps = run(settings, project=project, backend_url=backend_url or own_url(settings), client=client)
     _tell(steps, as_json=as_json)
 
 
@@ -115,11 +117,6 @@ def label_studio_settings(url: str | None) -> Settings:
 
         LabelStudioAuth.from_settings(settings)  # told here, not in the middle
     return settings
-
-
-def _here(settings: Settings) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
-    return f"http://{host}:{settings.port}"
 
 
 def _tell(steps: Sequence[Step], *, as_json: bool) -> None:

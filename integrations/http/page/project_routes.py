@@ -21,7 +21,7 @@ from ...label_studio.api.connection import LabelStudioAPI
 from ...label_studio.projects import figures
 from ...label_studio.projects.connect import connect, disconnect
 from ...label_studio.projects.pausing import pause, resume
-from ...label_studio.projects.registration import Step
+from ...label_studio.projects.registration import Step, own_url
 from ...label_studio.projects.scan import Scanner
 from ...label_studio.projects.tabs import FIGURES, open_tab
 from ...problems import problems
@@ -44,7 +44,6 @@ _SAID: Final = {
     "nothing": "There was nothing to try again.",
     "all": "The project is being looked through: tasks without a prediction are queued, new and unlabelled ones first.",
 }
-_ANY_HOST: Final = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
 def project_router(settings: Settings, client: Client, connected: Projects, *, model: str) -> APIRouter:
@@ -170,7 +169,7 @@ class _Desk:
         return hand_out(token, request, HTMLResponse(html, headers=self._headers()))
 
     def own_url(self, number: int) -> str:
-        """The adapter as Label Studio reaches it: as this project was told, or most others, or where we listen."""
+        """The adapter as Label Studio reaches it: as this project was told, or most others, or as the settings tell."""
         try:
             if url := self._connected.state(number).backend_url:
                 return url
@@ -180,8 +179,7 @@ class _Desk:
                 return told.most_common(1)[0][0]
         except PrelabelError as error:
             log.info("the adapter's address is taken from its settings: %s", error)
-        host = "127.0.0.1" if self._settings.host in _ANY_HOST else self._settings.host
-        return f"http://{host}:{self._settings.port}"
+        return own_url(self._settings)
 
     def only_connected(self, number: int) -> None:
         """Raise 404 unless the project is connected."""

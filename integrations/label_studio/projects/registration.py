@@ -27,12 +27,22 @@ SECRET_HEADER: Final = "X-Prelabel-Secret"  # noqa: S105  # a name
 ACTIONS: Final = ("TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED")
 """What our webhooks announce."""
 
+_ANY_HOST: Final = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
 PRIVATE_ADDRESS: Final = (
     "Label Studio refuses ML backends and webhooks on private addresses. Where Label Studio runs, set "
     "USE_DEFAULT_BANNED_SUBNETS=false and USER_ADDITIONAL_BANNED_SUBNETS=169.254.0.0/16, which keeps cloud metadata "
     "addresses banned (or, with no protection left, ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false), "
     "restart it and connect again"
 )
+
+
+def own_url(settings: Settings) -> str:
+    """The adapter as Label Studio reaches it, as the settings have it: PRELABEL_ADAPTER_URL, else where it listens."""
+    if settings.adapter_url:
+        return settings.adapter_url
+    host = "127.0.0.1" if settings.host in _ANY_HOST else settings.host
+    return f"http://{host}:{settings.port}"
 
 
 class Step(NamedTuple):

@@ -4,6 +4,7 @@ from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
+from prelabel.integrations.label_studio.projects.registration import own_url
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import Priority, model_version
 
@@ -254,3 +255,17 @@ def test_several_images_are_tried_the_first_the_last_and_some_between(label_stud
         task["data"] = {}
     (image,) = (step for step in run() if step.name == "image")
     assert image.detail.startswith("5 of 5 tasks tried: task 11: the task's data has no 'image'")
+
+
+@pytest.mark.parametrize(
+    ("said", "url"),
+    [
+        ({}, "http://127.0.0.1:9090"),
+        ({"host": "0.0.0.0", "port": 9191}, "http://127.0.0.1:9191"),
+        ({"host": "10.0.0.7"}, "http://10.0.0.7:9090"),
+        ({"host": "0.0.0.0", "adapter_url": "http://adapter:9090/"}, "http://adapter:9090"),
+        ({"adapter_url": "adapter:9090"}, "http://adapter:9090"),
+    ],
+)
+def test_the_adapter_s_own_address_is_what_the_settings_tell(settings, said, url):
+    assert own_url(settings(**said)) == url
