@@ -32,7 +32,7 @@ class HeldTasks:
     def __init__(self, client: Client, job_ids: Sequence[str], version: str) -> None:
         # SQLite's temporary database: in memory while small, then a file. Any thread may collect us.
         self._held = sqlite3.connect("", check_same_thread=False)
-        self._held.execute("CREATE TABLE held (task TEXT PRIMARY KEY) TROUBLES ROWID")
+        self._held.execute("CREATE TABLE held (task TEXT PRIMARY KEY) WITHOUT ROWID")
         for job_id in job_ids:
             if _answers_with(client, job_id, version):
                 self._read(client, job_id)

@@ -67,7 +67,7 @@ class StoredVectors:
         return self._keys
 
     def _read(self, keys: sqlite3.Connection) -> None:
-        keys.execute("CREATE TABLE keys (task TEXT, shown BLOB, vector TEXT, PRIMARY KEY (task, shown)) TROUBLES ROWID")
+        keys.execute("CREATE TABLE keys (task TEXT, shown BLOB, vector TEXT, PRIMARY KEY (task, shown)) WITHOUT ROWID")
         with keys:
             for job in self._client.project_jobs(self._project):  # the newest first, and it counts
                 try:
