@@ -148,6 +148,13 @@ def test_the_front_page_holds_none_one_and_36_projects_of_100_000_tasks(
             assert "as of 10 min ago" in text
             keep(page, f"projects-{'phone' if viewport is PHONE else 'desktop'}-{scheme}.png", tmp_path)
         assert "paused" in look("/projects/9001").inner_text("header")
+        page = look("/")
+        page.fill("input[name=number]", "7")
+        page.check("input[name=everything]")
+        page.click("h1")  # nothing has the focus
+        page.wait_for_timeout(4000)  # the page is fetched every 3 s
+        assert page.input_value("input[name=number]") == "7", "what was typed is gone"
+        assert page.is_checked("input[name=everything]")
     finally:
         for number in numbers:
             projects.remove(number)

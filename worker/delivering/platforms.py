@@ -13,7 +13,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import redis
 
-from ...integrations.platforms import Platform, PushReport
+from ...integrations.platforms import HearsOfFailures, Platform, PushReport
 from ...integrations.plugins import Plugin, Plugins
 from ...schemas.errors import ConfigError
 from ...schemas.jobs import LABEL_STUDIO, PushTarget
@@ -103,6 +103,11 @@ class _Brought:
     def close(self) -> None:
         if isinstance(self._platform, _Closable):
             self._platform.close()
+
+    def failed(self, target: PushTarget, predictions: Sequence[Prediction]) -> None:
+        if isinstance(self._platform, HearsOfFailures):
+            heard = self._platform.failed
+            self._plugin.run(lambda: heard(target, predictions), "its failed() failed", redis.RedisError)
 
     def push(
         self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""

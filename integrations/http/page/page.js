@@ -4,8 +4,7 @@ const EVERY_MS = 3000;
 
 async function refresh() {
   const open = new Set([...document.querySelectorAll("details[open]")].map((one) => one.closest("li").querySelector("progress").getAttribute("aria-label")));
-  const busy = document.activeElement instanceof HTMLButtonElement;
-  if (document.hidden || busy) return;
+  if (document.hidden || inUse()) return;
   const answer = await fetch(location.pathname, { headers: { accept: "text/html" }, credentials: "same-origin" });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -15,6 +14,12 @@ async function refresh() {
   document.title = fresh.title;
   document.querySelector("header").replaceWith(fresh.querySelector("header"));
   document.querySelector("main").replaceWith(fresh.querySelector("main"));
+}
+
+// Somebody is at a form: what they have typed, ticked or focused is not taken from under their hands.
+function inUse() {
+  const changed = [...document.querySelectorAll("main input")].some((one) => one.type === "checkbox" ? one.checked !== one.defaultChecked : one.value !== one.defaultValue);
+  return changed || document.activeElement.closest("form, button") !== null;
 }
 
 history.replaceState(null, "", location.pathname); // what a button said is said once

@@ -6,6 +6,7 @@ connected here, is never taken from a request: with it Label Studio is given wha
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from ...label_studio.projects.scan import Scanner
 from ...label_studio.projects.tabs import FIGURES, open_tab
 from ...problems import problems
 from .forms import as_http, hand_out, refuse_forgery, token_for
+from .job_view import read_jobs
 from .project_view import PROJECT_JOBS, read_project
 from .templates import HEADERS, environment
 from .thumbnails import Number
@@ -75,6 +77,7 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
     def connect_(
         request: Request,
         number: Annotated[int, Form(ge=1)],
+        later: BackgroundTasks,
         csrf: Annotated[str, Form()] = "",
         everything: Annotated[bool, Form()] = False,
     ) -> Response:
@@ -85,8 +88,10 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
             backend_url=desk.own_url(number),
             model=model,
             client=client,
-            pre_label_all=everything,
         )
+        if everything and steps[-1].status != "failed":  # a large project takes minutes
+            steps.append(Step("tasks", "changed", _SAID["all"]))
+            later.add_task(desk.look_through, number)
         return desk.page(request, number, steps=steps, heading=f"Connect project {number}")
 
     @router.post("/disconnect", summary="Pre-label it no more; as prelabel disconnect", **document)
@@ -123,7 +128,7 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
     ) -> Response:
         refuse_forgery(request, csrf)
         with as_http():
-            desk.only_connected(number)
+            desk.only_working(number)
         later.add_task(desk.look_through, number)
         return _back(number, "all")
 
@@ -170,15 +175,18 @@ class _Desk:
 
     def own_url(self, number: int) -> str:
         """The adapter as Label Studio reaches it: as this project was told, or most others, or as the settings tell."""
+        told: Counter[str] = Counter()
         try:
-            if url := self._connected.state(number).backend_url:
-                return url
-            told = Counter(self._connected.state(one).backend_url for one in self._connected.numbers())
-            told.pop("", None)
-            if told:
-                return told.most_common(1)[0][0]
+            for one in {number, *self._connected.numbers()}:
+                with contextlib.suppress(ConfigError):  # one that cannot be read takes no other with it
+                    url = self._connected.state(one).backend_url
+                    if url and one == number:
+                        return url
+                    told.update([url] if url else [])
         except PrelabelError as error:
             log.info("the adapter's address is taken from its settings: %s", error)
+        if told:
+            return told.most_common(1)[0][0]
         return own_url(self._settings)
 
     def only_connected(self, number: int) -> None:
@@ -186,13 +194,20 @@ class _Desk:
         if not self._connected.serves(number):
             raise HTTPException(404, f"project {number} is not connected")
 
+    def only_working(self, number: int) -> None:
+        """Raise 404 unless the project is connected, and 409 where nothing of it is queued."""
+        self.only_connected(number)
+        if self._connected.rests(number):
+            raise ConfigError(f"nothing of project {number} is queued at present: it is paused, or was stopped")
+
     def retry(self, number: int) -> int:
         """Send the failed items of the project's jobs again; returns how many."""
-        view = read_project(self._client, self._connected, number)
-        if view.project is None:
-            raise HTTPException(503, view.problem)
-        jobs = [job for job in view.project.jobs[:PROJECT_JOBS] if job.can_retry]
-        return sum(self._client.job(job.progress.job_id).retry_failed() for job in jobs)
+        sent = 0
+        for job in read_jobs(self._client, PROJECT_JOBS, number):
+            if job.can_retry:
+                with contextlib.suppress(ConfigError):  # it is being submitted still, or has just expired
+                    sent += self._client.job(job.progress.job_id).retry_failed()
+        return sent
 
     def look_through(self, number: int) -> None:
         """Queue every task that lacks a prediction; after the answer, so that what goes wrong is in the log."""

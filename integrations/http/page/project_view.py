@@ -14,6 +14,7 @@ from ...label_studio.projects import figures
 from ...label_studio.projects.figures import ProjectFigures
 from ...label_studio.projects.register import Projects
 from ...label_studio.projects.state import ProjectState
+from ...ledger.recent import KEPT
 from .job_view import REASONS, JobView, read_jobs
 
 OLD_S = 90.0
@@ -122,7 +123,7 @@ def read_project(client: Client, connected: Projects, number: int) -> ProjectPag
         jobs = [job for job in read_jobs(client, PROJECT_JOBS, number) if job.project == number]
         served = [number] if connected.serves(number) else []
         view = _view(number, jobs, connected, served, figures.last(connected, served))
-        recent = [one for one in client.recent(1000) if one.project == number][:SHOWN]
+        recent = [one for one in client.recent(KEPT) if one.project == number][:SHOWN]
         return ProjectPage(now=now, project=view, recent=recent)
     except PrelabelError as error:
         return ProjectPage(now=now, problem=str(error))

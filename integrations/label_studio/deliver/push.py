@@ -155,7 +155,7 @@ class Pusher:
             target: the project.
             predictions: those with an error.
         """
-        reasons = {one.item.id: Reason(Why.FAILED, one.error.message if one.error else "") for one in predictions}
+        reasons = {one.item.id: Reason(Why.FAILED, _without_name(one)) for one in predictions}
         self._write(target.project, reasons)
 
     def _record(self, run: _Run, predictions: Sequence[Prediction]) -> None:
@@ -339,3 +339,11 @@ class Pusher:
             log.warning("project %s may not show %s yet: %s", project, version, error)
         else:
             self._shown.add((project, version))
+
+
+def _without_name(prediction: Prediction) -> str:
+    """Why it failed, without the image's name: so the same reason is one, whatever the images are called."""
+    message = prediction.error.message if prediction.error else ""
+    for image in prediction.item.images:
+        message = message.removeprefix(f"{image.display}: ")
+    return message

@@ -75,7 +75,9 @@ class Adoption:
             self._go_on(project, there[0])
         elif there:
             self._projects.update(project, backend_seen=time.time())
-        elif not state.stopped:
+        elif state.stopped:
+            self._let_go(project, state)  # it may have been interrupted
+        else:
             self._stop(project, state)
         return bool(there)
 
@@ -93,7 +95,6 @@ class Adoption:
         log.info("project %s has its ML backend again, as %s", project, url)
 
     def _stop(self, project: int, state: ProjectState) -> None:
-        """Label Studio leaves the webhook where it is when a backend is deleted."""
         self._projects.update(
             project,
             stopped=True,
@@ -101,8 +102,13 @@ class Adoption:
             f"`prelabel connect --project {project}` brings it back",
         )
         log.warning("project %s: its ML backend was deleted in Label Studio, so nothing is pre-labelled", project)
-        with self._projects.scanning(project):
-            hold_back(self._client, self._projects, project)
+        self._let_go(project, state)
+
+    def _let_go(self, project: int, state: ProjectState) -> None:
+        """Hold back its jobs, and remove the webhook, which Label Studio leaves where it is. Twice is no error."""
+        if self._projects.working(project):
+            with self._projects.scanning(project):
+                hold_back(self._client, self._projects, project)
         try:
             registration.unregister(self._api, project, state.backend_url)
         except registration.StepFailed as failure:

@@ -211,6 +211,10 @@ def _steps(
         if not pre_label_all:
             projects.hint(project)
             return
+        if projects.state(project).paused:
+            again = f"prelabel resume --project {project}, then connect --all again"
+            yield Step("tasks", "warning", f"the project is paused, so nothing is queued: {again}")
+            return
         report = Scanner(api, client, projects, model).look(project, everything=True)
     yield _queued(report, projects.state(project).unlabelled_only)
 

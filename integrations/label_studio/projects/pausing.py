@@ -86,9 +86,11 @@ def hold_back(client: Client, projects: Projects, project: int) -> None:
     """Cancel a project's jobs, and remember the tasks they had not answered."""
     held_back = HeldBack(client)
     for job_id in projects.working(project):
-        if client.job(job_id).cancel():
-            for some in _some(unfinished_tasks(client, job_id)):
-                held_back.add(project, some)
+        # Before it is cancelled: after that nobody would find them, were we to die here. What is answered meanwhile is
+        # seen to be when they are queued again.
+        for some in _some(unfinished_tasks(client, job_id)):
+            held_back.add(project, some)
+        client.job(job_id).cancel()
 
 
 def connected(client: Client, project: int) -> Projects:

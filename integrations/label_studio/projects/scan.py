@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ....schemas import ConfigError, Priority, TransientError
 from ..api.connection import LabelStudioAPI
 from ..convert.questions import LabelConfigReader, Questions, Unusable
+from . import figures
 from .look import Desk, Look, LookReport
 from .pausing import HeldBack
 from .register import Projects
@@ -66,7 +67,8 @@ class Scanner:
                 return LookReport(problem=questions.problem)
             state = self._projects.state(project)
             if state.rests:
-                return LookReport()
+                figures.refresh(self._api, self._desk.client, self._projects, project, questions.version, there)
+                return LookReport(version=questions.version)
             look = partial(Look, self._desk, project, label_config, questions, state, self._working(project, renew))
             if numbers := self._held_back.numbers(project):
                 back = look(everything=True)

@@ -163,6 +163,12 @@ class Unanswered:
             if not cursor:
                 return
 
+    def _forget_unused(self, keys: ProjectKeys, keep: set[str]) -> int:
+        """Drop the texts that no task has any more; returns how many."""
+        used = {_read(raw)[1].decode(errors="replace") for raw in self._redis.hkeys(keys.unanswered_counts)} | keep
+        unused = [raw for raw in self._redis.hkeys(keys.reasons) if raw.decode(errors="replace") not in used]
+        return int(self._redis.hdel(keys.reasons, *unused)) if unused else 0
+
     def _entries(self, keys: ProjectKeys, reasons: set[Reason]) -> dict[Reason, str]:
         """What is written for each reason; the text of those that differ in numbers alone is kept once."""
         by_digest: dict[str, list[str]] = {}
@@ -173,6 +179,8 @@ class Unanswered:
         def keep() -> set[str]:
             known = dict(zip(by_digest, self._redis.hmget(keys.reasons, list(by_digest)), strict=True))
             room = REASONS - int(self._redis.hlen(keys.reasons))
+            if room < len(by_digest):
+                room += self._forget_unused(keys, keep=set(by_digest))
             texts, without_room = {}, set()
             for digest, some in by_digest.items():
                 before = known[digest]

@@ -40,6 +40,7 @@ def check_figures(settings: Settings, project: int | None) -> Checks:
             )
             told = ", ".join(f"{count} {words}" for name, words, count in counted.told() if count and name in TROUBLES)
             if told:
-                yield Check("tasks", "warn", f"{detail}; {told}: {counted.reasons[0].text}", fix)
+                why = next((one.text for one in counted.reasons if one.why in TROUBLES), "")
+                yield Check("tasks", "warn", f"{detail}; {told}: {why}", fix)
             else:
                 yield Check("tasks", "ok", detail)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.integrations.label_studio.deliver.push import Pusher
-from prelabel.integrations.platforms import Platform, PushReport
+from prelabel.integrations.platforms import HearsOfFailures, Platform, PushReport
 from prelabel.schemas import ConfigError, PushTarget, Settings, TransientError
 from prelabel.worker.delivering.platforms import Platforms
 
@@ -74,6 +74,22 @@ def test_another_comes_from_the_package_that_brings_it(site, platforms) -> None:
     platform = platforms.get("table")
     assert isinstance(platform, Platform)
     assert platform.push(TARGET, [], check_existing=True, who="job") == PushReport(skipped=(1,))
+
+
+def test_one_that_wants_to_hears_what_failed(site, platforms) -> None:
+    hears = GOOD.replace(
+        "    def push", "    def failed(self, target, predictions):\n        raise ConfigError('heard')\n\n    def push"
+    )
+    site.install("brought_ears", f"from prelabel.schemas import ConfigError\n{hears}", "table = brought_ears:table")
+    platform = platforms.get("table")
+    assert isinstance(platform, HearsOfFailures)
+    with pytest.raises(ConfigError, match="heard"):
+        platform.failed(TARGET, [])
+
+
+def test_one_that_does_not_want_to_hear_what_failed_need_not(site, platforms) -> None:
+    site.install("brought_deaf", GOOD, "table = brought_deaf:table")
+    platforms.get("table").failed(TARGET, [])
 
 
 def test_it_is_made_once_from_the_settings_and_our_redis(site, client, platforms) -> None:

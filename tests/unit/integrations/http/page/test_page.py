@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.http.app import create_app
-from prelabel.integrations.http.page import job_view
+from prelabel.integrations.http.page import job_view, project_routes
+from prelabel.integrations.label_studio.projects.keys import ProjectKeys
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger import recent
 from prelabel.integrations.ledger.keys import RECENT, JobKeys
@@ -209,6 +210,34 @@ def press(page: TestClient, action: str) -> str:
     )
     assert response.status_code == 200
     return response.text
+
+
+def test_a_project_s_failed_items_are_sent_again_though_a_job_of_it_is_being_submitted(page, client, settings) -> None:
+    push = PushTarget(project=7, label_config=CONFIG)
+    old = client.submit(["1.jpg"], TAXONOMY, push=push)
+    finish(settings, old, failed())
+    submitted = client.submit(["2.jpg"], TAXONOMY, push=push)
+    finish(settings, submitted, failed())
+    client.connection.redis.hdel(JobKeys(submitted.id).meta, "sealed")  # more of it is on its way
+    press(page, "projects/7/retry")
+    assert old.progress().pending == 1
+
+
+def test_one_project_that_cannot_be_read_does_not_hide_the_adapter_s_address(client, settings) -> None:
+    projects = Projects(client)
+    projects.add(7, backend_url="http://adapter:9090")
+    projects.add(8, backend_url="http://adapter:9090")
+    client.connection.redis.hset(ProjectKeys(7).state, "floor", "of another release")
+    desk = project_routes._Desk(settings, client, projects, "m@1")
+    assert desk.own_url(7) == desk.own_url(9) == "http://adapter:9090"
+
+
+def test_a_paused_project_is_not_said_to_be_looked_through(page, client) -> None:
+    Projects(client).add(7, paused=True)
+    (token,) = set(re.findall(r'name="csrf" value="([^"]+)"', read(page)) or {""})
+    headers = {**HTML, "origin": "http://prelabel.test", "sec-fetch-site": "same-origin"}
+    answer = page.post("/projects/7/all", data={"csrf": token or page.cookies["prelabel_csrf"]}, headers=headers)
+    assert (answer.status_code, "paused" in answer.text) == (409, True)
 
 
 def test_cancel_stops_the_job_and_says_so(page, client) -> None:

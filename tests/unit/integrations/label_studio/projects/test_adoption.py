@@ -92,6 +92,20 @@ def test_a_project_whose_backend_was_deleted_is_stopped_and_what_its_jobs_had_le
     assert {hook["url"] for hook in label_studio.webhooks} == {f"{URL}/webhook", "http://theirs/hook"}
 
 
+def test_a_stop_that_was_interrupted_is_finished_by_the_next_look(label_studio, client, projects, look) -> None:
+    projects.add(1, backend_url=URL)
+    label_studio.backends = [backend(URL)]
+    label_studio.webhooks = [{"id": 1, "url": f"{URL}/webhook", "project": 1}]
+    look()
+    (job_id,) = projects.working(1)
+    label_studio.backends = []
+    projects.update(1, stopped=True, problem="its model was deleted")  # and then the adapter was killed
+    look()
+    assert client.job(job_id).progress().cancelled
+    assert HeldBack(client).numbers(1) == [2, 1]
+    assert label_studio.webhooks == []
+
+
 def test_a_look_that_takes_a_new_version_makes_no_backend_that_was_deleted(
     label_studio, settings, client, projects
 ) -> None:

@@ -4,6 +4,7 @@ from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.tasks import PAGE_SIZE
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.registration import own_url
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import Priority, model_version
@@ -269,3 +270,13 @@ def test_several_images_are_tried_the_first_the_last_and_some_between(label_stud
 )
 def test_the_adapter_s_own_address_is_what_the_settings_tell(settings, said, url):
     assert own_url(settings(**said)) == url
+
+
+def test_a_paused_project_is_said_to_be_and_nothing_is_claimed_of_its_tasks(label_studio, run, client):
+    label_studio.add_project(1, XML, tasks=range(11, 14))
+    run()
+    Projects(client).update(1, paused=True)
+    last = run(all_tasks=True)[-1]
+    assert (last.name, last.status) == ("tasks", "warning")
+    assert "paused" in last.detail
+    assert "prelabel resume --project 1" in last.detail

@@ -65,6 +65,14 @@ def test_any_number_of_reasons_takes_bounded_memory_and_loses_no_task(unanswered
     assert OTHER_REASONS in {group.text for group in groups}
 
 
+def test_reasons_that_no_task_has_any_more_make_room_for_others(unanswered: Unanswered) -> None:
+    names = [chr(0x4E00 + n) for n in range(REASONS)]
+    unanswered.record(7, {n: Reason(Why.FAILED, f"cannot read {name}") for n, name in enumerate(names)})
+    unanswered.record(7, dict.fromkeys(range(REASONS)))
+    unanswered.record(7, {1: GONE, 2: DROPPED})
+    assert {group.text for group in unanswered.groups(7)} == {GONE.text, DROPPED.text}
+
+
 def test_the_tasks_of_a_kind_come_a_few_at_a_time(unanswered: Unanswered) -> None:
     unanswered.record(7, dict.fromkeys(range(3000), GONE))
     assert len(unanswered.tasks(7, Why.FAILED, 100)) == 100
