@@ -34,7 +34,7 @@ def projects(client: Client) -> Projects:
 def now(backend_settings: Settings, client: Client, projects: Projects, project: int) -> ProjectFigures:
     version = projects.state(project).version
     with closing(LabelStudioAPI(backend_settings)) as api:
-        return figures.take(api, client, projects, project, version)
+        return figures.take(api, client, projects, project, version, api.project(project))
 
 
 def total(counted: ProjectFigures) -> int:

@@ -107,6 +107,17 @@ class LabelStudioAPI:
         except JSONDecodeError:
             raise ConfigError(f"LABEL_STUDIO_URL={self.url} does not answer like Label Studio's API") from None
 
+    def project(self, number: int) -> dict[str, Any]:
+        """A project as Label Studio describes it.
+
+        Raises:
+            NotThere: there is none, or the key's user may not see it.
+            PrelabelError: see `errors`.
+        """
+        with self.errors(f"project {number}"):
+            there: dict[str, Any] = self.json("GET", f"api/projects/{number}/")
+            return there
+
     def explain(self, status: int, body: object, what: str, headers: Mapping[str, str] | None = None) -> PrelabelError:
         """The error for an answer that is not a success."""
         said = summary(body)

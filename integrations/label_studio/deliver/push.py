@@ -227,8 +227,7 @@ class Pusher:
 
     def _project_is_there(self, project: int) -> bool:
         try:
-            with self._api.errors(f"project {project}"):
-                self._api.http.get(f"api/projects/{project}/").raise_for_status()
+            self._api.project(project)
         except NotThere:
             return False
         return True

@@ -133,8 +133,7 @@ class Cleaner:
     def _asks_for(self, project: int, version: str) -> bool:
         """Whether the project's label config asks for this version now."""
         api = self._connection()
-        with api.errors(f"project {project}"):
-            label_config = api.json("GET", f"api/projects/{project}/").get("label_config") or ""
+        label_config = api.project(project).get("label_config") or ""
         return self._reader.read(label_config).version == version
 
     def _look_through_again(self, project: int) -> None:

@@ -149,8 +149,7 @@ def _steps(
     yield Step("token", "ok", f"Label Studio knows the API key as {user.get('email')}")
 
     with step("project"):
-        with api.errors(f"project {project}"):
-            record = api.json("GET", f"api/projects/{project}/")
+        record = api.project(project)
         questions = LabelConfigReader(model).read(record.get("label_config") or "")
         if isinstance(questions, Unusable):
             raise ConfigError(f"project {project}: {questions.problem}")

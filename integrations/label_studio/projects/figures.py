@@ -117,7 +117,7 @@ def take(
     projects: Projects,
     project: int,
     version: str,
-    there: dict[str, Any] | None = None,
+    there: dict[str, Any],
 ) -> ProjectFigures:
     """Count now, and keep the figures for whoever asks.
 
@@ -127,20 +127,18 @@ def take(
         projects: what is known of the project.
         project: its number.
         version: the model version its label config asks for.
-        there: the project as Label Studio has just described it; asked for when None.
+        there: the project as Label Studio has just described it.
 
     Raises:
         NotThere: the project is gone.
         PrelabelError: Label Studio or Redis is unavailable, or refuses us.
     """
-    if there is None:
-        with api.errors(f"project {project}"):
-            there = api.json("GET", f"api/projects/{project}/")
     # The jobs first: what is pushed in between is then counted as waiting and as held, and the sum is cut below.
     waiting_worker, waiting_label_studio = _waiting(client, projects, project)
-    counted = counts.count(api, project, there)
-    held = min(counted.tasks, counted.predictions.get(version, 0))
-    room = counted.tasks - held
+    tasks, annotated = counts.of_project(there)
+    predictions = counts.predictions(api, project)
+    held = min(tasks, predictions.get(version, 0))
+    room = tasks - held
     waiting_worker = min(waiting_worker, room)
     waiting_label_studio = min(waiting_label_studio, room - waiting_worker)
     room -= waiting_worker + waiting_label_studio
@@ -157,7 +155,7 @@ def take(
         project=project,
         title=str(there.get("title") or "").strip(),
         version=version,
-        tasks=counted.tasks,
+        tasks=tasks,
         prelabelled=held,
         waiting_worker=waiting_worker,
         waiting_label_studio=waiting_label_studio,
@@ -166,8 +164,8 @@ def take(
         unanswerable=by_why[Why.UNANSWERABLE],
         nothing_chosen=by_why[Why.NOTHING_CHOSEN],
         not_queued=room,
-        annotated=counted.annotated,
-        outdated=sum(n for old, n in counted.predictions.items() if old != version and ModelVersion.is_ours(old)),
+        annotated=annotated,
+        outdated=sum(n for old, n in predictions.items() if old != version and ModelVersion.is_ours(old)),
         total_predictions=_total_predictions(there),
         reasons=tuple(reasons),
         counted_at=time.time(),

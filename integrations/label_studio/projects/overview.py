@@ -50,8 +50,7 @@ def overview(client: Client, projects: Projects, numbers: Sequence[int], model: 
         for number in numbers:
             try:
                 problem = _problem(projects, number)
-                with api.errors(f"project {number}"):
-                    there = api.json("GET", f"api/projects/{number}/")
+                there = api.project(number)
                 questions = reader.read(there.get("label_config") or "")
                 problem = questions.problem if isinstance(questions, Unusable) else problem
                 taken = figures.take(api, client, projects, number, questions.version, there)

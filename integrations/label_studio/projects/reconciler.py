@@ -164,8 +164,7 @@ class Reconciler:
 
     def _is_gone(self, api: LabelStudioAPI, project: int) -> bool:
         try:
-            with api.errors(f"project {project}"):
-                api.json("GET", f"api/projects/{project}/")
+            api.project(project)
         except NotThere:
             return True
         except PrelabelError:

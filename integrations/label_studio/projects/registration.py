@@ -194,8 +194,7 @@ def shown_version(api: LabelStudioAPI, project: int) -> str:
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    with api.errors(f"project {project}"):
-        return str(api.json("GET", f"api/projects/{project}/").get("model_version") or "")
+    return str(api.project(project).get("model_version") or "")
 
 
 def show(api: LabelStudioAPI, project: int, version: str) -> Step:

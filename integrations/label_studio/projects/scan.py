@@ -123,8 +123,7 @@ class Scanner:
 
     def _asked(self, project: int) -> tuple[dict[str, Any], str, Questions | Unusable]:
         """The project as Label Studio describes it, its label config, and what that asks."""
-        with self._api.errors(f"project {project}"):
-            there: dict[str, Any] = self._api.json("GET", f"api/projects/{project}/")
+        there = self._api.project(project)
         label_config = there.get("label_config") or ""
         return there, label_config, self._reader.read(label_config)
 

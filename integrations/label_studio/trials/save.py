@@ -47,7 +47,7 @@ def save_label_config(settings: Settings, project: int, label_config: str, *, in
         TransientError: Label Studio does not answer.
     """
     with closing(LabelStudioAPI(settings)) as api, api.errors(f"project {project}"):
-        present = api.json("GET", f"api/projects/{project}/").get("label_config") or ""
+        present = api.project(project).get("label_config") or ""
         if digest_of(present) != instead_of:
             raise ConfigError(
                 f"the label config of project {project} has been changed since: nothing is saved, try yours again"
