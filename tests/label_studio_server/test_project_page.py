@@ -79,7 +79,8 @@ def test_a_project_is_connected_watched_paused_and_let_go_on_its_page(
     assert "9 tasks" in text
     assert "127.0.0.1" in page.inner_text(".failures >> nth=0")
     page.locator(".shot").first.wait_for()
-    page.locator(f'.shot a[href="{label_studio.url}/projects/{project}/data?task={max(old) + 1}"]').wait_for()
+    link = page.locator(".shot a").first.get_attribute("href")  # a sample: which tasks are in it depends on the others
+    assert link.startswith(f"{label_studio.url}/projects/{project}/data?task=")
     for viewport, scheme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")):
         shown = look(f"/projects/{project}", viewport, scheme)
         assert fits(shown), "it scrolls sideways"
