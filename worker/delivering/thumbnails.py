@@ -1,7 +1,8 @@
 """Small pictures of tasks' images for the page, made when somebody looks, and kept for a while.
 
 It runs in the adapter, with the worker's own fetching and decoding: the same guards on address, size, time and format.
-What brings a decoder down ends a child process (`small_pictures`), never the adapter.
+What brings a decoder down ends a child process (`small_pictures`), never the adapter. How many are made at once is its
+caller's matter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from ...schemas.errors import ItemError, TransientError
+from ...schemas.errors import ItemError
 from ...schemas.items import ImageRef
 from ...schemas.settings import Settings
 from ..fetching.open import make_fetcher
@@ -26,12 +27,6 @@ KEPT_BYTES: Final = 16 * 2**20
 
 KEPT_S: Final = 600.0
 """Seconds after which one is made anew: the image may have changed."""
-
-AT_ONCE: Final = 4
-"""Fetched at a time, so that a page full of them does not keep the adapter from its work."""
-
-PATIENCE_S: Final = 20.0
-"""Seconds one waits for its turn."""
 
 
 class ThumbnailMaker:
@@ -47,7 +42,6 @@ class ThumbnailMaker:
     def __init__(self, settings: Settings) -> None:
         self._fetcher = make_fetcher(settings)
         self._pictures = SmallPictures(settings.max_image_pixels, SIDE_PX)
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._kept: TTLCache[bytes, bytes] = TTLCache(KEPT_BYTES, KEPT_S, getsizeof=len)
 
@@ -56,19 +50,12 @@ class ThumbnailMaker:
 
         Raises:
             ItemError: the image can never be had, or is none.
-            TransientError: its store does not deliver for now, or too many thumbnails are wanted at once.
+            TransientError: its store does not deliver for now.
         """
         key = hashlib.blake2b(image.uri.encode(), digest_size=16).digest()  # it may hold the image itself
         if (known := self._known(key)) is not None:
             return known
-        if not self._turns.acquire(timeout=PATIENCE_S):
-            raise TransientError("too many pictures are being made at once: load the page again", retry_after_s=5)
-        try:
-            if (known := self._known(key)) is not None:  # another thread has made it meanwhile
-                return known
-            made = self._make(image)
-        finally:
-            self._turns.release()
+        made = self._make(image)
         with self._lock:
             self._kept[key] = made
         return made
