@@ -28,6 +28,12 @@ KEPT_BYTES: Final = 16 * 2**20
 KEPT_S: Final = 600.0
 """Seconds after which one is made anew: the image may have changed."""
 
+REFUSED_KEPT: Final = 1000
+"""Images that cannot be had of which it is remembered why, the last ones."""
+
+REFUSED_S: Final = 60.0
+"""Seconds it is remembered: a page that is open asks every few seconds, and somebody may mend the image."""
+
 
 class ThumbnailMaker:
     """Makes thumbnails. Thread-safe; close it after use.
@@ -44,6 +50,7 @@ class ThumbnailMaker:
         self._pictures = SmallPictures(settings.max_image_pixels, SIDE_PX)
         self._lock = threading.Lock()
         self._kept: TTLCache[bytes, bytes] = TTLCache(KEPT_BYTES, KEPT_S, getsizeof=len)
+        self._refused: TTLCache[bytes, str] = TTLCache(REFUSED_KEPT, REFUSED_S)
 
     def __call__(self, image: ImageRef) -> bytes:
         """A JPEG of the whole image, upright, `SIDE_PX` at its longest side.
@@ -55,7 +62,12 @@ class ThumbnailMaker:
         key = hashlib.blake2b(image.uri.encode(), digest_size=16).digest()  # it may hold the image itself
         if (known := self._known(key)) is not None:
             return known
-        made = self._make(image)
+        try:
+            made = self._make(image)
+        except ItemError as error:
+            with self._lock:
+                self._refused[key] = str(error)
+            raise
         with self._lock:
             self._kept[key] = made
         return made
@@ -66,7 +78,15 @@ class ThumbnailMaker:
         self._pictures.close()
 
     def _known(self, key: bytes) -> bytes | None:
+        """What was made of the image; None where it has not been tried.
+
+        Raises:
+            ItemError: it was tried, in vain.
+        """
         with self._lock:
+            refusal = self._refused.get(key)
+            if refusal is not None:
+                raise ItemError(refusal)
             return self._kept.get(key)
 
     def _make(self, image: ImageRef) -> bytes:

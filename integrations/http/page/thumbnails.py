@@ -56,6 +56,9 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+_NONE_HEADERS = {"Cache-Control": "private, max-age=60"}
+"""Of the answer that there is no picture: the page is built anew every few seconds, and each time asks for it."""
+
 
 class _Jpeg(Response):
     media_type = "image/jpeg"
@@ -108,7 +111,7 @@ class Thumbnails:
             try:
                 return _Jpeg(await self._in_turn(partial(self._made, number, task, image)), headers=_HEADERS)
             except (ItemError, NotThere) as error:
-                raise HTTPException(404, str(error)) from None
+                raise HTTPException(404, str(error), _NONE_HEADERS) from None
             except ConfigError as error:
                 raise HTTPException(409, str(error)) from None
             except PrelabelError as error:

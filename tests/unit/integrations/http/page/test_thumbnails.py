@@ -16,7 +16,7 @@ from prelabel.integrations.http.app import create_app
 from prelabel.integrations.http.page import thumbnails
 from prelabel.integrations.http.page.thumbnails import Thumbnail
 from prelabel.integrations.label_studio.projects.register import Projects
-from prelabel.schemas import ImageRef, Settings
+from prelabel.schemas import ImageRef, ItemError, Settings, TransientError
 from prelabel.schemas.settings import load_settings
 from tests.conftest import eventually
 from tests.label_studio import LEGACY, LabelStudio, running
@@ -119,3 +119,17 @@ def test_a_picture_whose_turn_does_not_come_is_told_to_come_again(
     assert (refused.status_code, refused.headers.get("retry-after")) == (503, "5"), refused.text
     assert "too many pictures" in refused.json()["detail"]
     assert {answer.status_code for answer in answers} == {200}, "those at work are not disturbed"
+
+
+def test_a_picture_that_cannot_be_made_is_not_asked_for_again_by_every_look_at_the_page(
+    make: Callable[[Thumbnail], FastAPI],
+) -> None:
+    def maker(image: ImageRef) -> bytes:
+        raise ItemError(f"{image.display}: no image") if image.uri.endswith("/1.jpg") else TransientError("away")
+
+    async def work(http: httpx.AsyncClient) -> tuple[httpx.Response, ...]:
+        return await http.get(picture(1)), await http.get(picture(2))
+
+    broken, away = asked(make(maker), work)
+    assert (broken.status_code, broken.headers.get("cache-control")) == (404, "private, max-age=60"), broken.text
+    assert (away.status_code, away.headers.get("cache-control")) == (503, None), "it may be there a moment later"
