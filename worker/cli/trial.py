@@ -31,7 +31,7 @@ def try_(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before saving")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also show the answers that stay as they are")] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds the scoring may take")] = 60,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds it may take in all")] = 60,
     url: Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)] = None,
     as_json: options.AsJson = False,
 ) -> None:
