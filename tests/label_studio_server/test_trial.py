@@ -29,10 +29,15 @@ COLOURS_CONFIG = SHAPES_CONFIG.split("<Choice ")[0] + "".join(f'<Choice value="{
 COLOURS_CONFIG += "</Choices></View>"
 
 
-def trial(backend: Stack, client: Client, project: int, label_config: str, **options: Any) -> Trial:
-    model = settings_model_id(backend.settings)
+def trial(backend: Stack, client: Client, project: int, label_config: str, *, model: str = "", **options: Any) -> Trial:
+    """A trial of 50 tasks that may take a minute, where the test does not say otherwise."""
     return try_label_config(
-        backend.settings, client, project=project, label_config=label_config, model=model, **options
+        backend.settings,
+        client,
+        project=project,
+        label_config=label_config,
+        model=model or settings_model_id(backend.settings),
+        **{"size": 50, "timeout_s": 60.0, **options},
     )
 
 
@@ -216,7 +221,7 @@ def test_what_cannot_be_tried_says_why(
     assert same.tasks == ()
     label_studio.import_tasks(project, [{"image": web.url(f"flaky/{pictures[0].path.name}")}])
     with pytest.raises(TransientError, match="no worker with other@12345678 is running"):
-        try_label_config(backend.settings, client, project=project, label_config=COLOURS_CONFIG, model="other@12345678")
+        trial(backend, client, project, COLOURS_CONFIG, model="other@12345678")
     with pytest.raises(TransientError, match=r"not done within 0 s: 0 of 1 tasks"):
         trial(backend, client, project, COLOURS_CONFIG, timeout_s=0.0)
 

@@ -23,14 +23,8 @@ from .save import refusal_of
 if TYPE_CHECKING:
     from ...client.client import Client
 
-SIZE: Final = 50
-"""Tasks of a sample where nobody says how many."""
-
 MOST: Final = 1000
 """Tasks of a sample at most."""
-
-TIMEOUT_S: Final = 60.0
-"""Seconds a trial may take where nobody says how long."""
 
 KEEP_S: Final = 600
 """Seconds the jobs of a trial are kept after their end."""
@@ -55,8 +49,8 @@ def try_label_config(
     project: int,
     label_config: str,
     model: str,
-    size: int = SIZE,
-    timeout_s: float = TIMEOUT_S,
+    size: int,
+    timeout_s: float,
     tell: Tell = lambda _: None,
 ) -> Trial:
     """Score a sample of a project's tasks under its present and under a new label config; nothing is changed anywhere.
