@@ -11,9 +11,10 @@ import pytest
 from prelabel.integrations import Client, Job
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.projects.register import Projects
+from prelabel.integrations.label_studio.projects.sample import KEEP_S
 from prelabel.integrations.label_studio.trials import run
 from prelabel.integrations.label_studio.trials.result import Trial
-from prelabel.integrations.label_studio.trials.run import KEEP_S, try_label_config
+from prelabel.integrations.label_studio.trials.run import try_label_config
 from prelabel.integrations.label_studio.trials.save import digest_of, save_label_config
 from prelabel.schemas import ConfigError, TransientError
 from prelabel.worker.demo.shapes import COLOURS, SHAPES

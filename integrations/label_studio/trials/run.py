@@ -11,10 +11,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ....schemas import ConfigError, Item, ItemError, Prediction, Priority, Settings, TransientError
+from ...client.workers import nobody_serves
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import LabelConfigReader, Questions, Unusable
 from ..convert.results import shown_answers
+from ..projects.sample import KEEP_S
 from ..projects.stored import StoredVectors
 from .result import Side, TaskTrial, Trial
 from .sample import draw
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 MOST: Final = 1000
 """Tasks of a sample at most."""
-
-KEEP_S: Final = 600
-"""Seconds the jobs of a trial are kept after their end."""
 
 _READING: Final = 0.5
 """Share of a trial's time after which stored vectors are looked for no longer: a project may have had millions."""
@@ -93,7 +92,8 @@ def try_label_config(
         }
         if not isinstance(old, Unusable) and old.version == new.version:
             return Trial(**about)
-        _require_worker(client, model)
+        if nobody := nobody_serves(client, model):
+            raise TransientError(f"{nobody}, and try again")
         asked = [one for one in (old, new) if isinstance(one, Questions)]
         reading_until = started + _READING * timeout_s
         with closing(StoredVectors(client, project, model, lambda: monotonic() < reading_until)) as vectors:
@@ -131,18 +131,6 @@ def present_label_config(api: LabelStudioAPI, project: int) -> Present:
     with api.errors(f"project {project}"):
         there = api.json("GET", f"api/projects/{project}/")
     return Present(str(there.get("title") or ""), str(there.get("label_config") or ""))
-
-
-def _require_worker(client: Client, model: str) -> None:
-    """Raise `TransientError` where nobody would ever score what is asked."""
-    workers = client.workers()
-    if any(worker.model == model for worker in workers):
-        return
-    others = ", ".join(sorted({worker.model for worker in workers}))
-    raise TransientError(
-        f"no worker with {model} is running{f' (there are some with {others})' if others else ''}: start one with "
-        "`prelabel worker`, and try again"
-    )
 
 
 class _Run:
