@@ -12,6 +12,8 @@ from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.registration import ACTIONS, SECRET_HEADER
+from prelabel.integrations.label_studio.projects.sample import KEEP_S, SAMPLE_S
+from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.label_studio.server import LabelStudioServer, label_studio_server
 from prelabel.worker.demo.story import Picture
@@ -241,6 +243,20 @@ def test_the_command_prints_a_table(label_studio: LabelStudio, backend: Stack) -
     undone = command("disconnect", "--backend-url", str(backend.adapter_url))
     assert undone.returncode == 0, undone.stderr
     assert label_studio.backends(project) == []
+
+
+def test_trying_some_images_leaves_no_trace_among_the_work_that_is_done(
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[20:25]])
+    (image,) = (step for step in connect_project(backend, project) if step.name == "image")
+    assert image.status == "ok", image.detail
+    name = f"label studio project {project}: some images to try"
+    (tried,) = (client.job(one.job_id) for one in client.jobs(1000) if one.name == name)
+    assert 0 < client.connection.redis.ttl(JobKeys(tried.id).results) <= KEEP_S
+    assert [one for one in client.recent(1000) if one.job_id == tried.id] == [], "its pictures are nobody's predictions"
+    assert tried.spec().deadline_s == SAMPLE_S + 1, "should `prelabel connect` die meanwhile, nobody works for it"
 
 
 def test_one_bad_image_among_several_that_are_tried_is_told(

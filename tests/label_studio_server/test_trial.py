@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from prelabel.integrations import Client
+from prelabel.integrations import Client, Job
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.label_studio.projects.register import Projects
+from prelabel.integrations.label_studio.projects.sample import KEEP_S
+from prelabel.integrations.label_studio.trials import run
 from prelabel.integrations.label_studio.trials.result import Trial
-from prelabel.integrations.label_studio.trials.run import KEEP_S, try_label_config
+from prelabel.integrations.label_studio.trials.run import try_label_config
 from prelabel.integrations.label_studio.trials.save import digest_of, save_label_config
 from prelabel.schemas import ConfigError, TransientError
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.images import CountingWeb
-from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, until
+from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, pre_labelled_project, until
 
 SOME_SHAPES = SHAPES_CONFIG.replace(f'<Choice value="{SHAPES[0]}"/>', "")
 """One shape fewer: pictures of that one change, others do not."""
@@ -28,10 +30,15 @@ COLOURS_CONFIG = SHAPES_CONFIG.split("<Choice ")[0] + "".join(f'<Choice value="{
 COLOURS_CONFIG += "</Choices></View>"
 
 
-def trial(backend: Stack, client: Client, project: int, label_config: str, **options: Any) -> Trial:
-    model = settings_model_id(backend.settings)
+def trial(backend: Stack, client: Client, project: int, label_config: str, *, model: str = "", **options: Any) -> Trial:
+    """A trial of 50 tasks that may take a minute, where the test does not say otherwise."""
     return try_label_config(
-        backend.settings, client, project=project, label_config=label_config, model=model, **options
+        backend.settings,
+        client,
+        project=project,
+        label_config=label_config,
+        model=model or settings_model_id(backend.settings),
+        **{"size": 50, "timeout_s": 60.0, **options},
     )
 
 
@@ -215,9 +222,46 @@ def test_what_cannot_be_tried_says_why(
     assert same.tasks == ()
     label_studio.import_tasks(project, [{"image": web.url(f"flaky/{pictures[0].path.name}")}])
     with pytest.raises(TransientError, match="no worker with other@12345678 is running"):
-        try_label_config(backend.settings, client, project=project, label_config=COLOURS_CONFIG, model="other@12345678")
+        trial(backend, client, project, COLOURS_CONFIG, model="other@12345678")
     with pytest.raises(TransientError, match=r"not done within 0 s: 0 of 1 tasks"):
         trial(backend, client, project, COLOURS_CONFIG, timeout_s=0.0)
+
+
+def test_what_a_trial_may_take_counts_from_its_start_and_ends_the_reading_of_stored_vectors(
+    label_studio: LabelStudio,
+    backend: Stack,
+    client: Client,
+    pictures: list[Picture],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = pre_labelled_project(label_studio, backend, pictures, "of a long history")
+    (job,) = client.project_jobs(project)
+    now, asked, submitted = 0.0, 0, []
+
+    def a_long_history(_: int) -> Iterator[Job]:
+        nonlocal now, asked
+        for _ in range(1000):
+            now += each_s
+            asked += 1
+            yield job
+
+    def submit(*items: Any, **options: Any) -> Job:
+        submitted.append(options["deadline_s"])
+        return submit_as_ever(*items, **options)
+
+    submit_as_ever = client.submit
+    monkeypatch.setattr(client, "project_jobs", a_long_history)
+    monkeypatch.setattr(client, "submit", submit)
+    monkeypatch.setattr(run, "monotonic", lambda: now)
+    each_s = 200.0
+    tried = trial(backend, client, project, COLOURS_CONFIG, timeout_s=600.0)
+    assert (asked, tried.read, len(tried.tasks)) == (2, 0, 12), "half of the time, and what was found by then is used"
+    assert submitted == [201.0, 201.0]
+
+    each_s = 700.0
+    with pytest.raises(TransientError, match=r"not done within 600 s: 0 of 12 tasks"):
+        trial(backend, client, project, COLOURS_CONFIG, timeout_s=600.0)
+    assert len(submitted) == 2, "nothing is queued that nobody would wait for"
 
 
 def test_label_studio_says_in_words_what_it_would_not_save(

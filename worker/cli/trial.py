@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...schemas.errors import ConfigError
-from ...schemas.settings import Settings, load_settings
+from ...schemas.settings import Settings
 from . import options
 from .console import EXIT_USER, err, fail, interruptible, needs, out, plain, print_json, user_errors
-from .here import settings_here
+from .label_studio import Project, Url, label_studio_settings
 
 if TYPE_CHECKING:
     from ...integrations.client.client import Client
@@ -23,7 +23,7 @@ _STDIN = "-"
 
 
 def try_(
-    project: Annotated[int, typer.Option(help="Label Studio project number, as in its URL")],
+    project: Project,
     config: Annotated[str, typer.Option(help="File with the new label config (XML); - reads standard input")],
     tasks: Annotated[int, typer.Option("--tasks", "-n", min=1, help="Tasks in the sample")] = 50,
     save: Annotated[
@@ -31,8 +31,8 @@ def try_(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before saving")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also show the answers that stay as they are")] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds the scoring may take")] = 60,
-    url: Annotated[str | None, typer.Option(help="Label Studio; default LABEL_STUDIO_URL", show_default=False)] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds it may take in all")] = 60,
+    url: Url = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Try a label config on a project's own tasks: what would change, side by side. Nothing is pushed.
@@ -49,7 +49,7 @@ def try_(
     with user_errors(), interruptible():
         if save and not yes and (config == _STDIN or as_json):
             raise ConfigError("--save asks before it saves, and here nobody can answer: add --yes")
-        settings = _settings(url)
+        settings = label_studio_settings(url)
         label_config = _read(config)
         with needs("label-studio"):
             from ...integrations.label_studio.trials.report import as_json as json_of
@@ -79,11 +79,6 @@ def try_(
                 _save(settings, client, trial, yes=yes)
             elif not as_json:
                 out.print("[dim]nothing was pushed or saved; --save saves the new label config[/]")
-
-
-def _settings(url: str | None) -> Settings:
-    settings = settings_here()
-    return settings if url is None else load_settings(**{**settings.model_dump(), "label_studio_url": url})
 
 
 def _read(config: str) -> str:

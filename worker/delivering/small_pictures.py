@@ -58,7 +58,7 @@ class SmallPictures:
                 if frame is not None:
                     break
             else:
-                raise ItemError("the image cannot be decoded: it takes too long, or ends the process that tries")
+                raise ItemError("the image cannot be decoded: it ends the process that tries")
         kind, body = frame
         if kind == _REFUSED:
             raise ItemError(body.decode())
@@ -70,11 +70,21 @@ class SmallPictures:
             self._end()
 
     def _asked(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The child's frame; None where it has ended instead."""
+        """The child's frame; None where it has ended by itself instead.
+
+        Raises:
+            ItemError: it took too long and was ended: another child would be kept as long.
+        """
         child = self._running()
         if child.stdin is None or child.stdout is None:
             return None
-        limit = threading.Timer(LONGEST_S, child.kill)
+        late = threading.Event()
+
+        def end_late() -> None:
+            late.set()
+            child.kill()
+
+        limit = threading.Timer(LONGEST_S, end_late)
         limit.start()
         try:
             _send(child.stdin, _FILE, data)
@@ -85,6 +95,8 @@ class SmallPictures:
             limit.cancel()
         if frame is None:
             self._end()
+            if late.is_set():
+                raise ItemError(f"the image cannot be decoded: it takes too long, more than {LONGEST_S:g} s")
         return frame
 
     def _running(self) -> subprocess.Popen[bytes]:

@@ -1,7 +1,8 @@
 """Small pictures of tasks' images for the page, made when somebody looks, and kept for a while.
 
 It runs in the adapter, with the worker's own fetching and decoding: the same guards on address, size, time and format.
-What brings a decoder down ends a child process (`small_pictures`), never the adapter.
+What brings a decoder down ends a child process (`small_pictures`), never the adapter. How many are made at once is its
+caller's matter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from ...schemas.errors import ItemError, TransientError
+from ...schemas.errors import ItemError
 from ...schemas.items import ImageRef
 from ...schemas.settings import Settings
 from ..fetching.open import make_fetcher
@@ -27,11 +28,11 @@ KEPT_BYTES: Final = 16 * 2**20
 KEPT_S: Final = 600.0
 """Seconds after which one is made anew: the image may have changed."""
 
-AT_ONCE: Final = 4
-"""Fetched at a time, so that a page full of them does not keep the adapter from its work."""
+REFUSED_KEPT: Final = 1000
+"""Images that cannot be had of which it is remembered why, the last ones."""
 
-PATIENCE_S: Final = 20.0
-"""Seconds one waits for its turn."""
+REFUSED_S: Final = 60.0
+"""Seconds it is remembered: a page that is open asks every few seconds, and somebody may mend the image."""
 
 
 class ThumbnailMaker:
@@ -47,28 +48,26 @@ class ThumbnailMaker:
     def __init__(self, settings: Settings) -> None:
         self._fetcher = make_fetcher(settings)
         self._pictures = SmallPictures(settings.max_image_pixels, SIDE_PX)
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._kept: TTLCache[bytes, bytes] = TTLCache(KEPT_BYTES, KEPT_S, getsizeof=len)
+        self._refused: TTLCache[bytes, str] = TTLCache(REFUSED_KEPT, REFUSED_S)
 
     def __call__(self, image: ImageRef) -> bytes:
         """A JPEG of the whole image, upright, `SIDE_PX` at its longest side.
 
         Raises:
             ItemError: the image can never be had, or is none.
-            TransientError: its store does not deliver for now, or too many thumbnails are wanted at once.
+            TransientError: its store does not deliver for now.
         """
         key = hashlib.blake2b(image.uri.encode(), digest_size=16).digest()  # it may hold the image itself
         if (known := self._known(key)) is not None:
             return known
-        if not self._turns.acquire(timeout=PATIENCE_S):
-            raise TransientError("too many pictures are being made at once: load the page again", retry_after_s=5)
         try:
-            if (known := self._known(key)) is not None:  # another thread has made it meanwhile
-                return known
             made = self._make(image)
-        finally:
-            self._turns.release()
+        except ItemError as error:
+            with self._lock:
+                self._refused[key] = str(error)
+            raise
         with self._lock:
             self._kept[key] = made
         return made
@@ -79,7 +78,15 @@ class ThumbnailMaker:
         self._pictures.close()
 
     def _known(self, key: bytes) -> bytes | None:
+        """What was made of the image; None where it has not been tried.
+
+        Raises:
+            ItemError: it was tried, in vain.
+        """
         with self._lock:
+            refusal = self._refused.get(key)
+            if refusal is not None:
+                raise ItemError(refusal)
             return self._kept.get(key)
 
     def _make(self, image: ImageRef) -> bytes:

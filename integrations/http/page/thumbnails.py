@@ -3,6 +3,9 @@
 A request names a project that is connected, a task of it and one of the task's images by its place, never an address:
 nobody can have the adapter fetch what no task of a connected project shows. Label Studio is asked for the task with the
 adapter's key each time; the picture itself is made by what `prelabel serve` passes in, and may be kept there.
+
+Few are made at once, and the others wait in the event loop: all other routes share one pool of threads, and whoever
+waits for a prediction must find one there.
 """
 
 from __future__ import annotations
@@ -10,11 +13,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
+from anyio import CapacityLimiter, Semaphore, move_on_after, to_thread
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 
-from ....schemas import ConfigError, ImageRef, ItemError, PrelabelError, Settings
+from ....schemas import ConfigError, ImageRef, ItemError, PrelabelError, Settings, TransientError
 from ...label_studio.api import tasks
 from ...label_studio.api.connection import LabelStudioAPI, NotThere
 from ...label_studio.convert.items import images_of_task
@@ -26,6 +32,15 @@ if TYPE_CHECKING:
 
 Thumbnail: TypeAlias = Callable[[ImageRef], bytes]
 """Makes a small JPEG of an image. Raises `ItemError` where there can be none, `TransientError` where not now."""
+
+AT_ONCE: Final = 4
+"""Pictures made at a time, so that a page full of them does not keep the adapter from its work."""
+
+PATIENCE_S: Final = 20.0
+"""Seconds one waits for its turn."""
+
+AGAIN_S: Final = 5.0
+"""Seconds after which one whose turn has not come may be asked for again."""
 
 CONFIG_S: Final = 30.0
 """Seconds a project's label config is remembered: a page asks for dozens of pictures at once."""
@@ -40,6 +55,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+_NONE_HEADERS = {"Cache-Control": "private, max-age=60"}
+"""Of the answer that there is no picture: the page is built anew every few seconds, and each time asks for it."""
 
 
 class _Jpeg(Response):
@@ -62,6 +80,8 @@ class Thumbnails:
         self._settings = settings
         self._connected = connected
         self._thumbnail = thumbnail
+        self._turns = Semaphore(AT_ONCE)
+        self._threads = CapacityLimiter(AT_ONCE)
         self._lock = threading.Lock()
         self._api: LabelStudioAPI | None = None
         self._configs: dict[int, tuple[float, LabelConfig]] = {}
@@ -83,21 +103,36 @@ class Thumbnails:
             response_class=Response,
             responses=problems(404, 409, 503) | {200: {"description": "The picture", "content": {"image/jpeg": {}}}},
         )
-        def thumbnail(
+        async def thumbnail(
             number: Number,
             task: Number,
             image: Annotated[int, Query(ge=0, le=_LARGEST, description="which of the task's images, from 0")] = 0,
         ) -> Response:
             try:
-                return _Jpeg(self._made(number, task, image), headers=_HEADERS)
+                return _Jpeg(await self._in_turn(partial(self._made, number, task, image)), headers=_HEADERS)
             except (ItemError, NotThere) as error:
-                raise HTTPException(404, str(error)) from None
+                raise HTTPException(404, str(error), _NONE_HEADERS) from None
             except ConfigError as error:
                 raise HTTPException(409, str(error)) from None
             except PrelabelError as error:
-                raise HTTPException(503, str(error)) from None
+                raise HTTPException(503, str(error), _again(error)) from None
 
         return router
+
+    async def _in_turn(self, work: Callable[[], bytes]) -> bytes:
+        """What `work` returns, run in one of the pictures' own threads; no thread waits for that.
+
+        Raises:
+            TransientError: its turn does not come.
+        """
+        with move_on_after(PATIENCE_S) as waiting:
+            await self._turns.acquire()
+        if waiting.cancelled_caught:
+            raise TransientError("too many pictures are being made at once: load the page again", retry_after_s=AGAIN_S)
+        try:
+            return await to_thread.run_sync(work, limiter=self._threads)
+        finally:
+            self._turns.release()
 
     def _made(self, number: int, task: int, image: int) -> bytes:
         if self._thumbnail is None:
@@ -133,3 +168,9 @@ class Thumbnails:
             if self._api is None:
                 self._api = LabelStudioAPI(self._settings)
             return self._api
+
+
+def _again(error: PrelabelError) -> dict[str, str] | None:
+    """The header that says when to come again, where that is known."""
+    after_s = error.retry_after_s if isinstance(error, TransientError) else None
+    return None if after_s is None else {"Retry-After": str(ceil(after_s))}

@@ -243,6 +243,30 @@ def in_tab(api: LabelStudioAPI, project: int, tab: int) -> list[int]:
             return numbers
 
 
+def across(
+    api: LabelStudioAPI, project: int, first: int, last: int, places: int, *, each: int, fields: str
+) -> dict[int, dict[str, Any]]:
+    """Tasks from all over a project, by number: some from each of several places at even distances.
+
+    Args:
+        api: Label Studio.
+        project: whose tasks.
+        first: the smallest number of its tasks; there is the first place.
+        last: the largest one.
+        places: how many, one request each; task numbers have gaps, so two may give the same tasks.
+        each: how many tasks are taken from a place on.
+        fields: what is listed of a task, its `id` included.
+
+    Raises:
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    listed: dict[int, dict[str, Any]] = {}
+    for place in range(places):
+        beyond = numbered_above(first + (last - first + 1) * place // places - 1)
+        listed.update((int(task["id"]), task) for task in page(api, project, [beyond], size=each, fields=fields).tasks)
+    return listed
+
+
 def newest(api: LabelStudioAPI, project: int) -> int:
     """The largest number of the project's tasks; 0 when it has none."""
     tasks = page(api, project, size=1, fields="id", order="-id").tasks

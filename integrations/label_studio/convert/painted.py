@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ....schemas.masks import MASK_CELLS, BitmapMask
 
 MASK_WORK = 4 * 2**20
-"""Steps that reading all masks of a task may take, some seconds: bytes of a brush's RLE, or pixels of a PNG that take
-one each."""
+"""Steps that reading all masks of a task may take, some seconds: bytes of a brush's RLE, or characters of a PNG and
+those of its pixels that take one each."""
 
 
 class MaskError(Exception):

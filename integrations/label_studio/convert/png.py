@@ -33,35 +33,38 @@ class Png:
 
     Args:
         url: a `data:` URL.
+        work: a step for each of its characters is taken before it is decoded.
 
     Attributes:
         width: pixels.
         height: pixels.
 
     Raises:
-        MaskError: it is none, or not such as browsers write.
+        MaskError: it is none, or not such as browsers write, or too much work.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, work: Work) -> None:
         if not url.startswith(_PREFIX):
             raise MaskError("its bitmask is no PNG")
+        work.take(len(url))
         try:
             data = base64.b64decode(url[len(_PREFIX) :], validate=True)
         except (binascii.Error, ValueError):
             raise MaskError("its bitmask is no PNG") from None
-        chunks = dict.fromkeys((b"IHDR", b"IDAT"), b"")
+        pieces: dict[bytes, list[bytes]] = {b"IHDR": [], b"IDAT": []}
         for kind, content in _chunks(data):
-            if kind in chunks:
-                chunks[kind] += content
-        if not data.startswith(_SIGNATURE) or len(chunks[b"IHDR"]) != 13:
+            if kind in pieces:
+                pieces[kind].append(content)
+        header = b"".join(pieces[b"IHDR"])
+        if not data.startswith(_SIGNATURE) or len(header) != 13:
             raise MaskError("its bitmask is no PNG")
-        self.width, self.height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+        self.width, self.height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
         if depth != 8 or colour not in _WITH_ALPHA or interlaced:
             raise MaskError("its bitmask is not an RGBA PNG as browsers write them")
         if not 0 < self.width <= _LARGEST_SIDE or not 0 < self.height <= _LARGEST_SIDE:
             raise MaskError(f"its bitmask has {self.width} x {self.height} pixels")
         self._channels = _WITH_ALPHA[colour]
-        self._packed = chunks[b"IDAT"]
+        self._packed = b"".join(pieces[b"IDAT"])
 
     def painted(self, work: Work) -> Iterator[Block]:
         """The painted pixels.

@@ -160,7 +160,7 @@ def _brush(entry: Mapping[str, Any], work: Work) -> _Pixels:
 
 def _bitmask(entry: Mapping[str, Any], work: Work) -> _Pixels:
     url = entry["value"].get("imageDataURL")
-    png = Png(url if isinstance(url, str) else "")
+    png = Png(url if isinstance(url, str) else "", work)
     return _Pixels(partial(png.painted, work), png.width, png.height)
 
 

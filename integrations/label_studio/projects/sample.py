@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ....schemas import Item, ItemError, Prediction, Priority, Settings
 from ...client.client import Client
+from ...client.workers import nobody_serves
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
@@ -17,6 +18,9 @@ SAMPLE = 5
 
 SAMPLE_S = 30.0
 """Seconds workers get to fetch and score the images of the sample."""
+
+KEEP_S: Final = 600
+"""Seconds a job that only tries something out is kept after its end; nothing of it is shown among the predictions."""
 
 
 def try_images(
@@ -38,8 +42,8 @@ def try_images(
             items.append(item_from_task(task, questions.config, url, s3_direct=settings.s3_direct))
         except ItemError as error:
             problems[number] = str(error)
-    if items and not any(worker.model == model for worker in client.workers()):
-        return Step("image", "warning", f"no worker with {model} is running: start `prelabel worker`")
+    if items and (nobody := nobody_serves(client, model)):
+        return Step("image", "warning", nobody)
     if items:
         problems |= _problems(client, project, questions, model, items)
     if problems:
@@ -60,11 +64,7 @@ def _sample(api: LabelStudioAPI, project: int, fields: str) -> dict[int, dict[st
     sample = {int(task["id"]): task for task in ends}
     if len(sample) < 2:
         return sample
-    first, last = min(sample), max(sample)
-    for part in range(1, SAMPLE - 1):
-        beyond = tasks.numbered_above(first + (last - first) * part // (SAMPLE - 1) - 1)
-        sample |= {int(task["id"]): task for task in tasks.page(api, project, [beyond], size=1, fields=fields).tasks}
-    return sample
+    return sample | tasks.across(api, project, min(sample), max(sample), SAMPLE - 1, each=1, fields=fields)
 
 
 def _problems(client: Client, project: int, questions: Questions, model: str, items: list[Item]) -> dict[int, str]:
@@ -75,6 +75,8 @@ def _problems(client: Client, project: int, questions: Questions, model: str, it
         priority=Priority.INTERACTIVE,
         name=f"label studio project {project}: some images to try",
         model=model,
+        deadline_s=SAMPLE_S + 1,  # should we die meanwhile, nobody works for us
+        keep_s=KEEP_S,
     )
     problems = {int(item.id): f"no worker has scored it within {SAMPLE_S:.0f} s" for item in items}
     try:

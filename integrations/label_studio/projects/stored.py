@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ....schemas import ConfigError, ImageRef, Item, Prediction
@@ -28,12 +28,14 @@ class StoredVectors:
         client: whose jobs.
         project: their project.
         model: `schemas.model_id` the vectors must come from.
+        more: asked before each job and each answer of it; False ends the reading, and what was found by then is known.
     """
 
-    def __init__(self, client: Client, project: int, model: str) -> None:
+    def __init__(self, client: Client, project: int, model: str, more: Callable[[], bool] = lambda: True) -> None:
         self._client = client
         self._project = project
         self._model = model
+        self._more = more
         self._keys: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -70,6 +72,8 @@ class StoredVectors:
         keys.execute("CREATE TABLE keys (task TEXT, shown BLOB, vector TEXT, PRIMARY KEY (task, shown)) WITHOUT ROWID")
         with keys:
             for job in self._client.project_jobs(self._project):  # the newest first, and it counts
+                if not self._more():
+                    return
                 try:
                     self._keep(keys, self._images(job))
                 except ConfigError as error:  # another release wrote it: its images are read again
@@ -78,6 +82,8 @@ class StoredVectors:
     def _images(self, job: Job) -> Iterator[tuple[Item, ImageRef]]:
         """The images of a job that have a stored vector, each with its item."""
         for prediction in job.results_so_far():
+            if not self._more():
+                return
             yield from _images_of(prediction, self._model)
 
     @staticmethod

@@ -5,16 +5,18 @@ The present label config is scored first; the new one then finds the vectors of 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ....schemas import ConfigError, Item, ItemError, Prediction, Priority, Settings, TransientError
+from ...client.workers import nobody_serves
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import LabelConfigReader, Questions, Unusable
 from ..convert.results import shown_answers
+from ..projects.sample import KEEP_S
 from ..projects.stored import StoredVectors
 from .result import Side, TaskTrial, Trial
 from .sample import draw
@@ -23,17 +25,11 @@ from .save import refusal_of
 if TYPE_CHECKING:
     from ...client.client import Client
 
-SIZE: Final = 50
-"""Tasks of a sample where nobody says how many."""
-
 MOST: Final = 1000
 """Tasks of a sample at most."""
 
-TIMEOUT_S: Final = 60.0
-"""Seconds a trial may take where nobody says how long."""
-
-KEEP_S: Final = 600
-"""Seconds the jobs of a trial are kept after their end."""
+_READING: Final = 0.5
+"""Share of a trial's time after which stored vectors are looked for no longer: a project may have had millions."""
 
 Tell = Callable[[str], None]
 
@@ -52,8 +48,8 @@ def try_label_config(
     project: int,
     label_config: str,
     model: str,
-    size: int = SIZE,
-    timeout_s: float = TIMEOUT_S,
+    size: int,
+    timeout_s: float,
     tell: Tell = lambda _: None,
 ) -> Trial:
     """Score a sample of a project's tasks under its present and under a new label config; nothing is changed anywhere.
@@ -65,7 +61,7 @@ def try_label_config(
         label_config: the new one, XML.
         model: `schemas.model_id` of the checkpoint the workers serve.
         size: tasks in the sample, 1 to `MOST`.
-        timeout_s: seconds the scoring may take in all.
+        timeout_s: seconds it may take in all; each request to Label Studio that is under way is waited for.
         tell: told what is being done, in words.
 
     Raises:
@@ -74,6 +70,7 @@ def try_label_config(
     """
     if not 1 <= size <= MOST:
         raise ConfigError(f"a sample has 1 to {MOST:,} tasks, not {size:,}")
+    started = monotonic()
     reader = LabelConfigReader(model)
     new = reader.read(label_config)
     if isinstance(new, Unusable):
@@ -95,16 +92,18 @@ def try_label_config(
         }
         if not isinstance(old, Unusable) and old.version == new.version:
             return Trial(**about)
-        _require_worker(client, model)
+        if nobody := nobody_serves(client, model):
+            raise TransientError(f"{nobody}, and try again")
         asked = [one for one in (old, new) if isinstance(one, Questions)]
-        with closing(StoredVectors(client, project, model)) as vectors:
+        reading_until = started + _READING * timeout_s
+        with closing(StoredVectors(client, project, model, lambda: monotonic() < reading_until)) as vectors:
             tell("looking for stored vectors")
             known = vectors.tasks()
             tell("choosing tasks")
             tasks, total = draw(api, project, size, known, [one.config for one in asked])
             if not tasks:
                 raise ConfigError(f"project {project} has no tasks to try a label config on: import some first")
-            run = _Run(settings, client, vectors, project, model, timeout_s, tell)
+            run = _Run(settings, client, vectors, project, model, started, timeout_s, tell)
             sides = {one.version: run.sides(tasks, one) for one in asked}
     old_sides: Mapping[int, Side] = sides.get(str(about["old_version"]), {})
     new_sides = sides[new.version]
@@ -134,18 +133,6 @@ def present_label_config(api: LabelStudioAPI, project: int) -> Present:
     return Present(str(there.get("title") or ""), str(there.get("label_config") or ""))
 
 
-def _require_worker(client: Client, model: str) -> None:
-    """Raise `TransientError` where nobody would ever score what is asked."""
-    workers = client.workers()
-    if any(worker.model == model for worker in workers):
-        return
-    others = ", ".join(sorted({worker.model for worker in workers}))
-    raise TransientError(
-        f"no worker with {model} is running{f' (there are some with {others})' if others else ''}: start one with "
-        "`prelabel worker`, and try again"
-    )
-
-
 class _Run:
     """The scoring of one trial.
 
@@ -160,6 +147,7 @@ class _Run:
         vectors: StoredVectors,
         project: int,
         model: str,
+        started: float,
         timeout_s: float,
         tell: Tell,
     ) -> None:
@@ -169,7 +157,7 @@ class _Run:
         self._project = project
         self._model = model
         self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = started + timeout_s
         self._tell = tell
         self.read: set[int] = set()
 
@@ -205,7 +193,9 @@ class _Run:
     def _scored(self, items: Sequence[Item], questions: Questions) -> Iterator[Prediction]:
         if not items:
             return
-        left_s = max(0.0, self._deadline - time.monotonic())
+        left_s = self._deadline - monotonic()
+        if left_s <= 0.0:
+            raise self._late(0, len(items), questions)
         job = self._client.submit(
             items,
             questions.controls,
@@ -222,12 +212,15 @@ class _Run:
                 self._tell(f"scoring {questions.version}: {done} of {len(items)} tasks")
                 yield prediction
         except TimeoutError:
-            raise TransientError(
-                f"the trial was not done within {self._timeout_s:g} s: {done} of {len(items)} tasks were scored under "
-                f"{questions.version}. Give it more time, or fewer tasks; images nobody has scored yet take longest"
-            ) from None
+            raise self._late(done, len(items), questions) from None
         finally:
             job.cancel()  # changes nothing where it has ended
+
+    def _late(self, done: int, total: int, questions: Questions) -> TransientError:
+        return TransientError(
+            f"the trial was not done within {self._timeout_s:g} s: {done} of {total} tasks were scored under "
+            f"{questions.version}. Give it more time, or fewer tasks; images nobody has scored yet take longest"
+        )
 
 
 def _side(prediction: Prediction, questions: Questions) -> Side:

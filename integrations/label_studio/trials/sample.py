@@ -74,11 +74,7 @@ def _fill(
     last = tasks.newest(api, project)
     parts = min(_PARTS, size - len(drawn))
     each = -(-(size - len(drawn)) // parts)
-    found: dict[int, dict[str, Any]] = {}
-    for part in range(parts):
-        above = first + (last - first + 1) * part // parts - 1
-        page = tasks.page(api, project, [tasks.numbered_above(above)], size=each, fields=fields)
-        found.update((int(task["id"]), task) for task in page.tasks)
+    found = tasks.across(api, project, first, last, parts, each=each, fields=fields)
     if len(found.keys() | drawn.keys()) < size:  # task numbers have gaps: other projects' tasks
         page = tasks.page(api, project, size=size, fields=fields)
         found.update((int(task["id"]), task) for task in page.tasks)

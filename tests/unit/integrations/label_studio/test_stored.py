@@ -65,6 +65,14 @@ def test_another_models_and_another_projects_vectors_are_none_of_ours(client, st
     assert (vector(stored, item(1)), vector(stored, item(2))) == (None, None)
 
 
+def test_who_has_no_time_for_all_of_them_has_those_of_the_newest_jobs(client) -> None:
+    score(client, [item(1), item(2)], AA)
+    score(client, [item(3), item(4), item(5)], AA)
+    left = iter([True] * 3)  # asked for the newest job, and for each of its answers
+    with closing(StoredVectors(client, 1, MODEL, more=lambda: next(left, False))) as stored:
+        assert stored.tasks() == [3, 4]
+
+
 def test_nothing_it_holds_grows_with_the_project(client, stored) -> None:
     score(client, [item(task) for task in range(300)], AA)
     assert [vector(stored, item(task)) for task in (0, 299)] == [AA, AA]

@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from label_studio_sdk.converter.brush import decode_rle, encode_rle, mask2rle
 from PIL import Image, ImageDraw
 
+from prelabel.integrations.label_studio.convert import png
 from prelabel.integrations.label_studio.convert.painted import MASK_WORK, Block, MaskError, Work, bitmap, bounds
 from prelabel.integrations.label_studio.convert.png import Png
 from prelabel.integrations.label_studio.convert.rle import painted
@@ -208,17 +210,19 @@ def png_of(image: np.ndarray, filters: Iterable[int]) -> bytes:
     return packed(struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0), zlib.compress(b"".join(lines)))
 
 
-def packed(header: bytes, content: bytes) -> bytes:
-    made = b"\x89PNG\r\n\x1a\n"
+def packed(header: bytes, content: bytes, each: int | None = None) -> bytes:
+    """A PNG whose content comes in two chunks, or in chunks of so many bytes `each`."""
+    starts = (0, 7) if each is None else range(0, len(content), each)
+    pieces = [content[start:end] for start, end in pairwise((*starts, len(content)))]
+    made = bytearray(b"\x89PNG\r\n\x1a\n")
     for kind, data in (
         (b"IHDR", header),
         (b"tEXt", b"a\0b"),
-        (b"IDAT", content[:7]),
-        (b"IDAT", content[7:]),
+        *((b"IDAT", piece) for piece in pieces),
         (b"IEND", b""),
     ):
         made += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return made
+    return bytes(made)
 
 
 @given(rgba(), st.lists(st.integers(0, 4), min_size=40, max_size=40))
@@ -227,9 +231,10 @@ def test_a_bitmask_is_painted_where_pillow_has_an_alpha(image: np.ndarray, filte
     data = png_of(image, filters)
     theirs = np.array(Image.open(io.BytesIO(data)))[..., 3] > 0
     assert (theirs == (image[..., 3] > 0)).all()
-    png = Png(url(data))
-    assert (png.width, png.height) == (width, height)
-    assert (pixels(png.painted(Work()), width, height) == theirs).all()
+    work = Work()
+    mask = Png(url(data), work)
+    assert (mask.width, mask.height) == (width, height)
+    assert (pixels(mask.painted(work), width, height) == theirs).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -238,7 +243,7 @@ def test_a_large_bitmask_as_an_encoder_writes_it(mode: str) -> None:
     image = Image.merge("LA", (Image.new("L", mask.size), mask)).convert(mode)
     file = io.BytesIO()
     image.save(file, "PNG")
-    found = pixels(Png(url(file.getvalue())).painted(Work()), *mask.size)
+    found = pixels(Png(url(file.getvalue()), Work()).painted(Work()), *mask.size)
     assert (found == (np.array(mask) > 0)).all()
 
 
@@ -263,12 +268,12 @@ NO_MASKS = {
 @pytest.mark.parametrize("name", NO_MASKS)
 def test_a_bitmask_that_cannot_be_read_is_refused(name: str) -> None:
     with pytest.raises(MaskError):
-        list(Png(NO_MASKS[name]).painted(Work()))
+        list(Png(NO_MASKS[name], Work()).painted(Work()))
 
 
 def test_a_bitmask_is_not_unpacked_beyond_its_rows() -> None:
     bomb = zlib.compress(bytes(2**26), 9)
-    assert list(Png(url(packed(HEADER, bomb))).painted(Work())) == []
+    assert list(Png(url(packed(HEADER, bomb)), Work()).painted(Work())) == []
 
 
 @given(st.binary(max_size=200), st.integers(0, 150))
@@ -278,8 +283,8 @@ def test_whatever_a_bitmask_holds_it_is_read_or_refused(noise: bytes, place: int
     data[place : place + len(noise)] = noise
     for value in (url(bytes(data)), "data:image/png;base64," + noise.decode("latin-1")):
         try:
-            png = Png(value)
-            pixels(png.painted(Work()), png.width, png.height)
+            mask = Png(value, Work())
+            pixels(mask.painted(Work()), mask.width, mask.height)
         except MaskError:
             pass
 
@@ -288,5 +293,48 @@ def test_hostile_masks_stop_at_the_work_that_is_given() -> None:
     noise = random.Random(1).randbytes(4 * 500)
     image = np.frombuffer(noise * 300, np.uint8).reshape(300, 500, 4)
     data = url(png_of(image, [4] * 300))
+    work = Work(len(data) + 100_000)
     with pytest.raises(MaskError, match="too large"):
-        list(Png(data).painted(Work(100_000)))
+        list(Png(data, work).painted(work))
+
+
+class CountedWork(Work):
+    """Counts the steps that are taken."""
+
+    def __init__(self) -> None:
+        super().__init__(2**40)
+        self.taken = 0
+
+    def take(self, steps: int) -> None:
+        self.taken += steps
+        super().take(steps)
+
+
+class CountedPiece(bytes):
+    """Counts the bytes that are copied to append it to what stands before it."""
+
+    copied = 0
+
+    def __radd__(self, before: bytes) -> bytes:
+        CountedPiece.copied += len(before) + len(self)
+        return bytes(before) + bytes(self)
+
+
+@pytest.mark.parametrize("pieces", [1_000, 8_000])
+def test_a_bitmask_in_many_small_chunks_is_read_in_steps_and_copies_by_its_length(
+    pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = url(packed(HEADER, ROWS + bytes(pieces), each=1))  # what follows the rows is passed over
+    work, chunks = CountedWork(), png._chunks
+    monkeypatch.setattr(png, "_chunks", lambda of: ((kind, CountedPiece(part)) for kind, part in chunks(of)))
+    monkeypatch.setattr(CountedPiece, "copied", 0)
+    assert list(Png(data, work).painted(work)) == []
+    assert len(data) <= work.taken <= 1.2 * len(data)
+    assert CountedPiece.copied <= len(data)
+
+
+def test_a_bitmask_too_long_for_the_work_is_refused_before_anything_of_it_is_decoded() -> None:
+    with pytest.raises(MaskError, match="too large"):
+        Png("data:image/png;base64," + "!" * 1001, Work(1000))
+    with pytest.raises(MaskError, match="no PNG"):
+        Png("data:image/png;base64," + "!" * 900, Work(1000))

@@ -6,8 +6,10 @@ from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.connect import connect, disconnect
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.registration import own_url
+from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import Priority, model_version
+from prelabel.schemas.progress import WorkerInfo
 
 MODEL = "siglip@12345678"
 URL = "http://prelabel:9090"
@@ -245,13 +247,16 @@ def test_a_control_whose_answers_label_studio_would_drop_is_told_before_anything
     assert not [backend for backend in label_studio.backends if backend["project"] == 2]
 
 
-def test_several_images_are_tried_the_first_the_last_and_some_between(label_studio, run):
+def test_several_images_are_tried_the_first_the_last_and_some_between(label_studio, run, client):
     label_studio.add_project(1, XML, tasks=range(11, 51))
     for task in (11, 50):
         label_studio.tasks[task]["data"] = {}
     (image,) = (step for step in run() if step.name == "image")
     assert image.status == "warning"
     assert "no worker with" in image.detail, "the others could be tried"
+    Fleet(client.connection.redis).beat(WorkerInfo(name="w", model="other@1", device="cpu", dtype="float32"))
+    (image,) = (step for step in run() if step.name == "image")
+    assert f"no worker with {MODEL} is running (there are some with other@1): start one" in image.detail
     for task in label_studio.tasks.values():
         task["data"] = {}
     (image,) = (step for step in run() if step.name == "image")
