@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 from anyio import CapacityLimiter, Semaphore, move_on_after, to_thread
 from fastapi import APIRouter, HTTPException, Path, Query, Response
@@ -157,8 +157,7 @@ class Thumbnails:
         """The project's label config; only those of connected projects are kept, and there are not many."""
         until, config = self._configs.get(number, (0.0, None))
         if config is None or time.monotonic() > until:
-            with api.errors(f"project {number}"):
-                there: dict[str, Any] = api.json("GET", f"api/projects/{number}/")
+            there = api.project(number)
             config = LabelConfig.parse(there.get("label_config") or "")
             self._configs[number] = (time.monotonic() + CONFIG_S, config)
         return config

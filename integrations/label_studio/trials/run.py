@@ -128,8 +128,7 @@ def present_label_config(api: LabelStudioAPI, project: int) -> Present:
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
-    with api.errors(f"project {project}"):
-        there = api.json("GET", f"api/projects/{project}/")
+    there = api.project(project)
     return Present(str(there.get("title") or ""), str(there.get("label_config") or ""))
 
 
