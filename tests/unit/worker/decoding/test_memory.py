@@ -20,6 +20,10 @@ WIDTH, HEIGHT = 4000, 3000
 """Large enough that each of its buffers comes from the system and goes back there."""
 
 
+ELSEWHERE = 4 * 2**20
+"""Bytes that the rest of the process may take meanwhile: threads that other tests have left behind."""
+
+
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -74,7 +78,7 @@ def test_decoding_takes_no_more_than_it_is_said_to(kind, exact) -> None:
     before = host.resident_memory()
     image.pixels()
     taken = host.peak_memory() - before
-    assert image.memory / 4 < taken <= image.memory
+    assert image.memory / 4 < taken <= image.memory + ELSEWHERE
 
 
 def test_a_jpeg_read_at_a_fraction_of_its_size_needs_a_fraction_of_the_memory() -> None:
