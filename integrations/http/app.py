@@ -64,8 +64,9 @@ def create_app(settings: Settings, client: Client, *, model: str, thumbnail: Thu
     app.state.registry = metrics.registry
     app.add_middleware(Guard, auth=auth, max_body_bytes=settings.max_body_bytes, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.include_router(page_router(client, label_studio.projects))
-    app.include_router(project_router(settings, client, label_studio.projects, model=model))
+    pictures = thumbnail is not None
+    app.include_router(page_router(client, label_studio.projects, pictures=pictures))
+    app.include_router(project_router(settings, client, label_studio.projects, model=model, pictures=pictures))
     app.include_router(thumbnails.router)
     app.include_router(trial_router(settings, client, label_studio.projects, model=model))
     app.include_router(label_studio.router)

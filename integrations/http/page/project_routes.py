@@ -48,7 +48,7 @@ _SAID: Final = {
 }
 
 
-def project_router(settings: Settings, client: Client, connected: Projects, *, model: str) -> APIRouter:
+def project_router(settings: Settings, client: Client, connected: Projects, *, model: str, pictures: bool) -> APIRouter:
     """The routes.
 
     Args:
@@ -56,9 +56,10 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
         client: the ledger.
         connected: the Label Studio projects that are served.
         model: `schemas.model_id` of the checkpoint the workers serve.
+        pictures: whether small pictures of tasks can be asked for.
     """
     router = APIRouter()
-    desk = _Desk(settings, client, connected, model)
+    desk = _Desk(settings, client, connected, model, pictures=pictures)
     document: Any = {
         "response_class": Response,
         "responses": problems(403) | {200: {"description": "The page", **_DOCUMENT}},
@@ -149,11 +150,14 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
 class _Desk:
     """What the routes work with."""
 
-    def __init__(self, settings: Settings, client: Client, connected: Projects, model: str) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, connected: Projects, model: str, *, pictures: bool = False
+    ) -> None:
         self._settings = settings
         self._client = client
         self._connected = connected
         self._model = model
+        self._pictures = pictures
         self._template = environment().get_template("project.html")
 
     def page(
@@ -170,6 +174,7 @@ class _Desk:
             heading=heading,
             label_studio=self._settings.label_studio_url,
             troubles=figures.TROUBLES,
+            pictures=self._pictures,
         )
         return hand_out(token, request, HTMLResponse(html, headers=self._headers()))
 

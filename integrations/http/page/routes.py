@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 _PARTS = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
 
 
-def page_router(client: Client, connected: Projects) -> APIRouter:
+def page_router(client: Client, connected: Projects, *, pictures: bool) -> APIRouter:
     """The routes.
 
     Args:
         client: the ledger.
         connected: the Label Studio projects that are served.
+        pictures: whether small pictures of tasks can be asked for.
     """
     router = APIRouter()
     button: Any = {
@@ -57,6 +58,7 @@ def page_router(client: Client, connected: Projects) -> APIRouter:
             said=_SAID.get(said, ""),
             label_studio=client.settings.label_studio_url,
             troubles=TROUBLES,
+            pictures=pictures,
         )
         return hand_out(token, request, HTMLResponse(html, headers=HEADERS))
 

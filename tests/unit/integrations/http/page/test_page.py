@@ -240,6 +240,17 @@ def test_a_paused_project_is_not_said_to_be_looked_through(page, client) -> None
     assert (answer.status_code, "paused" in answer.text) == (409, True)
 
 
+@pytest.mark.parametrize("maker", [None, lambda image: b"jpeg"], ids=["none", "one"])
+def test_pictures_of_tasks_are_asked_for_where_something_makes_them(client, settings, maker) -> None:
+    Projects(client).add(7)
+    recent.add(client.connection.redis, [shot(12, project=7, thumbnail="")])
+    app = create_app(settings, client, model="m@1", thumbnail=maker)
+    with TestClient(app, base_url="http://prelabel.test") as page:
+        for path, root in (("/", ""), ("/projects/7", "../")):
+            html = page.get(path, headers=HTML).text
+            assert (f'src="{root}projects/7/tasks/12/thumbnail"' in html) == (maker is not None)
+
+
 def test_cancel_stops_the_job_and_says_so(page, client) -> None:
     job = client.submit(["a.jpg"], TAXONOMY)
     assert "The job is cancelled" in press(page, f"jobs/{job.id}/cancel")
