@@ -162,6 +162,8 @@ class LabelStudio:
             if "url" not in body or "project" not in body:
                 return 500, {"detail": "KeyError"}
             backend = next(b for b in self.backends if b["id"] == number)
+            if self.projects[backend["project"]]["model_version"] == backend["title"]:
+                self.projects[backend["project"]]["model_version"] = body["title"]
             backend.update(body, basic_auth_pass_is_set="basic_auth_pass" in body)
             return 200, backend
         backend = {"id": len(self.backends) + 1, "state": "CO", "readable_state": "Connected", **body}

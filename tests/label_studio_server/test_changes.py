@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from contextlib import closing
 
@@ -54,17 +55,53 @@ def test_an_edited_taxonomy_is_scored_from_stored_vectors(
     right = [one["result"][0]["value"]["choices"] == [truth[one["task"]]] for one in stored]
     assert sum(right) >= 10
     assert len(web.asked) == fetched, "no image was fetched again"
-    assert label_studio.backends(project)[0]["title"] == second
+    until(lambda: label_studio.backends(project)[0]["title"] == second, 10, "people are asked for what they open")
 
     def versions() -> set[str]:
         return {one["model_version"] for one in label_studio.predictions(project=project)}
 
     until(lambda: versions() == {second, "somebody else's"}, 30, "our old predictions are replaced")
-    # Label Studio forgets what it shows when a version's predictions are removed: for milliseconds it shows nothing.
-    until(lambda: label_studio.project(project)["model_version"] == second, 2, "the new version is shown again")
+    assert label_studio.project(project)["model_version"] == second
     shown = [one["model_version"] for one in label_studio.call("GET", f"/api/projects/{project}/next")["predictions"]]
     assert shown == [second]
     assert sorted(tasks_of(label_studio.wait_for(project, 12, version=second))) == tasks
+
+
+def test_through_an_edit_there_is_no_moment_at_which_nothing_is_shown(
+    label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
+) -> None:
+    project = label_studio.make_project()
+    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:20]])
+    connect_project(backend, project, pre_label_all=True)
+    label_studio.wait_for(project, len(tasks))
+    until(lambda: not Projects(client).working(project), 30, "the job has ended")
+    until(lambda: not Projects(client).state(project).prune, 30, "there is nothing left to be removed")
+    before = label_studio.project(project)["model_version"]
+    seen: list[tuple[str, int]] = []
+    """Moments: the version shown, and how many predictions it has."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.02):
+            version = label_studio.project(project)["model_version"]
+            held = tasks_of(one for one in label_studio.predictions(project=project) if one["model_version"] == version)
+            if label_studio.project(project)["model_version"] == version:
+                seen.append((version, len(held)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    label_studio.update_project(project, label_config=SHAPES_CONFIG.replace('value="star"', 'value="sun"'))
+    try:
+        until(lambda: label_studio.project(project)["model_version"] != before, 60, "the new version is shown")
+        until(lambda: len(label_studio.wait_for(project, len(tasks))) == len(tasks), 60, "the old ones are removed")
+        until(lambda: not Projects(client).state(project).prune, 60, "there is nothing left to be removed")
+    finally:
+        is_over.set()
+        watcher.join()
+    after = label_studio.project(project)["model_version"]
+    assert {version for version, _ in seen} == {before, after}
+    assert min(held for _, held in seen) > 0
+    assert [one["title"] for one in label_studio.backends(project)] == [after]
 
 
 def test_the_present_version_is_shown_still_when_those_of_an_old_one_are_removed(

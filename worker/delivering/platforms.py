@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol, runtime_checkable
 
 import redis
@@ -78,9 +79,14 @@ def _label_studio(settings: Settings, client: redis.Redis) -> Platform:
     # The SDK brings pandas: only when something is pushed.
     from ...integrations.label_studio.deliver.push import Pusher
     from ...integrations.label_studio.projects.claims import Claims
+    from ...integrations.label_studio.projects.hints import hint
     from ...integrations.label_studio.projects.unanswered import Unanswered
 
-    return Pusher(settings, Claims(client), Unanswered(client))
+    def moved(project: int) -> None:
+        with suppress(redis.RedisError):  # the adapter looks now and then on its own
+            hint(client, project)
+
+    return Pusher(settings, Claims(client), Unanswered(client), moved)
 
 
 _OURS: Final[dict[str, MakePlatform]] = {LABEL_STUDIO: _label_studio}

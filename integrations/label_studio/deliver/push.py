@@ -29,6 +29,7 @@ from ..convert.copies import Entries, bulk_takes
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.claims import Claims, Delivery
+from ..projects.shown import show
 from ..projects.unanswered import Reason, Unanswered, Why
 from .copies import groups, read_copies
 
@@ -69,15 +70,23 @@ class Pusher:
         settings: where Label Studio is, and the key.
         claims: who else delivers; None when nobody does.
         unanswered: where it is written which tasks get no prediction; None where nobody asks.
+        moved: called with a project that shows another version from now on.
 
     Raises:
         ConfigError: LABEL_STUDIO_URL or LABEL_STUDIO_API_KEY is not set.
     """
 
-    def __init__(self, settings: Settings, claims: Claims | None = None, unanswered: Unanswered | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        claims: Claims | None = None,
+        unanswered: Unanswered | None = None,
+        moved: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._api = LabelStudioAPI(settings)
         self._claims = claims
         self._unanswered = unanswered
+        self._moved = moved
         self._shown: set[tuple[int, str]] = set()
 
     def __enter__(self) -> Self:
@@ -330,10 +339,11 @@ class Pusher:
                 state = self._api.sdk.projects.get(id=project)
                 shown = state.model_version or ""
                 current = ModelVersion.of(ours.model, LabelConfig.parse(state.label_config or "").to_controls())
-                if current != ours.uncalibrated:
-                    return
-                if shown != version and (not shown or ModelVersion.is_ours(shown)):
-                    self._api.sdk.projects.update(id=project, model_version=version)
+            if current != ours.uncalibrated:
+                return
+            if shown != version and (not shown or ModelVersion.is_ours(shown)):
+                show(self._api, project, version)
+                self._moved(project)
         except PrelabelError as error:
             log.warning("project %s may not show %s yet: %s", project, version, error)
         else:

@@ -13,6 +13,7 @@ from ..api.connection import LabelStudioAPI
 from . import registration
 from .pausing import hold_back
 from .register import Projects
+from .shown import show, version_to_show
 from .state import ProjectState
 
 log = logging.getLogger(__name__)
@@ -85,13 +86,16 @@ class Adoption:
         """Make a backend and its webhook what they should be; the adapter's address."""
         url, version = str(backend["url"]).rstrip("/"), str(backend["model_version"])
         registration.announce(self._api, project, url, self._projects.secret())
-        registration.register(self._api, self._settings, project, url, version)
-        registration.show(self._api, project, version)
+        title = version_to_show(self._api, project, version)
+        registration.register(self._api, self._settings, project, url, title)
+        show(self._api, project, title)
         return url
 
     def _go_on(self, project: int, backend: dict[str, Any]) -> None:
         url = self._take_over(project, backend)
-        self._projects.update(project, backend_url=url, stopped=False, problem="", looked=0.0, backend_seen=time.time())
+        self._projects.update(
+            project, backend_url=url, title="", stopped=False, problem="", looked=0.0, backend_seen=time.time()
+        )
         log.info("project %s has its ML backend again, as %s", project, url)
 
     def _stop(self, project: int, state: ProjectState) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ....schemas import PrelabelError, Settings
+from ....schemas import ModelVersion, PrelabelError, Settings
 from ...client.client import Client
 from ..api.connection import LabelStudioAPI
 from ..convert.questions import LabelConfigReader
@@ -108,7 +108,7 @@ class Cleaner:
         if self._stop.is_set():
             return False
         with self._cleaning.alone(project) as is_alone:
-            if not is_alone or not self._asks_for(project, state.version):
+            if not is_alone or not self._asks_for(project, state.version, shown=bool(state.backend_url)):
                 return False
             started = time.monotonic()
             left = prune(self._connection(), project, state.version)
@@ -130,11 +130,13 @@ class Cleaner:
                 return
             waited_s += _POLL_S
 
-    def _asks_for(self, project: int, version: str) -> bool:
-        """Whether the project's label config asks for this version now."""
-        api = self._connection()
-        label_config = api.project(project).get("label_config") or ""
-        return self._reader.read(label_config).version == version
+    def _asks_for(self, project: int, version: str, *, shown: bool = False) -> bool:
+        """Whether the project's label config asks for this version now; and, if told so, no earlier one is shown."""
+        there = self._connection().project(project)
+        shows = str(there.get("model_version") or "")
+        if shown and shows != version and ModelVersion.is_ours(shows):
+            return False
+        return self._reader.read(there.get("label_config") or "").version == version
 
     def _look_through_again(self, project: int) -> None:
         """The config has changed meanwhile, perhaps to what it was: some of what was removed may be wanted again."""

@@ -22,6 +22,7 @@ from .registration import SECRET_HEADER, Step, StepFailed, step
 from .rehearsal import dropped_answers
 from .sample import try_images
 from .scan import Scanner
+from .shown import show, shown_version, version_to_show
 
 CHECK_S = 10.0
 """Seconds the adapter gets to say whether it reaches Label Studio."""
@@ -87,7 +88,7 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
                 projects.remove(project)
             with step("model version"):
                 if _has_predictions(api, project, shown):
-                    registration.show(api, project, shown)  # Label Studio forgets it with the backend of that title
+                    show(api, project, shown)  # Label Studio forgets it with the backend of that title
     except StepFailed as failure:
         failed = Step(failure.step, "failed", str(failure.__cause__))
         return [*(one for one in _merged(steps) if one.name != failed.name), failed]
@@ -113,7 +114,7 @@ def _api(settings: Settings) -> LabelStudioAPI:
 def _shown_version(api: LabelStudioAPI, project: int) -> str:
     """What the project shows; nothing where it is gone, or cannot be asked: the next step says so."""
     try:
-        return registration.shown_version(api, project)
+        return shown_version(api, project)
     except PrelabelError:
         return ""
 
@@ -174,7 +175,8 @@ def _steps(
         announced = registration.announce(api, project, backend_url, secret)
     with step("backend"):
         try:
-            registered = registration.register(api, settings, project, backend_url, questions.version)
+            title = version_to_show(api, project, questions.version)
+            registered = registration.register(api, settings, project, backend_url, title)
         except PrelabelError:
             if not hooks_before:
                 registration.unregister(api, project, backend_url)
@@ -188,7 +190,7 @@ def _steps(
         if gone:
             yield Step("old address", "changed", f"{before}: {' and '.join(old.name for old in gone)} removed")
     with step("model version"):
-        shown = registration.show(api, project, questions.version)
+        shown = show(api, project, title)
     yield shown
     with step("tasks"):
         state = projects.state(project)
@@ -196,6 +198,7 @@ def _steps(
         projects.add(
             project,
             backend_url=backend_url,
+            title=title,
             floor=0 if pre_label_all else floor,
             prune=state.prune or not was_served,
             stopped=False,

@@ -20,6 +20,7 @@ from .figures import refresh, take
 from .held import HeldTasks
 from .listing import Listing
 from .register import Projects, Submitted
+from .shown import show, version_to_show
 from .state import ProjectState
 from .stored import StoredVectors
 from .unanswered import Reason, Why
@@ -152,7 +153,6 @@ class Look:
         )
         if self._is_new_version:
             log.info("project %s: %s asks for %s now", self._project, self._state.version, self._version)
-            self._rename()
         listed = self._listing.through(everything=self._everything, is_new_version=self._is_new_version)
         self.queue(chain(listed if through else (), self._listing.changed() if self._state.since else ()))
         fields: dict[str, Any] = {"version": self._version, "problem": ""}
@@ -165,6 +165,8 @@ class Look:
         self._projects.update(self._project, **fields)
         if not self._report.queued and not self._projects.working(self._project):
             self._settle(str(there.get("model_version") or ""))
+        if self._state.backend_url and self._state.title != self._version:
+            self._rename()
         count = take if through else refresh
         count(self._api, self._client, self._projects, self._project, self._version, there)
         return self._report
@@ -266,12 +268,15 @@ class Look:
                     self._api.json("DELETE", f"api/predictions/{prediction['id']}/")
 
     def _rename(self) -> None:
-        """Give our ML backend the new version as its title, unless somebody has deleted it meanwhile."""
+        """Give our ML backend the version as its title once that may be shown, unless somebody has deleted it."""
         url = self._state.backend_url
-        if url and any(registration.is_at(one, url) for one in registration.backends(self._api, self._project)):
+        if version_to_show(self._api, self._project, self._version) != self._version:
+            return
+        if any(registration.is_at(one, url) for one in registration.backends(self._api, self._project)):
             registration.register(self._api, self._settings, self._project, url, self._version)
+            self._projects.update(self._project, title=self._version)
 
     def _settle(self, shown: str) -> None:
-        """All is scored and pushed: show the version. What is outdated then is the cleaner's."""
+        """All is scored and pushed: show the version, if there is any of it. What is outdated then is the cleaner's."""
         if shown != self._version and (not shown or ModelVersion.is_ours(shown)) and self._state.backend_url:
-            registration.show(self._api, self._project, self._version)
+            show(self._api, self._project, version_to_show(self._api, self._project, self._version))

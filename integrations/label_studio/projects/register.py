@@ -19,6 +19,7 @@ from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
 from ...ledger.pushes import is_pending
 from .claims import Claims
+from .hints import hint
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
 from .state import ProjectState
 from .unanswered import Unanswered
@@ -172,8 +173,7 @@ class Projects:
 
     def hint(self, project: int, after_s: float = 0.0) -> None:
         """Have the project looked at soon, whether it is served yet or not."""
-        at = time.time() + after_s
-        self._patiently(lambda: self._redis.zadd(PROJECT_HINTS, {str(project): at}, lt=True))
+        self._patiently(lambda: hint(self._redis, project, after_s))
 
     def take_turn(self, due_at: float) -> Turn | None:
         """One project that wants to be looked at; None when none does.

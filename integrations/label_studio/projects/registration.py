@@ -2,8 +2,8 @@
 
 Label Studio 1.23 facts it relies on:
 
-- The labeling screen and the score column use predictions whose version is the project's `model_version`, and
-  tasks are only sent while that equals the backend's title. So the backend's title is our model version.
+- Tasks are only sent while the project's `model_version` equals the backend's title. So that is our model version;
+  see `shown`.
 - Only the first backend of a project is asked for predictions.
 - With a backend it makes a webhook for all actions, without a header, unless the project has one with that URL; it
   stays when the backend goes.
@@ -186,31 +186,6 @@ def webhooks(api: LabelStudioAPI, project: int, backend_url: str) -> list[dict[s
     with api.errors(f"webhooks of project {project}"):
         hooks = api.json("GET", "api/webhooks/", params={"project": project})
     return [hook for hook in hooks if _same(hook["url"], f"{backend_url}/webhook") and hook["project"] == project]
-
-
-def shown_version(api: LabelStudioAPI, project: int) -> str:
-    """The version whose predictions the project shows; empty when it shows none.
-
-    Raises:
-        PrelabelError: see `LabelStudioAPI.errors`.
-    """
-    return str(api.project(project).get("model_version") or "")
-
-
-def show(api: LabelStudioAPI, project: int, version: str) -> Step:
-    """Let the project show predictions of this version: one that a backend has as its title, or that has some.
-
-    What people chose otherwise stays.
-
-    Raises:
-        PrelabelError: see `LabelStudioAPI.errors`.
-    """
-    shown = shown_version(api, project)
-    if shown == version:
-        return Step("model version", "ok", f"project {project} shows predictions of {version}")
-    with api.errors(f"project {project}"):
-        api.json("PATCH", f"api/projects/{project}/", json={"model_version": version})
-    return Step("model version", "changed", f"project {project} shows {version} instead of {shown or 'none'}")
 
 
 def unregister(api: LabelStudioAPI, project: int, backend_url: str) -> list[Step]:

@@ -15,6 +15,7 @@ class ProjectState:
 
     Attributes:
         backend_url: the adapter as this Label Studio reaches it; empty when it was added in Label Studio's dialog.
+        title: the ML backend's title as it was last given; empty when it is not known.
         version: model version its tasks were last looked through for; empty before the first time.
         floor: tasks with numbers up to this one are pre-labelled only when asked for.
         since: Label Studio's time (Unix seconds) up to which changed tasks have been looked at.
@@ -29,6 +30,7 @@ class ProjectState:
     """
 
     backend_url: str = ""
+    title: str = ""
     version: str = ""
     floor: int = 0
     since: float = 0.0
@@ -56,6 +58,7 @@ class ProjectState:
         fields = {key.decode(): value.decode() for key, value in raw.items()}
         return cls(
             backend_url=fields.get("backend_url", ""),
+            title=fields.get("title", ""),
             version=fields.get("version", ""),
             floor=int(fields.get("floor", 0)),
             since=float(fields.get("since", 0)),
