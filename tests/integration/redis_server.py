@@ -47,7 +47,7 @@ class Server:
         with self._log.open("ab") as output:
             # Not `spawn`: its child ends with the thread that started it, here a timer's.
             self.process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
-        wait_for(self._answers, 10)
+        wait_for(self._answers)
 
     def stop(self) -> None:
         if self.process:
