@@ -14,7 +14,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY deploy/requirements.py deploy/
 # The lists change when pyproject.toml does, so the layers with torch below outlive every change of code.
-RUN python deploy/requirements.py label-studio > /adapter.txt \
+RUN python deploy/requirements.py label-studio pictures > /adapter.txt \
  && python deploy/requirements.py worker label-studio > /worker.txt
 COPY schemas schemas
 COPY integrations integrations

@@ -7,11 +7,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
@@ -105,6 +108,45 @@ def test_every_build_target_and_command_exists() -> None:
     commands = re.findall(r'CMD \["prelabel", "(\w+)"\]', DOCKERFILE)
     assert commands == ["serve", "worker"]
     assert set(commands) <= set(get_command(app).commands)
+
+
+def test_the_adapter_has_what_makes_small_pictures() -> None:
+    extras = re.search(r"requirements\.py (.+?) > /adapter\.txt", DOCKERFILE)
+    assert extras
+    done = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "requirements.py", *extras[1].split()], capture_output=True, text=True
+    )
+    asked = {re.split(r"[\[<>=;! ]", line)[0].lower() for line in done.stdout.splitlines()}
+    assert "torch" not in asked
+    there = {name.replace("_", "-") for name in asked | _required_by(asked)} | {"prelabel"}
+    lacks = [
+        module
+        for module, brought_by in packages_distributions().items()
+        if not there & {name.lower().replace("_", "-") for name in brought_by}
+    ]
+    assert {"torch", "transformers"} <= set(lacks)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1:])); "  # importing them fails from now on
+        "from prelabel.schemas.settings import load_settings; "
+        "from prelabel.worker.delivering.thumbnails import ThumbnailMaker; ThumbnailMaker(load_settings()).close()"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code, *lacks], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def _required_by(names: Iterable[str]) -> set[str]:
+    """All that distributions need, and what that needs."""
+    found: set[str] = set()
+    to_do = list(names)
+    while to_do:
+        name = to_do.pop()
+        for line in requires(name) or ():
+            requirement = Requirement(line)
+            needed = requirement.name.lower()
+            if needed not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                found.add(needed)
+                to_do.append(needed)
+    return found
 
 
 def test_every_build_argument_is_declared_and_bases_are_pinned_arguments() -> None:

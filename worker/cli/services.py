@@ -131,7 +131,7 @@ def _thumbnail_maker(settings: Settings) -> ThumbnailMaker | None:
     try:
         from ..delivering.thumbnails import ThumbnailMaker
     except ModuleNotFoundError as error:
-        log.info("the page shows no pictures of tasks, %s is not installed: pip install prelabel[worker]", error.name)
+        log.info("the page shows no pictures of tasks, %s is not installed: pip install prelabel[pictures]", error.name)
         return None
     return ThumbnailMaker(settings)
 

@@ -136,7 +136,7 @@ class Thumbnails:
 
     def _made(self, number: int, task: int, image: int) -> bytes:
         if self._thumbnail is None:
-            raise ItemError("pictures are made where the adapter is installed with prelabel[worker]")
+            raise ItemError("pictures are made where the adapter is installed with prelabel[pictures]")
         if not self._connected.serves(number):
             raise ItemError(f"project {number} is not connected")
         images = self._images(number, task)
