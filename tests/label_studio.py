@@ -148,6 +148,10 @@ class LabelStudio:
         mine = [p for p in self.predictions if self.tasks[p["task"]]["project"] == number]
         if method == "DELETE":
             self.predictions = [p for p in self.predictions if p["model_version"] != body["model_version"]]
+            shown = self.projects[number]["model_version"]
+            titles = {b["title"] for b in self.backends if b["project"] == number}
+            if shown == body["model_version"] or shown in titles:
+                self.projects[number]["model_version"] = None
             return 200, {}
         counts = {v: sum(p["model_version"] == v for p in mine) for v in {p["model_version"] for p in mine}}
         return 200, {"static": [{"model_version": v, "count": count} for v, count in counts.items()], "live": None}

@@ -16,9 +16,11 @@ from ....schemas import ModelVersion, PrelabelError, Settings
 from ...client.client import Client
 from ..api.connection import LabelStudioAPI
 from ..convert.questions import LabelConfigReader
+from . import at_once
 from .cleaning import Cleaning
 from .prune import prune
 from .register import Projects
+from .state import ProjectState
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,7 @@ class Cleaner:
             if not is_alone or not self._asks_for(project, state.version, shown=bool(state.backend_url)):
                 return False
             started = time.monotonic()
+            self._remove_at_once(project, state)
             left = prune(self._connection(), project, state.version)
             took_s = time.monotonic() - started
             if not self._asks_for(project, state.version):
@@ -121,6 +124,16 @@ class Cleaner:
                 return False
         self._pause(took_s)
         return True
+
+    def _remove_at_once(self, project: int, state: ProjectState) -> None:
+        """Remove the versions that can go as a whole, if nobody looks through the project just now."""
+        api, version = self._connection(), state.version
+        if not (whole := at_once.whole_versions(api, project, version)):
+            return
+        with self._projects.scanning(project, wait_s=1):
+            self._projects.update(project, title="")  # whatever happens, the next look gives it the right one
+            at_once.remove(api, self._settings, project, whole, version, state.backend_url)
+        log.info("project %s: predictions of %s are replaced", project, ", ".join(whole))
 
     def _give_way(self) -> None:
         """Let go first what people wait for."""

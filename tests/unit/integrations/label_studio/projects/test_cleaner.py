@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
 from prelabel.integrations import Client
 from prelabel.integrations.label_studio.api.connection import LabelStudioAPI
 from prelabel.integrations.label_studio.label_config import LabelConfig
+from prelabel.integrations.label_studio.projects import at_once, prune
 from prelabel.integrations.label_studio.projects import cleaner as module
-from prelabel.integrations.label_studio.projects import prune
 from prelabel.integrations.label_studio.projects.cleaner import Cleaner
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.label_studio.projects.scan import Scanner
@@ -58,7 +59,26 @@ def clean(cleaner: Cleaner) -> int:
     return slices
 
 
-def test_old_predictions_go_where_there_is_a_new_one(label_studio, make, projects) -> None:
+@pytest.fixture
+def backend(label_studio, projects):
+    """Adds an ML backend to the project, and says that it is ours."""
+
+    def add(url: str = "http://a", title: str = VERSION) -> None:
+        label_studio.backends.append({"id": 1, "project": 1, "url": url, "title": title, "state": "CO"})
+        projects.update(1, backend_url="http://a", title=title)
+
+    return add
+
+
+AT_ONCE = pytest.mark.parametrize("most", [1000, 0], ids=["at once", "singly"])
+
+
+@AT_ONCE
+def test_old_predictions_go_where_there_is_a_new_one(
+    label_studio, make, projects, backend, monkeypatch, most: int
+) -> None:
+    monkeypatch.setattr(at_once, "MOST", most)
+    backend()
     label_studio.add_project(1, XML, tasks=range(1, 301), model_version=VERSION)
     label_studio.predictions += [stored(task, OLD) for task in range(1, 301)]
     label_studio.predictions += [stored(task, VERSION) for task in range(1, 301)]
@@ -66,7 +86,38 @@ def test_old_predictions_go_where_there_is_a_new_one(label_studio, make, project
     clean(make())
     assert Counter(one["model_version"] for one in label_studio.predictions) == {VERSION: 300, "somebody else's": 5}
     assert not projects.state(1).prune
-    assert not label_studio.calls_to("DELETE", "/api/projects/1/model-versions"), "after it the project shows nothing"
+    assert len(label_studio.calls_to("DELETE", "/api/projects/1/model-versions")) == bool(most)
+    assert label_studio.projects[1]["model_version"] == VERSION, "though Label Studio forgets what it shows"
+    assert [one["title"] for one in label_studio.backends] == [VERSION]
+
+
+def test_a_version_is_removed_singly_where_label_studio_would_forget_what_people_chose(
+    label_studio, make, backend
+) -> None:
+    label_studio.add_project(1, XML, tasks=[1, 2], model_version="another model")
+    label_studio.predictions += [stored(task, version) for task in (1, 2) for version in (OLD, VERSION)]
+    backend(url="http://elsewhere", title="another model")
+    clean(make())
+    assert label_studio.projects[1]["model_version"] == "another model"
+    assert {one["model_version"] for one in label_studio.predictions} == {VERSION}
+
+
+def test_a_title_that_was_left_in_the_middle_is_put_right_by_the_next_look(
+    label_studio, settings, client, make, projects, backend
+) -> None:
+    label_studio.add_project(1, XML, tasks=[1], model_version=VERSION)
+    label_studio.predictions += [stored(1, OLD), stored(1, VERSION)]
+    backend()
+    label_studio.trouble = lambda method, path: 503 if method == "DELETE" else None
+    make().turn()
+    label_studio.trouble = lambda method, path: 503 if method == "PATCH" and path == "/api/ml/1" else None
+    label_studio.backends[0]["title"] = f"{VERSION} (removing earlier predictions)"
+    make().turn()
+    label_studio.trouble = None
+    with closing(LabelStudioAPI(settings())) as api:
+        Scanner(api, client, projects, MODEL).look(1)
+    assert [one["title"] for one in label_studio.backends] == [VERSION]
+    assert label_studio.projects[1]["model_version"] == VERSION
 
 
 def test_a_task_keeps_its_old_prediction_while_it_has_no_other(label_studio, make) -> None:
@@ -80,9 +131,11 @@ def test_a_task_keeps_its_old_prediction_while_it_has_no_other(label_studio, mak
     }
 
 
+@AT_ONCE
 def test_predictions_of_a_calibrated_version_are_ours_and_go_where_there_is_a_new_one(
-    label_studio, settings, client, make, projects
+    label_studio, settings, client, make, projects, monkeypatch, most: int
 ) -> None:
+    monkeypatch.setattr(at_once, "MOST", most)
     label_studio.add_project(1, XML, tasks=[1, 2], model_version=f"{OLD}+cal.abcdef")
     label_studio.predictions += [stored(task, f"{OLD}+cal.abcdef") for task in (1, 2)]
     label_studio.predictions += [stored(task, VERSION) for task in (1, 2)]
@@ -106,6 +159,7 @@ def test_a_prediction_of_a_calibrated_version_stays_where_there_is_none_of_the_v
 
 
 def test_a_slice_is_bounded_and_another_goes_on(label_studio, make, projects, monkeypatch) -> None:
+    monkeypatch.setattr(at_once, "MOST", 0)
     monkeypatch.setattr(module, "prune", lambda *args: prune.prune(*args, for_s=0))
     label_studio.add_project(1, XML, tasks=range(1, 4), model_version=VERSION)
     label_studio.predictions += [stored(task, version) for task in range(1, 4) for version in (OLD, VERSION)]
