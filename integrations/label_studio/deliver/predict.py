@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 Entry = list[dict[str, Any]]
 """One task's entry in a reply: a list with its prediction, or an empty one."""
 
-BUSY_CHECK_S = 35.0
-"""Seconds until it is looked whether somebody else's delivery is there: after a push others leave it alone for 30 s."""
+BUSY_CHECK_S = 3.0
+"""Seconds until it is looked whether somebody else's delivery is there: it may have been, and be deleted again."""
 
 INLINE_S = 60.0
 """Seconds within which Label Studio has stored what a reply to /predict held; until then nobody pushes the same."""
