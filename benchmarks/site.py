@@ -24,10 +24,13 @@ from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.running.stack import Stack, free_port, local_stack
 
 POLL_S = 0.2
-"""Seconds between two questions about the same thing."""
+"""Seconds between two questions about the same thing, at least."""
+
+_ASKING = 0.2
+"""Share of the time in which Label Studio is asked at most: it answers more slowly the more a project holds."""
 
 _TASKS_A_REQUEST = 1000
-_PREDICTIONS_A_REQUEST = 500
+_PREDICTIONS_A_REQUEST = 10_000  # it counts all predictions of the project after each
 
 
 def tell(what: str) -> None:
@@ -140,13 +143,21 @@ class Site:
         self.call("GET", f"/api/tasks/{task}/")
 
 
+def pause(asked_s: float) -> None:
+    """Leave Label Studio alone for a while, after it was asked for some seconds."""
+    time.sleep(max(POLL_S, asked_s / _ASKING - asked_s))
+
+
 def wait_for(condition: Callable[[], bool], limit_s: float, what: str) -> None:
-    """Wait until something is so."""
+    """Wait until Label Studio says that something is so."""
     deadline = time.monotonic() + limit_s
-    while not condition():
+    while True:
+        started = time.monotonic()
+        if condition():
+            return
         if time.monotonic() > deadline:
             raise SystemExit(f"not within {limit_s:.0f} s: {what}")
-        time.sleep(POLL_S)
+        pause(time.monotonic() - started)
 
 
 def connect(stack: Stack, project: int, *options: str) -> None:
