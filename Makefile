@@ -77,7 +77,7 @@ docs: setup
 # PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
 PEERS ?= 2
 
-bench: setup
+bench: setup label-studio
 	$(BIN)/python -m benchmarks.throughput --size 640x480 1920x1080 4000x3000
 	$(BIN)/python -m benchmarks.throughput --checkpoint base --only limit --labels 20 --images 16 \
 	  --size 640x480 1920x1080 4000x3000 --json build/bench/throughput-limit.json
@@ -92,6 +92,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.worker_memory
+	$(BIN)/python -m benchmarks.label_studio
 	$(BIN)/python -m benchmarks.pipeline_picture --svg build/bench/pipeline.svg
 
 # ---- releases: what is built is installed into an environment of its own, and that is what is looked at.

@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
 
+_AT_ONCE = 2048
+"""Predictions from which on no more are read for one push. The first push takes what is ready, and as much as is made
+meanwhile goes with the next: Label Studio counts all tasks of the project after each, be it one prediction or these.
+"""
+
 _ATTEMPTS = 8
 _BACKOFF = Backoff(base_s=1.0, cap_s=30.0)
 
@@ -145,7 +150,7 @@ class JobPusher:
             LockLost: we were slow and another has taken over.
         """
         while True:
-            after, predictions = self._store.results(job_id, self._pushes.cursor(job_id), None)
+            after, predictions = self._ready(job_id)
             if not predictions:
                 if self._store.progress(job_id).state.ended:
                     self._pushes.forget(job_id)
@@ -160,6 +165,16 @@ class JobPusher:
             self._tell_failures(target, [prediction for prediction in predictions if not prediction.ok])
             lock.keep()  # whoever took over has a cursor of their own
             self._pushes.move(job_id, after)
+
+    def _ready(self, job_id: str) -> tuple[str, list[Prediction]]:
+        """What is finished and was not read yet, up to where it is, and no more of it than is to go at once."""
+        after, predictions = self._pushes.cursor(job_id), list[Prediction]()
+        while len(predictions) < _AT_ONCE:
+            after, more = self._store.results(job_id, after, None)
+            if not more:
+                break
+            predictions += more
+        return after, predictions
 
     def _push_batch(
         self, job_id: str, target: PushTarget, wanted: list[Prediction], lock: TimedLock

@@ -108,7 +108,7 @@ class Pusher:
 
         Args:
             target: the project, and the label config its tasks were scored with.
-            predictions: their ordinals must differ. What needs no request of its own goes in one, so some hundred.
+            predictions: their ordinals must differ. What needs no request of its own goes in one: a few thousand.
             check_existing: ask first, and leave out tasks that already have a prediction of the same version.
             who: name for the claims; the same for every try of one job.
 

@@ -26,6 +26,7 @@ class Platform:
         self.stored: list[int] = []
         self.errors: list[Exception] = []
         self.refuses: set[int] = set()
+        self.sent: list[int] = []
 
     def push(
         self, target: PushTarget, predictions: Sequence[Prediction], *, check_existing: bool = False, who: str = ""
@@ -33,6 +34,7 @@ class Platform:
         if self.errors:
             raise self.errors.pop(0)
         wanted = [p.ordinal for p in predictions]
+        self.sent.append(len(wanted))
         known = [o for o in wanted if check_existing and o in self.stored]
         refused = [o for o in wanted if o in self.refuses]
         pushed = [o for o in wanted if o not in known and o not in refused]
@@ -64,6 +66,22 @@ def finish(client, settings):
         ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
         lease = ledger.claim(ChunkRef(job.id, 0))
         ledger.complete(lease, list(enumerate(outcomes or [GOOD] * count)), close=close)
+        return job
+
+    return make
+
+
+@pytest.fixture
+def finish_300(client, settings):
+    """Submit a job of 300 items, more than the ledger reads at once, and give it outcomes."""
+
+    def make():
+        push = PushTarget(project=1, label_config="<View/>")
+        job = client.submit((f"s3://b/{i}" for i in range(300)), Taxonomy.flat(["cat"]), push=push)
+        ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
+        for chunk in range(5):
+            lease = ledger.claim(ChunkRef(job.id, chunk))
+            ledger.complete(lease, [(ordinal, GOOD) for ordinal, _ in lease.pairs], close=True)
         return job
 
     return make
@@ -173,16 +191,16 @@ def test_what_a_push_refuses_is_one_line_of_the_log_with_the_count_and_the_first
     assert "item s3://b/1: unknown choice" in line
 
 
-def test_a_push_of_many_batches_says_once_what_was_refused(client, pusher, platform, caplog, settings) -> None:
-    job = client.submit(
-        (f"s3://b/{i}" for i in range(300)), Taxonomy.flat(["cat"]), push=PushTarget(project=1, label_config="<View/>")
-    )
-    ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
-    for chunk in range(5):
-        lease = ledger.claim(ChunkRef(job.id, chunk))
-        ledger.complete(lease, [(ordinal, GOOD) for ordinal, _ in lease.pairs], close=True)
+def test_all_that_is_ready_goes_in_one_push(pusher, platform, finish_300) -> None:
+    pusher.push(finish_300().id)
+    assert platform.sent == [300]
+
+
+def test_a_push_of_many_batches_says_once_what_was_refused(pusher, platform, caplog, monkeypatch, finish_300) -> None:
+    monkeypatch.setattr(pushing, "_AT_ONCE", 100)
     platform.refuses = set(range(300))
-    pusher.push(job.id)
+    pusher.push(finish_300().id)
+    assert len(platform.sent) > 1
     (line,) = warnings(caplog)
     assert "300 predictions" in line
 
