@@ -16,6 +16,9 @@ from .push_hints import PushHints
 LOCK_S: Final = 120
 """Seconds a pusher has a job to itself unless it says that it still works."""
 
+START: Final = "0"
+"""Where a job of which nothing was pushed yet stands."""
+
 _LONGEST_REASON: Final = 500
 """Characters of a reason that are kept."""
 
@@ -96,8 +99,9 @@ class Pushes:
             raise ConfigError(f"when job {job_id} was submitted cannot be read: another release wrote it") from None
 
     def cursor(self, job_id: str) -> str:
-        """Id of the last entry in the job's results that was looked at; "0" at the start."""
-        return (self._redis.hget(JobKeys(job_id).meta, "push_cursor") or b"0").decode()
+        """Id of the last entry in the job's results that was looked at; `START` before the first."""
+        raw = self._redis.hget(JobKeys(job_id).meta, "push_cursor")
+        return raw.decode() if raw else START
 
     def move(self, job_id: str, cursor: str) -> None:
         """Say that all results up to this id have been looked at."""

@@ -16,7 +16,7 @@ import redis
 
 from ...integrations.broker.locks import LockLost, TimedLock
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
-from ...integrations.ledger.pushes import LOCK_S, Pushes
+from ...integrations.ledger.pushes import LOCK_S, START, Pushes
 from ...integrations.platforms import HearsOfFailures, Platform, PushReport
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
 from ...schemas.jobs import PushTarget
@@ -34,9 +34,8 @@ _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
 
 _AT_ONCE = 2048
-"""Predictions from which on no more are read for one push. The first push takes what is ready, and as much as is made
-meanwhile goes with the next: Label Studio counts all tasks of the project after each, be it one prediction or these.
-"""
+"""Predictions from which on no more are read for one push: Label Studio counts all tasks of the project after each,
+whatever it holds. A job's first push is one read, so that people see something soon."""
 
 _ATTEMPTS = 8
 _BACKOFF = Backoff(base_s=1.0, cap_s=30.0)
@@ -169,7 +168,8 @@ class JobPusher:
     def _ready(self, job_id: str) -> tuple[str, list[Prediction]]:
         """What is finished and was not read yet, up to where it is, and no more of it than is to go at once."""
         after, predictions = self._pushes.cursor(job_id), list[Prediction]()
-        while len(predictions) < _AT_ONCE:
+        most = 1 if after == START else _AT_ONCE
+        while len(predictions) < most:
             after, more = self._store.results(job_id, after, None)
             if not more:
                 break

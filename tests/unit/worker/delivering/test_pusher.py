@@ -72,14 +72,14 @@ def finish(client, settings):
 
 
 @pytest.fixture
-def finish_300(client, settings):
-    """Submit a job of 300 items, more than the ledger reads at once, and give it outcomes."""
+def finish_600(client, settings):
+    """Submit a job of 600 items, more than the ledger reads at once, and give it outcomes."""
 
     def make():
         push = PushTarget(project=1, label_config="<View/>")
-        job = client.submit((f"s3://b/{i}" for i in range(300)), Taxonomy.flat(["cat"]), push=push)
+        job = client.submit((f"s3://b/{i}" for i in range(600)), Taxonomy.flat(["cat"]), push=push)
         ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
-        for chunk in range(5):
+        for chunk in range(10):
             lease = ledger.claim(ChunkRef(job.id, chunk))
             ledger.complete(lease, [(ordinal, GOOD) for ordinal, _ in lease.pairs], close=True)
         return job
@@ -191,18 +191,18 @@ def test_what_a_push_refuses_is_one_line_of_the_log_with_the_count_and_the_first
     assert "item s3://b/1: unknown choice" in line
 
 
-def test_all_that_is_ready_goes_in_one_push(pusher, platform, finish_300) -> None:
-    pusher.push(finish_300().id)
-    assert platform.sent == [300]
+def test_the_first_push_is_small_and_all_else_that_is_ready_goes_in_one(pusher, platform, finish_600) -> None:
+    pusher.push(finish_600().id)
+    assert platform.sent == [256, 344]
 
 
-def test_a_push_of_many_batches_says_once_what_was_refused(pusher, platform, caplog, monkeypatch, finish_300) -> None:
+def test_a_push_of_many_batches_says_once_what_was_refused(pusher, platform, caplog, monkeypatch, finish_600) -> None:
     monkeypatch.setattr(pushing, "_AT_ONCE", 100)
-    platform.refuses = set(range(300))
-    pusher.push(finish_300().id)
+    platform.refuses = set(range(600))
+    pusher.push(finish_600().id)
     assert len(platform.sent) > 1
     (line,) = warnings(caplog)
-    assert "300 predictions" in line
+    assert "600 predictions" in line
 
 
 def test_what_was_refused_before_is_not_told_again(client, pusher, platform, finish, caplog) -> None:
