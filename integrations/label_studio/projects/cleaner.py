@@ -106,7 +106,7 @@ class Cleaner:
         state = self._projects.state(project)
         if not state.prune or not state.version or state.problem or self._projects.working(project):
             return False
-        self._give_way()
+        in_vain = self._give_way()
         if self._stop.is_set():
             return False
         with self._cleaning.alone(project) as is_alone:
@@ -114,7 +114,9 @@ class Cleaner:
                 return False
             started = time.monotonic()
             self._remove_at_once(project, state)
-            left = prune(self._connection(), project, state.version)
+            # Who comes meanwhile goes first; who has waited as long as we may waits for a slice.
+            stop = (lambda: False) if in_vain else self._cleaning.others_wait
+            left = prune(self._connection(), project, state.version, stop=stop)
             took_s = time.monotonic() - started
             if not self._asks_for(project, state.version):
                 self._look_through_again(project)
@@ -135,13 +137,14 @@ class Cleaner:
             at_once.remove(api, self._settings, project, whole, version, state.backend_url)
         log.info("project %s: predictions of %s are replaced", project, ", ".join(whole))
 
-    def _give_way(self) -> None:
-        """Let go first what people wait for."""
+    def _give_way(self) -> bool:
+        """Let go first what people wait for; whether it still waits."""
         waited_s = 0.0
-        while waited_s < GIVE_WAY_S and self._cleaning.others_wait():
-            if self._pause(_POLL_S):
-                return
+        while self._cleaning.others_wait():
+            if waited_s >= GIVE_WAY_S or self._pause(_POLL_S):
+                return True
             waited_s += _POLL_S
+        return False
 
     def _asks_for(self, project: int, version: str, *, shown: bool = False) -> bool:
         """Whether the project's label config asks for this version now; and, if told so, no earlier one is shown."""

@@ -28,6 +28,7 @@ def prune(
     current: str,
     *,
     for_s: float = SLICE_S,
+    stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Remove predictions of our earlier versions where there is one of the present, for some seconds.
@@ -37,6 +38,7 @@ def prune(
         project: the project's number.
         current: the present version.
         for_s: seconds after which it ends; one prediction at least is removed, where there is one.
+        stop: asked after each; True ends it before its time.
         clock: seconds, monotonic.
 
     Returns:
@@ -55,7 +57,7 @@ def prune(
                     api.json("DELETE", f"api/predictions/{prediction}/")
             except NotThere:  # somebody was faster
                 continue
-            if clock() >= deadline:
+            if clock() >= deadline or stop():
                 return True
     return False
 

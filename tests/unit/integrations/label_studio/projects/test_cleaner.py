@@ -160,7 +160,7 @@ def test_a_prediction_of_a_calibrated_version_stays_where_there_is_none_of_the_v
 
 def test_a_slice_is_bounded_and_another_goes_on(label_studio, make, projects, monkeypatch) -> None:
     monkeypatch.setattr(at_once, "MOST", 0)
-    monkeypatch.setattr(module, "prune", lambda *args: prune.prune(*args, for_s=0))
+    monkeypatch.setattr(module, "prune", lambda *args, **kwargs: prune.prune(*args, for_s=0, **kwargs))
     label_studio.add_project(1, XML, tasks=range(1, 4), model_version=VERSION)
     label_studio.predictions += [stored(task, version) for task in range(1, 4) for version in (OLD, VERSION)]
     cleaner = make()
@@ -187,6 +187,22 @@ def test_what_others_wait_for_goes_first_and_not_for_ever(
     assert seen == [2] * len(seen)
     assert len(seen) >= module.GIVE_WAY_S / 0.2, "as long as it waits"
     assert len(label_studio.predictions) == 1, "and then all the same"
+
+
+def test_a_slice_ends_when_somebody_begins_to_wait(label_studio, make, projects, monkeypatch) -> None:
+    def somebody_comes(*args, **kwargs):
+        projects.hint(2)
+        return prune.prune(*args, **kwargs)
+
+    monkeypatch.setattr(at_once, "MOST", 0)
+    monkeypatch.setattr(module, "prune", somebody_comes)
+    label_studio.add_project(1, XML, tasks=range(1, 4), model_version=VERSION)
+    label_studio.predictions += [stored(task, version) for task in range(1, 4) for version in (OLD, VERSION)]
+    cleaner = make()
+    assert cleaner.turn(), "some are left"
+    assert Counter(one["model_version"] for one in label_studio.predictions) == {VERSION: 3, OLD: 2}
+    assert not cleaner.turn()
+    assert Counter(one["model_version"] for one in label_studio.predictions) == {VERSION: 3}, "who waits on, in vain"
 
 
 def test_nothing_is_removed_while_the_projects_own_job_is_under_way(label_studio, client, make, projects) -> None:
@@ -222,7 +238,7 @@ def test_a_label_config_that_changes_in_the_middle_has_all_tasks_looked_through(
     label_studio.add_project(1, XML, tasks=[1], model_version=VERSION)
     projects.update(1, looked=1e12)
 
-    def change(*_: object) -> bool:
+    def change(*_: object, **__: object) -> bool:
         label_studio.projects[1]["label_config"] = XML.replace("Dog", "Wolf")
         return False
 
