@@ -73,7 +73,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
-# Tables on the terminal, figures in build/bench/*.json. About an hour on two cores; each line runs alone, too.
+# Tables on the terminal, figures in build/bench/*.json. About an hour and a half on two cores; each line runs alone, too.
 # PEERS are the slow ones on the full-size model: an image of theirs costs 50 forward passes at 1,000 labels.
 PEERS ?= 2
 
