@@ -74,10 +74,12 @@ def test_jobs_beside_the_demo_shows_its_jobs_and_a_signal_ends_all_of_it(tmp_pat
         assert line, complaints
         printed += line
     family = psutil.Process(demo.pid).children(recursive=True)
+    demo.send_signal(signal.SIGSTOP)  # it may take less time than the command beside it
     beside = subprocess.run([*prelabel, "jobs"], env=env, capture_output=True, text=True, timeout=120)
     assert (beside.returncode, beside.stderr) == (0, f"Redis of `prelabel demo` on this machine: {told[1]}\n")
     assert "siglip-shapes" in beside.stdout, "its worker"
     demo.send_signal(number)
+    demo.send_signal(signal.SIGCONT)
     demo.communicate(timeout=60)
     assert demo.returncode == 130
     _, alive = psutil.wait_procs(family, timeout=10)
