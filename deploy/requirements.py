@@ -5,18 +5,24 @@ python deploy/requirements.py worker label-studio
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
 
 
 def requirements(extras: list[str]) -> list[str]:
-    """The requirements of prelabel with `extras`, from pyproject.toml."""
+    """The requirements of prelabel with `extras`, and with the extras those name, from pyproject.toml."""
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-    found = list(project["dependencies"])
-    for extra in extras:
-        found += project["optional-dependencies"][extra]
-    return sorted(set(found))
+    found = set(project["dependencies"])
+    to_do = list(extras)
+    while to_do:
+        for requirement in project["optional-dependencies"][to_do.pop()]:
+            if ours := re.fullmatch(r"prelabel\[(.+)\]", requirement):
+                to_do += ours[1].split(",")
+            else:
+                found.add(requirement)
+    return sorted(found)
 
 
 if __name__ == "__main__":
