@@ -29,7 +29,7 @@ from ..convert.copies import Entries, bulk_takes
 from ..convert.results import prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.claims import Claims, Delivery
-from ..projects.shown import show
+from ..projects.shown import is_ours_to_change, show
 from ..projects.unanswered import Reason, Unanswered, Why
 from .copies import groups, read_copies
 
@@ -341,7 +341,7 @@ class Pusher:
                 current = ModelVersion.of(ours.model, LabelConfig.parse(state.label_config or "").to_controls())
             if current != ours.uncalibrated:
                 return
-            if shown != version and (not shown or ModelVersion.is_ours(shown)):
+            if shown != version and is_ours_to_change(shown):
                 show(self._api, project, version)
                 self._moved(project)
         except PrelabelError as error:

@@ -20,6 +20,7 @@ from . import at_once
 from .cleaning import Cleaning
 from .prune import prune
 from .register import Projects
+from .shown import shown_version
 from .state import ProjectState
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Cleaner:
         if self._stop.is_set():
             return False
         with self._cleaning.alone(project) as is_alone:
-            if not is_alone or not self._asks_for(project, state.version, shown=bool(state.backend_url)):
+            if not is_alone or self._shows_earlier(project, state) or not self._asks_for(project, state.version):
                 return False
             started = time.monotonic()
             self._remove_at_once(project, state)
@@ -146,13 +147,15 @@ class Cleaner:
             waited_s += _POLL_S
         return False
 
-    def _asks_for(self, project: int, version: str, *, shown: bool = False) -> bool:
-        """Whether the project's label config asks for this version now; and, if told so, no earlier one is shown."""
-        there = self._connection().project(project)
-        shows = str(there.get("model_version") or "")
-        if shown and shows != version and ModelVersion.is_ours(shows):
-            return False
-        return self._reader.read(there.get("label_config") or "").version == version
+    def _shows_earlier(self, project: int, state: ProjectState) -> bool:
+        """Whether it shows a version of ours that a look is to replace first: without its predictions it shows none."""
+        shown = shown_version(self._connection(), project) if state.backend_url else ""
+        return shown != state.version and ModelVersion.is_ours(shown)
+
+    def _asks_for(self, project: int, version: str) -> bool:
+        """Whether the project's label config asks for this version now."""
+        label_config = self._connection().project(project).get("label_config") or ""
+        return self._reader.read(label_config).version == version
 
     def _look_through_again(self, project: int) -> None:
         """The config has changed meanwhile, perhaps to what it was: some of what was removed may be wanted again."""

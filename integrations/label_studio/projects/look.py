@@ -20,7 +20,7 @@ from .figures import refresh, take
 from .held import HeldTasks
 from .listing import Listing
 from .register import Projects, Submitted
-from .shown import show, version_to_show
+from .shown import is_ours_to_change, show, version_to_show
 from .state import ProjectState
 from .stored import StoredVectors
 from .unanswered import Reason, Why
@@ -278,5 +278,5 @@ class Look:
 
     def _settle(self, shown: str) -> None:
         """All is scored and pushed: show the version, if there is any of it. What is outdated then is the cleaner's."""
-        if shown != self._version and (not shown or ModelVersion.is_ours(shown)) and self._state.backend_url:
+        if shown != self._version and is_ours_to_change(shown) and self._state.backend_url:
             show(self._api, self._project, version_to_show(self._api, self._project, self._version))

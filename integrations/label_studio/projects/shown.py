@@ -24,8 +24,18 @@ def shown_version(api: LabelStudioAPI, project: int) -> str:
     return str(api.project(project).get("model_version") or "")
 
 
+def is_ours_to_change(shown: str) -> bool:
+    """Whether another version may be shown instead: nothing is, or one of ours. What people chose otherwise stays."""
+    return not shown or ModelVersion.is_ours(shown)
+
+
 def version_to_show(api: LabelStudioAPI, project: int, present: str) -> str:
     """The present version; or our earlier one that is shown, while the project has predictions of that alone.
+
+    Args:
+        api: Label Studio.
+        project: the project's number.
+        present: the version its label config asks for.
 
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
@@ -38,9 +48,12 @@ def version_to_show(api: LabelStudioAPI, project: int, present: str) -> str:
 
 
 def show(api: LabelStudioAPI, project: int, version: str) -> Step:
-    """Let the project show predictions of this version: one that a backend has as its title, or that has some.
+    """Let the project show predictions of this version, whatever it showed before; see `is_ours_to_change`.
 
-    What people chose otherwise stays only if the caller sees to it.
+    Args:
+        api: Label Studio.
+        project: the project's number.
+        version: one that a backend has as its title, or that has predictions; Label Studio refuses others.
 
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
