@@ -70,7 +70,7 @@ def looking(browser: Any, url: str, **context: Any) -> Iterator[Callable[..., An
     yield open_page
     for made in opened:
         made.close()
-    assert complaints == []
+    assert not complaints, complaints  # pytest explains asserts of test files alone
 
 
 def fits(page: Any) -> bool:

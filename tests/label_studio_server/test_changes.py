@@ -15,7 +15,16 @@ from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.images import CountingWeb
-from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, tasks_of, until
+from tests.label_studio_server.site import (
+    SHAPES_CONFIG,
+    LabelStudio,
+    connect_project,
+    inline,
+    jobs_of,
+    pre_labelled_project,
+    tasks_of,
+    until,
+)
 
 
 def test_an_edited_taxonomy_is_scored_from_stored_vectors(
@@ -70,11 +79,8 @@ def test_an_edited_taxonomy_is_scored_from_stored_vectors(
 def test_through_an_edit_there_is_no_moment_at_which_nothing_is_shown(
     label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
 ) -> None:
-    project = label_studio.make_project()
-    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:20]])
-    connect_project(backend, project, pre_label_all=True)
-    label_studio.wait_for(project, len(tasks))
-    until(lambda: not Projects(client).working(project), 30, "the job has ended")
+    project = pre_labelled_project(label_studio, backend, pictures, "edited")
+    tasks = label_studio.task_ids(project)
     until(lambda: not Projects(client).state(project).prune, 30, "there is nothing left to be removed")
     before = label_studio.project(project)["model_version"]
     seen: list[tuple[str, int]] = []
@@ -107,10 +113,8 @@ def test_through_an_edit_there_is_no_moment_at_which_nothing_is_shown(
 def test_the_present_version_is_shown_still_when_those_of_an_old_one_are_removed(
     label_studio: LabelStudio, backend: Stack, client: Client, pictures: list[Picture]
 ) -> None:
-    project = label_studio.make_project()
-    tasks = label_studio.import_tasks(project, [{"image": inline(picture.path)} for picture in pictures[:3]])
-    connect_project(backend, project, pre_label_all=True)
-    stored = label_studio.wait_for(project, len(tasks))
+    project = pre_labelled_project(label_studio, backend, pictures, "cleaned")
+    stored = label_studio.predictions(project=project)
     present = stored[0]["model_version"]
     until(lambda: not Projects(client).state(project).prune, 30, "there is nothing left to be removed")
     old = f"{present[:-6]}{'0' * 6}"

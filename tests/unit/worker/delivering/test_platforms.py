@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from prelabel.integrations.label_studio.deliver.push import Pusher
+from prelabel.integrations.label_studio.label_config import LabelConfig
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.platforms import HearsOfFailures, Platform, PushReport
-from prelabel.schemas import ConfigError, PushTarget, Settings, TransientError
+from prelabel.schemas import (
+    Answer,
+    ConfigError,
+    ImageRef,
+    Item,
+    Prediction,
+    PushTarget,
+    Settings,
+    TransientError,
+    model_version,
+)
 from prelabel.worker.delivering.platforms import Platforms
+from tests.label_studio import running
 
 TARGET = PushTarget(platform="table", project=1)
 
@@ -46,6 +60,8 @@ def platforms(client) -> Platforms:
 
 
 GOOD = """
+from prelabel.integrations.label_studio.label_config import LabelConfig
+from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.platforms import PushReport
 
 class Table:
@@ -101,6 +117,27 @@ def test_it_is_made_once_from_the_settings_and_our_redis(site, client, platforms
     import brought_table
 
     assert brought_table.seen == [("http://127.0.0.1:1", client.connection.redis)]
+
+
+def test_a_push_that_changes_what_a_project_shows_has_the_adapter_look_at_it(client) -> None:
+    xml = (
+        '<View><Image name="img" value="$image"/><Choices name="cls" toName="img"><Choice value="Cat"/>'
+        '<Choice value="Dog"/></Choices></View>'
+    )
+    version = model_version("siglip@12345678", LabelConfig.parse(xml).to_controls())
+    answer = Answer(control="cls", rule="softmax", paths=(("Cat",),), confidence=0.9)
+    item = Item(id="1", images=(ImageRef(uri="s3://b/1.jpg"),))
+    prediction = Prediction(item=item, ordinal=0, model_version=version, answers=(answer,))
+    with running() as label_studio:
+        label_studio.add_project(1, xml, tasks=[1], model_version="siglip@12345678+tax.000000")
+        settings = Settings(label_studio_url=label_studio.url, label_studio_api_key=label_studio.legacy)
+        platforms = Platforms(settings, client.connection.redis)
+        target = PushTarget(project=1, label_config=xml)
+        platforms.get(target.platform).push(target, [prediction], check_existing=True, who="job")
+        platforms.close()
+    turn = Projects(client).take_turn(time.time())
+    assert turn is not None
+    assert turn.project == 1
 
 
 def test_one_that_is_not_asked_for_is_not_imported(site, platforms) -> None:

@@ -58,6 +58,20 @@ def test_bulk_in_one_request(label_studio, push):
     }
 
 
+@pytest.mark.parametrize(
+    ("shown", "told"),
+    [("siglip@12345678+tax.000000", [1]), ("", [1]), (VERSION, []), ("what people chose", [])],
+    ids=["an earlier one", "none", "this one", "another model"],
+)
+def test_whoever_asks_is_told_once_of_a_project_that_shows_another_version_now(label_studio, settings, shown, told):
+    label_studio.add_project(1, XML, tasks=[1, 2], model_version=shown)
+    moved: list[int] = []
+    with Pusher(settings(), moved=moved.append) as pusher:
+        for ordinal in range(2):
+            pusher.push(PushTarget(project=1, label_config=XML), [predicted(ordinal)])
+    assert moved == told
+
+
 def test_personal_token(label_studio, settings):
     label_studio.add_project(1, XML, tasks=[1])
     with Pusher(settings(label_studio_api_key=label_studio.personal)) as pusher:
