@@ -22,7 +22,7 @@ from rich.table import Table
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.client.cutting import make_chunks
 from prelabel.integrations.ledger.jobs import JobStore
-from prelabel.integrations.ledger.leases import ChunkRef, Lease, Ledger, Refusal, Written
+from prelabel.integrations.ledger.leases import Answered, ChunkRef, Lease, Ledger, Refusal, Written
 from prelabel.schemas import Outcome, Taxonomy
 from prelabel.schemas.chunks import Chunk
 from prelabel.schemas.items import Item
@@ -42,6 +42,7 @@ class NoLedger(Ledger):
         self._chunks = chunks
         self._spec = spec
         self.outcomes: list[tuple[int, Outcome]] = []
+        self.answered: list[Answered] = []
 
     def claim(self, ref: ChunkRef, *, alone: bool = False) -> Lease | Refusal:  # noqa: ARG002
         """The chunk, always."""
@@ -52,9 +53,17 @@ class NoLedger(Ledger):
         """Always."""
         return True
 
-    def complete(self, lease: Lease, outcomes: Sequence[tuple[int, Outcome]], *, close: bool) -> Written:  # noqa: ARG002
+    def complete(
+        self,
+        lease: Lease,  # noqa: ARG002
+        outcomes: Sequence[tuple[int, Outcome]],
+        *,
+        close: bool,  # noqa: ARG002
+        answered: Sequence[Answered] = (),
+    ) -> Written:
         """Keep them."""
         self.outcomes.extend(outcomes)
+        self.answered.extend(answered)
         return Written(held=True, push_ready=False)
 
     def forget_owner(self) -> None:

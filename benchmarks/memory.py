@@ -22,8 +22,9 @@ from rich.table import Table
 
 from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.columns import pack
 from prelabel.integrations.ledger.keys import JobKeys
-from prelabel.integrations.ledger.leases import ChunkRef, Ledger, Refusal
+from prelabel.integrations.ledger.leases import Answered, ChunkRef, Ledger, Refusal
 from prelabel.schemas import Outcome, Taxonomy
 from prelabel.schemas.queues import QUEUE_BULK
 from prelabel.schemas.settings import Settings, load_settings
@@ -68,7 +69,7 @@ class Finished:
     Attributes:
         items: how many.
         labels: labels asked about.
-        json_bytes: mean length of an outcome as it is sent.
+        json_bytes: mean length of an outcome as JSON, as `prelabel results -o out.jsonl` writes it.
         redis_bytes: growth of `used_memory` by item, beyond what the pending item took.
         keys: `MEMORY USAGE` of each key by item.
     """
@@ -130,10 +131,12 @@ def measure_finished(settings: Settings, items: int, labels: int) -> Finished:
             EmbeddedItem(item, {part_of(item.images[0]): PendingVector.at_hand(random.bytes(16), vector)})
             for (_, item), vector in zip(lease.pairs, vectors, strict=True)
         ]
-        outcomes = [outcome for outcome in scorer.score(ready) if isinstance(outcome, Outcome)]
-        chars += sum(len(outcome.to_json()) for outcome in outcomes)
-        ordinals = [ordinal for ordinal, _ in lease.pairs]
-        ledger.complete(lease, list(zip(ordinals, outcomes, strict=True)), close=True)
+        scored = scorer.score(ready)
+        if scored.columns is None:
+            raise SystemExit("nothing was answered")
+        chars += sum(len(outcome.to_json()) for outcome in scored.each(ready) if isinstance(outcome, Outcome))
+        answered = Answered([ordinal for ordinal, _ in lease.pairs], pack(scored.columns))
+        ledger.complete(lease, [], close=True, answered=[answered])
     return Finished(
         items=items,
         labels=labels,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from .errors import ConfigError
 from .items import Item, Options
@@ -51,9 +51,17 @@ class Chunk(Model):
         """The ordinals of the items of a chunk that `from_json` refuses; none where they cannot be told."""
         try:
             outline = _Outline.model_validate_json(text)
-            return _ordinals(outline.first, outline.ordinals, len(outline.items))
+            return _ordinals(outline.first, outline.ordinals, outline.count)
         except ValueError:  # what pydantic raises is one
             return ()
+
+    @staticmethod
+    def first_in(text: str | bytes) -> int | None:
+        """The ordinal a chunk begins with, also of one that refers to its items; None where it cannot be told."""
+        try:
+            return _Outline.model_validate_json(text).first
+        except ValueError:
+            return None
 
     def to_json(self) -> str:
         """Compact JSON.
@@ -94,12 +102,59 @@ class Chunk(Model):
             raise ConfigError(f"the chunk has no item {brief(ordinal)}") from None
 
 
+class Source(Model):
+    """Where the items of a chunk are that only refers to them: among what another job has answered.
+
+    Attributes:
+        job: that job's id.
+        after: the entry of its results (a stream id) behind which they begin.
+        upto: the entry with which they end.
+        count: how many there are.
+    """
+
+    job: str
+    after: str
+    upto: str
+    count: Annotated[int, Field(ge=1)]
+
+
+class SourceChunk(Model):
+    """A chunk that refers to its items. Whoever works on it first puts the `Chunk` itself in its place.
+
+    Attributes:
+        first: ordinal of its first item; the others follow.
+        source: where the items are.
+    """
+
+    first: int = 0
+    source: Source
+
+    @classmethod
+    def find(cls, text: str | bytes) -> Self | None:
+        """Read a chunk's JSON; None where it has its items itself, or cannot be read."""
+        if b'"source"' not in (text if isinstance(text, bytes) else text.encode())[:_REFERENCE_BYTES]:
+            return None
+        try:
+            return cls.model_validate_json(text)
+        except ValueError:
+            return None
+
+
+_REFERENCE_BYTES = 64
+"""A chunk that refers to its items says so at its start, and no other does."""
+
+
 class _Outline(BaseModel):
     """Of a chunk, what says how many items there are and which: for whoever cannot read the items themselves."""
 
     first: int = 0
     ordinals: tuple[int, ...] | None = None
-    items: tuple[Any, ...]
+    items: tuple[Any, ...] = ()
+    source: Source | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.items) if self.source is None else self.source.count
 
 
 def _ordinals(first: int, ordinals: tuple[int, ...] | None, count: int) -> Sequence[int]:

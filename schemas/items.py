@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Final, Self
 
@@ -205,10 +206,18 @@ class Item(Model):
 
         The number follows a control character, which no XML name holds.
         """
-        seen: Counter[str] = Counter()
-        made = []
-        for image in self.images:
-            name = image.name or ""
-            made.append(f"{name}\x1f{seen[name]}" if seen[name] else name)
-            seen[name] += 1
-        return made
+        return slots_of(image.name or "" for image in self.images)
+
+
+def slots_of(names: Iterable[str]) -> list[str]:
+    """See `Item.slots`.
+
+    Args:
+        names: of the images of an item, in their order; empty where an image has none.
+    """
+    seen: Counter[str] = Counter()
+    made = []
+    for name in names:
+        made.append(f"{name}\x1f{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return made

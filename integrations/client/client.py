@@ -131,8 +131,8 @@ class Client:
         An image whose vector is not stored any more fails; submit it again.
 
         Args:
-            job: a job or its id; or the number of a Label Studio project: every item any job answered for it, the
-                newest job first.
+            job: a job or its id: every item it has answered so far. Or the number of a Label Studio project: every item
+                any job answered for it, once each, the newest job first.
             taxonomy: what to answer with now; see `submit`.
             name: for people, in `prelabel jobs`.
             top_k: scores kept per control; None keeps all.
@@ -146,15 +146,18 @@ class Client:
             ConfigError: no such job, or nothing in it has an answer.
             BrokerUnavailable: see `submit`.
         """
-        predictions = (
-            prediction for source in self._sources(job) for prediction in source.results_so_far() if prediction.ok
-        )
+        sources = self._sources(job)
+        predictions = (prediction for source in sources for prediction in source.results_so_far() if prediction.ok)
         first = next(predictions, None)
         model = None if first is None else model_of(first)
         if first is None or model is None:
             raise ConfigError(f"nothing to score again: {brief(job)} has no answers yet")
         spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
-        return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
+        if isinstance(job, int) or spec.label_studio_project is not None:
+            # Of a project each item once; and its adapter looks up which tasks are being worked on.
+            return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
+        source_id = job.id if isinstance(job, Job) else job
+        return self._made(spec, on_submitted, lambda made: self._send_from(made, source_id, spec, on_submitted))
 
     def _sources(self, job: Job | str | int) -> Iterator[Job]:
         if isinstance(job, Job):
@@ -178,6 +181,11 @@ class Client:
             job_ids, place = self._patiently(partial(self.connection.store.page, place))
 
     def _submit(self, items: Iterable[Source], spec: JobSpec, on_submitted: Callable[[int], None] | None) -> Job:
+        queue = spec.priority.value
+        return self._made(spec, on_submitted, lambda job_id: self._send_items(job_id, items, queue, on_submitted))
+
+    def _made(self, spec: JobSpec, on_submitted: object, send: Callable[[str], None]) -> Job:
+        """A new job with the items that `send` gives it."""
         if on_submitted is not None and not callable(on_submitted):
             raise ConfigError(f"on_submitted must be a function, not {kind_of(on_submitted)}")
         job = Job(self.connection, uuid.uuid4().hex[:12])
@@ -185,7 +193,7 @@ class Client:
         try:
             self._patiently(lambda: self.connection.store.create(job.id, spec))
             is_there = True
-            self._send_items(job.id, items, spec.priority.value, on_submitted)
+            send(job.id)
             self._patiently(lambda: self.connection.store.seal(job.id))
         except (Exception, KeyboardInterrupt) as error:
             fate = self._abandon(job.id)
@@ -220,6 +228,19 @@ class Client:
             sent_items += sum(len(chunk.items) for chunk in batch)
             if on_submitted:
                 on_submitted(sent_items)
+
+    def _send_from(
+        self, job_id: str, source_id: str, spec: JobSpec, on_submitted: Callable[[int], None] | None
+    ) -> None:
+        sent_chunks, more = 0, True
+        while more:
+            chunks, submitted, more = self._patiently(
+                partial(self.connection.store.add_from, job_id, source_id, sent_chunks)
+            )
+            self._patiently(partial(self.connection.sender.score_chunks, job_id, chunks, spec.priority.value))
+            sent_chunks = chunks.stop
+            if on_submitted and chunks:
+                on_submitted(submitted)
 
     def job(self, job_id: str) -> Job:
         """A job by its id.

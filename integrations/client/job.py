@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from ...schemas.errors import ConfigError
@@ -73,7 +73,7 @@ class Job:
             if left_s is not None and left_s <= 0:
                 raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s")
 
-    def _next_results(self, after: str, left_s: float | None) -> tuple[bool, str, list[Prediction]]:
+    def _next_results(self, after: str, left_s: float | None) -> tuple[bool, str, Sequence[Prediction]]:
         """Whether the job had ended, and what has come after a stream id; waits a moment when nothing has."""
         ended = self._store.progress(self.id).state.ended
         wait_ms = _BLOCK_MS if left_s is None else min(_BLOCK_MS, int(left_s * 1000))

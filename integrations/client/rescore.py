@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from ...schemas.items import Item
 from ...schemas.model_version import model_of
 from ...schemas.predictions import Prediction
+from ..ledger.sources import with_vectors
 
 
 def stored_items(predictions: Iterable[Prediction], model: str) -> Iterator[Item]:
@@ -21,13 +22,4 @@ def stored_items(predictions: Iterable[Prediction], model: str) -> Iterator[Item
         if not prediction.ok or prediction.item.id in seen:
             continue
         seen.add(prediction.item.id)
-        yield prediction.item if model_of(prediction) != model else _with_vectors(prediction)
-
-
-def _with_vectors(prediction: Prediction) -> Item:
-    item, vectors = prediction.item, prediction.vectors
-    images = []
-    for place, (image, slot) in enumerate(zip(item.images, item.slots(), strict=True)):
-        key = vectors.get(slot) or (vectors.get("") if place == 0 else None)
-        images.append(image.model_copy(update={"vector": key}))
-    return item.model_copy(update={"images": tuple(images)})
+        yield prediction.item if model_of(prediction) != model else with_vectors(prediction)

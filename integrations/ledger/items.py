@@ -11,7 +11,7 @@ from typing import Any
 from ...schemas.chunks import Chunk
 from ...schemas.errors import ConfigError
 from ...schemas.items import Item
-from ...schemas.queues import CHUNK_ITEMS
+from ...schemas.queues import CHUNK_ITEMS, SOURCE_CHUNK_ITEMS
 from .keys import JobKeys
 
 
@@ -42,11 +42,11 @@ def items_of(client: Any, job_id: str, ordinals: Sequence[int]) -> list[Item]:
 def _item_of(client: Any, chunks: str, count: int, ordinal: int) -> Item:
     """The item, from the last of the job's own chunks that does not begin behind it.
 
-    A chunk has 1 to `CHUNK_ITEMS` items, mostly as many as it may: that bounds its place, and makes the first guess
-    a good one.
+    A chunk has 1 to `SOURCE_CHUNK_ITEMS` items, mostly as many as it may: that bounds its place, and makes the first
+    guess a good one.
     """
-    first, last = ordinal // CHUNK_ITEMS, min(ordinal, count - 1)
-    guess: bytes | None = client.hget(chunks, first)
+    first, last = ordinal // SOURCE_CHUNK_ITEMS, min(ordinal, count - 1)
+    guess: bytes | None = client.hget(chunks, ordinal // CHUNK_ITEMS)
     item = item_in(guess, ordinal)
     if item != Item.unreadable(ordinal):
         return item
@@ -57,10 +57,8 @@ def _item_of(client: Any, chunks: str, count: int, ordinal: int) -> Item:
 def _begin(client: Any, chunks: str, index: int) -> int:
     """Ordinal of a chunk's first item; beyond every item where there is no such chunk, or it cannot be read."""
     raw: bytes | None = client.hget(chunks, index)
-    try:
-        return _parse_chunk(raw).first if raw is not None else sys.maxsize
-    except (ConfigError, ValueError):
-        return sys.maxsize
+    first = None if raw is None else Chunk.first_in(raw)
+    return sys.maxsize if first is None else first
 
 
 @lru_cache(maxsize=256)

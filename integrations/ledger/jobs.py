@@ -9,28 +9,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import redis
 
 from ...schemas.chunks import Chunk
-from ...schemas.errors import ConfigError, WireVersionError
+from ...schemas.errors import ConfigError
 from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
-from ...schemas.predictions import ItemFailure, Outcome, Prediction
+from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
 from .clock import redis_time
+from .entries import AT_ONCE, Predictions, read_entries
 from .fleet import Fleet
-from .items import item_in, items_of
+from .items import items_of
 from .keys import ACTIVE, JOBS, PUSH_PENDING, JobKeys
-from .packing import unpack
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
 from .queues import queue_lengths, queue_states
 from .recent import newest
 from .refusals import Refused, refusals_page
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
+from .sources import Added, SourceCutter
+from .specs import parsed_spec
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class JobStore:
         self._cancel = client.register_script(CANCEL)
         self._reopen = client.register_script(REOPEN)
         self._release_push = client.register_script(RELEASE_PUSH)
+        self._sources = SourceCutter(client)
 
     @property
     def redis(self) -> redis.Redis:
@@ -91,6 +93,10 @@ class JobStore:
         submitted = chunks[-1].first + len(chunks[-1].items)
         payloads = [chunk.to_json() for chunk in chunks]
         return bool(self._add_chunks(keys=[keys.meta, keys.chunks, keys.open], args=[submitted, first, *payloads]))
+
+    def add_from(self, job_id: str, source_id: str, first: int) -> Added:
+        """Append more of the items that another job has answered; see `SourceCutter`."""
+        return self._sources.add(job_id, source_id, first)
 
     def seal(self, job_id: str) -> None:
         """Say that no more items come: from now on the job ends when its last item does."""
@@ -135,7 +141,7 @@ class JobStore:
             NoSuchJob: it never was, or has expired.
             ConfigError: another release wrote it.
         """
-        return _parse_spec(self._existing(self._redis.hget(JobKeys(job_id).meta, "spec"), job_id))
+        return parsed_spec(self._existing(self._redis.hget(JobKeys(job_id).meta, "spec"), job_id))
 
     def progress(self, job_id: str) -> Progress:
         """The job's counts now.
@@ -166,7 +172,7 @@ class JobStore:
         specs = {}
         for job_id, raw in zip(job_ids, replies, strict=True):
             try:
-                specs[job_id] = _parse_spec(self._existing(raw, job_id))
+                specs[job_id] = parsed_spec(self._existing(raw, job_id))
             except ConfigError as error:
                 log.debug("job %s is left out: %s", job_id, error)
         return specs
@@ -196,7 +202,7 @@ class JobStore:
         return jobs[:limit]
 
     def _progress(self, job_id: str, counts: Counts) -> Progress:
-        spec = _parse_spec(self._existing(counts.meta.get("spec"), job_id))
+        spec = parsed_spec(self._existing(counts.meta.get("spec"), job_id))
         with _readable(job_id):
             return progress_of(job_id, spec, counts)
 
@@ -211,34 +217,42 @@ class JobStore:
         """
         return job_index.forget_expired(self._redis, cursor)
 
-    def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
+    def results(
+        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE
+    ) -> tuple[str, Sequence[Prediction]]:
         """Outcomes that came after the stream id `after` ("0" is the start), in order.
 
         Args:
             job_id: the job.
             after: the last stream id seen.
             block_ms: wait this long for the first one when there is none; None does not wait.
+            at_once: predictions at most, about.
 
         Returns:
             The new last id, and the predictions.
         """
-        keys = JobKeys(job_id)
-        reply = self._redis.xread({keys.results: after}, count=256, block=block_ms)
-        if not reply:
-            return after, []
-        entries = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]
-        wanted = list({fields[b"c"] for _, fields in entries})
-        chunks = dict(zip(wanted, self._redis.hmget(keys.chunks, wanted), strict=True))
-        raw = self._redis.hget(keys.meta, "spec")
-        return entries[-1][0].decode(), [_join(fields, chunks[fields[b"c"]], raw) for _, fields in entries]
+        end, entries = read_entries(self._redis, job_id, after, block_ms, at_once)
+        return end, self._predictions(job_id, [fields for _, fields in entries])
 
     def failures(self, job_id: str) -> Iterator[Prediction]:
         """The predictions of failed items."""
         keys = JobKeys(job_id)
-        raw = self._redis.hget(keys.meta, "spec")
         for _, entry_id in self._redis.hscan_iter(keys.failed):
             for _, fields in self._redis.xrange(keys.results, entry_id, entry_id):
-                yield _join(fields, self._redis.hget(keys.chunks, fields[b"c"]), raw)
+                yield from self._predictions(job_id, [fields])
+
+    def _predictions(self, job_id: str, entries: Sequence[dict[bytes, bytes]]) -> Sequence[Prediction]:
+        if not entries:
+            return ()
+        keys = JobKeys(job_id)
+        wanted = list({fields.get(b"c", b"") for fields in entries})
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.chunks, wanted)
+            pipe.hget(keys.meta, "spec")
+            chunks, spec = pipe.execute()
+        if spec is None:
+            raise NoSuchJob("the job expired while its predictions were read")
+        return Predictions(entries, dict(zip(wanted, chunks, strict=True)), spec)
 
     def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
         """A page of what the platform refused, in no order.
@@ -317,38 +331,3 @@ class JobStore:
         if value is None:
             raise NoSuchJob(f"no job {job_id!r}: it never was, or it has expired (see `prelabel jobs`)")
         return value
-
-
-@lru_cache(maxsize=64)
-def _parse_spec(raw: bytes) -> JobSpec:
-    return JobSpec.from_json(raw)
-
-
-def _outcome(packed: bytes, spec: bytes) -> Outcome:
-    """The outcome; one that says so where it is damaged.
-
-    Raises:
-        WireVersionError: another release wrote it, and can read it.
-    """
-    try:
-        return unpack(packed, spec)
-    except WireVersionError:
-        raise
-    except ConfigError as error:
-        return Outcome(error=ItemFailure(kind=type(error).__name__, message=str(error)))
-
-
-def _join(fields: dict[bytes, bytes], chunk: bytes | None, spec: bytes | None) -> Prediction:
-    if spec is None:
-        raise NoSuchJob("the job expired while its predictions were read")
-    ordinal = int(fields[b"o"])
-    outcome = _outcome(fields[b"r"], spec)
-    return Prediction(
-        item=item_in(chunk, ordinal),
-        ordinal=ordinal,
-        model_version=outcome.model_version,
-        vectors=outcome.vectors,
-        answers=outcome.answers,
-        unanswered=outcome.unanswered,
-        error=outcome.error,
-    )

@@ -41,8 +41,9 @@ class JobKeys:
         meta: hash: `spec`, `queue`, `created`, `touched` (by the submitter), `deadline`, `started`, `updated` (Unix
             seconds), `keep` (seconds after its end, where it says so itself), `submitted` (items), `next_chunk`,
             `more_chunks` (made by splits and retries, with indices from 10^9), `sealed`, `cancelled` (why), `leased`
-            (leases given in all), `base` (items finished before a retry), `push_ready`, `push_cursor`, `push_error`.
-        chunks: hash: chunk index -> JSON of `Chunk`.
+            (leases given in all), `base` (items finished before a retry), `push_ready`, `push_cursor`, `push_error`,
+            `source_after` (how far another job's results are cut into chunks).
+        chunks: hash: chunk index -> JSON of `Chunk`, or of a `SourceChunk` until somebody works on it.
         open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
             minus the Unix ms its message was sent at; while it is postponed, is to be sent at.
         leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `deaths:<chunk>` of workers in a row,
@@ -50,8 +51,8 @@ class JobKeys:
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.
         quarantined: set: ordinals among `failed` that killed their worker again and again.
-        results: stream of outcomes in the order they came: `o` ordinal, `c` chunk index, `r` the outcome as
-            `prelabel.integrations.ledger.packing` packs it.
+        results: stream of outcomes in the order they came, those of one chunk that were answered together in one
+            entry; see `prelabel.integrations.ledger.entries`.
         pushed: bitmap by item ordinal: the answer is on the platform.
         push_failed: hash: ordinal -> why the platform refused the answer.
         push_lock: string with an expiry: who pushes at present.

@@ -15,15 +15,19 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ...schemas.chunks import Chunk
+from ...schemas.chunks import Chunk, SourceChunk
 from ...schemas.errors import ConfigError
 from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import QUARANTINED, Outcome
 from . import scripts
 from .clock import redis_time
+from .entries import ranges
 from .keys import ACTIVE, WATERMARKS, JobKeys, held_key
 from .packing import pack
+from .source_scripts import RESOLVE
+from .sources import resolved
+from .specs import parsed_spec
 
 _LONGEST_BEAT_MS = 8_000
 """No worker renews its leases less often, whatever its settings."""
@@ -82,6 +86,16 @@ class Lease:
     problem: str = ""
 
 
+class Answered(NamedTuple):
+    """Items of a chunk that were answered together: their ordinals, and as `columns.pack` made it the record of them.
+
+    `RECORD_ROWS` items at most.
+    """
+
+    ordinals: Sequence[int]
+    record: bytes
+
+
 class Written(NamedTuple):
     """What became of a write.
 
@@ -114,6 +128,7 @@ class Ledger:
         self._claim, self._renew, self._complete, self._split = map(
             client.register_script, (scripts.CLAIM, scripts.RENEW, scripts.COMPLETE, scripts.SPLIT)
         )
+        self._resolve = client.register_script(RESOLVE)
         self._release, self._free, self._reap, self._overdue = map(
             client.register_script, (scripts.RELEASE, scripts.FREE, scripts.REAP, scripts.OVERDUE)
         )
@@ -141,7 +156,8 @@ class Ledger:
         try:
             if spec is None:
                 raise ConfigError(f"job {ref.job_id} is not there any more: was Redis emptied while it ran?")
-            parsed = JobSpec.from_json(spec)
+            parsed = parsed_spec(spec)
+            chunk = self._with_its_items(ref, token, chunk, parsed.model)
         except ConfigError:
             self._release(keys=[keys.open, keys.leases, held], args=[ref.chunk, token, ref.member, 0])
             raise
@@ -163,6 +179,20 @@ class Ledger:
             problem=problem,
         )
 
+    def _with_its_items(self, ref: ChunkRef, token: int, chunk: bytes | None, model: str | None) -> bytes | None:
+        """The chunk's JSON; of one that only refers to its items the chunk itself, which takes its place.
+
+        Raises:
+            WireVersionError: another release wrote what it refers to.
+        """
+        referring = SourceChunk.find(chunk) if chunk is not None else None
+        if referring is None:
+            return chunk
+        text = resolved(self._redis, referring, model)
+        keys = JobKeys(ref.job_id)
+        self._resolve(keys=[keys.chunks, keys.leases], args=[ref.chunk, token, text])
+        return text.encode()
+
     def split(self, lease: Lease) -> list[ChunkRef]:
         """Replace a suspect chunk by one chunk per item without an outcome; each needs a hint on its queue."""
         keys = JobKeys(lease.ref.job_id)
@@ -178,18 +208,28 @@ class Ledger:
         keys = JobKeys(lease.ref.job_id)
         return bool(self._renew(keys=[keys.open, keys.leases], args=[lease.ref.chunk, lease.token, self._lease_ms]))
 
-    def complete(self, lease: Lease, outcomes: Sequence[tuple[int, Outcome]], *, close: bool) -> Written:
+    def complete(
+        self,
+        lease: Lease,
+        outcomes: Sequence[tuple[int, Outcome]],
+        *,
+        close: bool,
+        answered: Sequence[Answered] = (),
+    ) -> Written:
         """Write outcomes; an item that has one already keeps it.
 
         Args:
             lease: the lease the outcomes were made under.
-            outcomes: ordinal and outcome.
+            outcomes: ordinal and outcome, of single items.
             close: these were the chunk's last items.
+            answered: items that were answered together.
         """
         keys = JobKeys(lease.ref.job_id)
-        flat: list[Any] = []
+        flat: list[Any] = [len(outcomes)]
         for ordinal, outcome in outcomes:
             flat += [ordinal, _verdict(outcome), pack(outcome, lease.spec_json)]
+        for ordinals, record in answered:
+            flat += [len(ordinals), ranges(ordinals), record, *ordinals]
         held, push_ready, *written = self._complete(
             keys=[
                 keys.meta,

@@ -15,8 +15,10 @@ from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Outcome, Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
-from .leases import ChunkRef, Lease, Refusal, Written
+from .entries import AT_ONCE
+from .leases import Answered, ChunkRef, Lease, Refusal, Written
 from .refusals import Refused
+from .sources import Added
 
 
 class Jobs(Protocol):
@@ -32,6 +34,14 @@ class Jobs(Protocol):
 
     def add_chunks(self, job_id: str, first: int, chunks: Sequence[Chunk]) -> bool:
         """Append chunks with the indices `first`, `first + 1`, …; False when the job was cancelled meanwhile."""
+        ...
+
+    def add_from(self, job_id: str, source_id: str, first: int) -> Added:
+        """Append, as chunks with the indices `first`, `first + 1`, …, more of the items that another job has answered.
+
+        Their images have the keys of their vectors by the time a worker has them. A call that is repeated because its
+        reply was lost adds nothing twice.
+        """
         ...
 
     def seal(self, job_id: str) -> None:
@@ -78,10 +88,12 @@ class Jobs(Protocol):
         """Forget ids of expired jobs, some at a time; takes 0 or the last reply, returns 0 after a whole round."""
         ...
 
-    def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
+    def results(
+        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE
+    ) -> tuple[str, Sequence[Prediction]]:
         """Outcomes that came after the id `after` ("0" is the start), in order, and the id of the last of them.
 
-        When there is none, waits up to `block_ms` for the first; None does not wait.
+        `at_once` of them at most, about. When there is none, waits up to `block_ms` for the first; None does not wait.
         """
         ...
 
@@ -147,7 +159,14 @@ class Leases(Protocol):
         """Start the lease anew. False: it was taken over, or the job was cancelled."""
         ...
 
-    def complete(self, lease: Lease, outcomes: Sequence[tuple[int, Outcome]], *, close: bool) -> Written:
+    def complete(
+        self,
+        lease: Lease,
+        outcomes: Sequence[tuple[int, Outcome]],
+        *,
+        close: bool,
+        answered: Sequence[Answered] = (),
+    ) -> Written:
         """Write outcomes by ordinal, the chunk's last ones with `close`; an item that has one already keeps it."""
         ...
 

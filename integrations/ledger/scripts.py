@@ -75,9 +75,10 @@ end
 """
 
 # KEYS: meta open leases finished failed quarantined results held active, then all keys.
-# ARGV: chunk, token, close (0/1), job id, ttl, held member, then (ordinal, 0 answered / 1 failed / 2 quarantined,
-# outcome JSON)... Returns {0 or -1 when fenced off, push_ready 0/1, ordinals written...}. Progress clears the chunk of
-# suspicion.
+# ARGV: chunk, token, close (0/1), job id, ttl, held member, how many single outcomes, for each of them (ordinal, 0
+# answered / 1 failed / 2 quarantined, packed), then for each record (how many items, their ordinals as text, record,
+# ordinals...); see `entries`. Returns {0 or -1 when fenced off, push_ready 0/1, ordinals written...}. Progress clears
+# the chunk of suspicion.
 COMPLETE = (
     NOW_MS
     + _FORGET_CHUNK
@@ -87,13 +88,33 @@ if redis.call('HGET', KEYS[3], 'token:' .. ARGV[1]) ~= ARGV[2] then
   return {-1, 0}
 end
 local reply = {0, 0}
-for i = 7, #ARGV, 3 do
-  if redis.call('SETBIT', KEYS[4], ARGV[i], 1) == 0 then
-    local id = redis.call('XADD', KEYS[7], '*', 'o', ARGV[i], 'c', ARGV[1], 'r', ARGV[i + 2])
-    if ARGV[i + 1] ~= '0' then redis.call('HSET', KEYS[5], ARGV[i], id) end
-    if ARGV[i + 1] == '2' then redis.call('SADD', KEYS[6], ARGV[i]) end
-    reply[#reply + 1] = tonumber(ARGV[i])
+local function is_first(ordinal)
+  if redis.call('SETBIT', KEYS[4], ordinal, 1) == 1 then return false end
+  reply[#reply + 1] = tonumber(ordinal)
+  return true
+end
+local at = 8
+for _ = 1, ARGV[7] do
+  if is_first(ARGV[at]) then
+    local id = redis.call('XADD', KEYS[7], '*', 'o', ARGV[at], 'c', ARGV[1], 'r', ARGV[at + 2])
+    if ARGV[at + 1] ~= '0' then redis.call('HSET', KEYS[5], ARGV[at], id) end
+    if ARGV[at + 1] == '2' then redis.call('SADD', KEYS[6], ARGV[at]) end
   end
+  at = at + 3
+end
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  local rows = {}
+  for row = 0, count - 1 do
+    if is_first(ARGV[at + 3 + row]) then rows[#rows + 1] = row end
+  end
+  if #rows == count then
+    redis.call('XADD', KEYS[7], '*', 'o', ARGV[at + 1], 'c', ARGV[1], 'n', count, 'b', ARGV[at + 2])
+  elseif #rows > 0 then
+    redis.call('XADD', KEYS[7], '*', 'o', ARGV[at + 1], 'c', ARGV[1], 'n', #rows, 'b', ARGV[at + 2],
+      's', table.concat(rows, ','))
+  end
+  at = at + 3 + count
 end
 redis.call('HSET', KEYS[1], 'updated', now / 1000)
 if #reply > 2 then redis.call('HDEL', KEYS[3], 'deaths:' .. ARGV[1]) end

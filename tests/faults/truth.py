@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from prelabel.integrations.label_studio.label_config import LabelConfig
+from prelabel.integrations.ledger.entries import Predictions
 from prelabel.integrations.ledger.keys import JobKeys
-from prelabel.integrations.ledger.packing import unpack
 from prelabel.schemas import Answer, ImageRef, Item, Outcome, Settings
 from prelabel.worker.demo.shapes import COLOURS, draw, sample_scene
 from tests.faults.report import Report
@@ -103,11 +103,19 @@ class Truth:
 
 def outcomes(redis: Any, job_id: str) -> Iterable[tuple[int, Outcome]]:
     """Everything in a job's results stream, ordinal and outcome, as it lies there."""
-    after, spec = "-", redis.hget(JobKeys(job_id).meta, "spec").encode()
-    while page := redis.xrange(JobKeys(job_id).results, after, "+", count=2000):
-        for _, fields in page:
-            yield int(fields["o"]), unpack(fields["r"].encode(errors="surrogateescape"), spec)
+    keys = JobKeys(job_id)
+    after, spec = "-", _bytes(redis.hget(keys.meta, "spec"))
+    while page := redis.xrange(keys.results, after, "+", count=500):
+        entries = [{_bytes(name): _bytes(value) for name, value in fields.items()} for _, fields in page]
+        chunks = {index: redis.hget(keys.chunks, index) for index in {fields[b"c"] for fields in entries}}
+        texts = {index: None if text is None else _bytes(text) for index, text in chunks.items()}
+        for prediction in Predictions(entries, texts, spec):
+            yield prediction.ordinal, prediction
         after = f"({page[-1][0]}"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def compare(redis: Any, job_id: str, right: Sequence[Right], report: Report, *, partial: bool = False) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ...integrations.ledger.leases import Lease
+from ...integrations.ledger.columns import pack
+from ...integrations.ledger.entries import RECORD_ROWS
+from ...integrations.ledger.leases import Answered, Lease
 from ...schemas.errors import ConfigError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import Item
 from ...schemas.jobs import Priority
@@ -82,11 +85,16 @@ class ChunkRun:
         except Exception as error:
             return self._without_scorer(error)
         if lease.spec.stored_only:
-            return self._score_recalled(scorer)
-        todo = deque(lease.pairs)
-        self._embedder.run(partial(self._embed_item, scorer), todo)
+            self._score(scorer, self._recalled(scorer, lease.pairs))
+            return self._written_or_postponed()
+        at_hand, todo = self._at_hand(scorer)
+        self._score(scorer, at_hand)
+        left = len(todo)
+        if not left:
+            return self._written_or_postponed()
+        self._embedder.run(partial(self._embed_item, scorer), todo)  # takes from it
         try:
-            return self._collect(scorer)
+            return self._collect(scorer, left)
         finally:
             todo.clear()
 
@@ -114,12 +122,20 @@ class ChunkRun:
         self._writer.write(left=0)
         return True
 
-    def _score_recalled(self, scorer: JobScorer) -> bool:
-        """From stored vectors alone, the whole chunk at once: nothing is waited for."""
-        vectors = self._embedder.recall({image for _, item in self._lease.pairs for image in item.images})
-        self._score(
-            scorer, [_Arrived(at, recalled_item(scorer.wanted, item, vectors)) for at, item in self._lease.pairs]
-        )
+    def _recalled(self, scorer: JobScorer, pairs: Sequence[tuple[int, Item]]) -> list[_Arrived]:
+        """Items by their stored vectors alone, all of them at once: nothing is waited for."""
+        vectors = self._embedder.recall(image for _, item in pairs for image in item.images)
+        return [_Arrived(ordinal, recalled_item(scorer.wanted, item, vectors)) for ordinal, item in pairs]
+
+    def _at_hand(self, scorer: JobScorer) -> tuple[list[_Arrived], deque[tuple[int, Item]]]:
+        """The items all of whose vectors are stored under keys that are known, and the others."""
+        keyed = [(ordinal, item) for ordinal, item in self._lease.pairs if any(image.vector for image in item.images)]
+        at_hand = [one for one in self._recalled(scorer, keyed) if not one.images.error and not one.images.missing]
+        done = {one.ordinal for one in at_hand}
+        return at_hand, deque(pair for pair in self._lease.pairs if pair[0] not in done)
+
+    def _written_or_postponed(self) -> bool:
+        """Write what was found for the items, where nothing is under way; see `run`."""
         if self._writer.write(left=self._postponed.count):
             self._postpone()
         return True
@@ -135,16 +151,13 @@ class ChunkRun:
                 called_off=lambda: self._lost.is_set() or self._tools.stopping.is_set(),
             )
 
-    def _collect(self, scorer: JobScorer) -> bool:
+    def _collect(self, scorer: JobScorer, left: int) -> bool:
         """Score and write items as they arrive, until there are no more or the chunk is not ours any more."""
-        left = len(self._lease.pairs)
-        if left == 0:
-            self._writer.write(left)
         while left:
             # Nobody looks at a bulk chunk's items one by one.
             arrived = self._arrivals.take(min(left, FLUSH_ITEMS) if self._is_bulk else 1, FLUSH_S)
             left -= len(arrived)
-            self._score(scorer, arrived)
+            self._score(scorer, sorted(arrived, key=lambda one: one.ordinal))
             stopping = self._tools.stopping.is_set()
             if (not left or stopping or self._writer.due) and not self._writer.write(left + self._postponed.count):
                 return True
@@ -180,17 +193,31 @@ class ChunkRun:
                 if isinstance(error, ScorerError) and self._tools.engine.broken:
                     raise
                 self._fail(ordinal, error)
+        for start in range(0, len(embedded), RECORD_ROWS):
+            some = slice(start, start + RECORD_ROWS)
+            self._score_some(scorer, ordinals[some], embedded[some])
+
+    def _score_some(self, scorer: JobScorer, ordinals: Sequence[int], embedded: Sequence[EmbeddedItem]) -> None:
+        """Find an outcome for items that go into one record."""
         try:
             with stage("score", len(embedded)):
                 scored = scorer.score(embedded)
         except ScorerError as error:
             self._raise_if_broken(error)
             raise
-        for ordinal, item, result in zip(ordinals, embedded, scored, strict=True):
-            if isinstance(result, Outcome):
-                self._writer.add(ordinal, result, Exhibit(item.item, result, _thumbnail(item)))
+        if scored.columns is not None:
+            shown = [(at, embedded[i], _thumbnail(embedded[i])) for at, i in enumerate(scored.whole)]
+            exhibits = [
+                Exhibit(one.item, partial(scored.outcome, at, one.item), thumbnail)
+                for at, one, thumbnail in [row for row in shown if row[2]] or shown[-1:]
+            ]
+            self._writer.add_answered(Answered([ordinals[i] for i in scored.whole], pack(scored.columns)), exhibits)
+        for i, other in scored.others.items():
+            if isinstance(other, Outcome):
+                exhibit = Exhibit(embedded[i].item, partial(_this, other), _thumbnail(embedded[i]))
+                self._writer.add(ordinals[i], other, exhibit)
             else:
-                self._fail(ordinal, result)
+                self._fail(ordinals[i], other)
 
     def _fail(self, ordinal: int, error: Exception) -> None:
         """Postpone an item that failed, or write down that it did."""
@@ -200,3 +227,7 @@ class ChunkRun:
 
 def _thumbnail(item: EmbeddedItem) -> str:
     return next((embedded.thumbnail for embedded in item.embedded.values() if embedded.thumbnail), "")
+
+
+def _this(outcome: Outcome) -> Outcome:
+    return outcome

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import redis
 
 from ...integrations.broker.errors import passes
-from ...integrations.ledger.leases import Lease
+from ...integrations.ledger.leases import Answered, Lease
 from ...schemas.predictions import Outcome
 from ..delivering.showcase import Exhibit
 from ..telemetry import metrics, trace
@@ -44,6 +44,7 @@ class OutcomeWriter:
         self._lease = lease
         self._clock = clock
         self._outcomes: list[tuple[int, Outcome]] = []
+        self._answered: list[Answered] = []
         self._exhibits: list[Exhibit] = []
         self._written_s = clock()
 
@@ -59,11 +60,25 @@ class OutcomeWriter:
         if exhibit:
             self._exhibits.append(exhibit)
 
+    def add_answered(self, answered: Answered, exhibits: Sequence[Exhibit]) -> None:
+        """Keep the record of items that were answered together for the next write.
+
+        Args:
+            answered: the items' ordinals and their record.
+            exhibits: what people may see of them.
+        """
+        self._answered.append(answered)
+        self._exhibits += exhibits
+
+    @property
+    def _items(self) -> int:
+        return len(self._outcomes) + sum(len(answered.ordinals) for answered in self._answered)
+
     @property
     def due(self) -> bool:
         """Whether what was added should be written now."""
         waited_s = self._clock() - self._written_s
-        return bool(self._outcomes) and (len(self._outcomes) >= FLUSH_ITEMS or waited_s >= FLUSH_S)
+        return bool(self._items) and (self._items >= FLUSH_ITEMS or waited_s >= FLUSH_S)
 
     def write(self, left: int) -> bool:
         """Write what was added; while Redis is away, try again until it is back or the worker stops.
@@ -77,11 +92,13 @@ class OutcomeWriter:
         Raises:
             RedisError: Redis refuses, or the worker stops while Redis is away.
         """
+        items = self._items
         outcomes, self._outcomes = self._outcomes, []
+        answered, self._answered = self._answered, []
         exhibits, self._exhibits = self._exhibits, []
-        with trace.span("write", images=len(outcomes)):
+        with trace.span("write", images=items):
             written = self._until_redis_is_back(
-                lambda: self._tools.ledger.complete(self._lease, outcomes, close=left == 0)
+                lambda: self._tools.ledger.complete(self._lease, outcomes, close=left == 0, answered=answered)
             )
         self._written_s = self._clock()
         job_id = self._lease.ref.job_id
@@ -89,8 +106,9 @@ class OutcomeWriter:
             log.info("job %s chunk %d was taken over or cancelled", *self._lease.ref)
             return False
         self._tools.show(job_id, self._lease.spec, exhibits)
-        metrics.count_outcomes(outcome for ordinal, outcome in outcomes if ordinal in written.ordinals)
-        if written.push_ready and outcomes:
+        single = [outcome for ordinal, outcome in outcomes if ordinal in written.ordinals]
+        metrics.count_outcomes(single, len(written.ordinals) - len(single))
+        if written.push_ready and items:
             self._tools.push(job_id)
         return True
 

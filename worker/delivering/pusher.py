@@ -35,7 +35,10 @@ _HOLD_S = 150.0
 
 _AT_ONCE = 2048
 """Predictions from which on no more are read for one push: Label Studio counts all tasks of the project after each,
-whatever it holds. A job's first push is one read, so that people see something soon."""
+whatever it holds."""
+
+_AT_FIRST = 256
+"""The same of a job's first push, so that people see something soon."""
 
 _ATTEMPTS = 8
 _BACKOFF = Backoff(base_s=1.0, cap_s=30.0)
@@ -168,9 +171,9 @@ class JobPusher:
     def _ready(self, job_id: str) -> tuple[str, list[Prediction]]:
         """What is finished and was not read yet, up to where it is, and no more of it than is to go at once."""
         after, predictions = self._pushes.cursor(job_id), list[Prediction]()
-        most = 1 if after == START else _AT_ONCE
+        most = _AT_FIRST if after == START else _AT_ONCE
         while len(predictions) < most:
-            after, more = self._store.results(job_id, after, None)
+            after, more = self._store.results(job_id, after, None, most)
             if not more:
                 break
             predictions += more

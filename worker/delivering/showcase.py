@@ -38,12 +38,12 @@ class Exhibit(NamedTuple):
 
     Attributes:
         item: the item.
-        outcome: its answers.
+        outcome: makes its outcome, which has answers: hardly any is shown.
         thumbnail: a small JPEG of its image, base64; empty where the image was not read, or none was due.
     """
 
     item: Item
-    outcome: Outcome
+    outcome: Callable[[], Outcome]
     thumbnail: str
 
 
@@ -85,10 +85,9 @@ class Showcase:
         """
         if spec.keep_s is not None:  # its submitter looks at it alone: it is no part of the work that is done
             return
-        answered = [exhibit for exhibit in exhibits if exhibit.outcome.answers]
-        chosen = [exhibit for exhibit in answered if exhibit.thumbnail]
-        if not chosen and answered and self._without_thumbnail.due():
-            chosen = answered[-1:]
+        chosen = [exhibit for exhibit in exhibits if exhibit.thumbnail]
+        if not chosen and exhibits and self._without_thumbnail.due():
+            chosen = list(exhibits[-1:])
         if not chosen:
             return
         project = spec.label_studio_project
@@ -99,7 +98,7 @@ class Showcase:
 
 
 def _recent(job_id: str, project: int | None, exhibit: Exhibit) -> Recent:
-    answer, *others = exhibit.outcome.answers
+    answer, *others = exhibit.outcome().answers
     return Recent(
         job_id=job_id,
         item_id=exhibit.item.id,

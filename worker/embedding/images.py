@@ -209,16 +209,16 @@ class ImageEmbedder:
                 self._store.remember({stamp: key})
             return vector
         pixels, thumbnail = self._prepared(keys.ref, file)
-        pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
+        future = self._engine.submit(pixels, urgent=self._urgent)
         # A mark counts only for a vector that is stored: it is remembered after that.
-        pending.vector.add_done_callback(lambda done: self._keep(key, stamp, done))
-        return pending
+        future.add_done_callback(lambda done: self._keep(key, stamp, done))
+        return PendingVector(key, future, thumbnail)
 
-    def recall(self, images: Iterable[ImageRef]) -> dict[ImageRef, PendingVector]:
-        """Those of the images whose vector's key is known and whose vector is stored; on any thread, in one look."""
-        keys = {image: bytes.fromhex(image.vector) for image in images if image.vector}
+    def recall(self, images: Iterable[ImageRef]) -> dict[str, PendingVector]:
+        """The stored vectors of images whose vector's key is known, by that key; on any thread, in one look."""
+        keys = {image.vector: bytes.fromhex(image.vector) for image in images if image.vector}
         vectors = self._store.get(list(keys.values()))
-        return {image: PendingVector.at_hand(key, vectors[key]) for image, key in keys.items() if key in vectors}
+        return {text: PendingVector.at_hand(key, vectors[key]) for text, key in keys.items() if key in vectors}
 
     def _prepared(self, image: ImageRef, file: LastFile) -> tuple[Pixels, str]:
         """The image at the model's size, and a thumbnail when one is due.

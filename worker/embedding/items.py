@@ -15,7 +15,7 @@ from ...schemas.errors import ItemError, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item, Region
 from ..arrays import Vectors
 from .images import ImageEmbedder, LastFile
-from .pending import PendingVector
+from .pending import Known, PendingVector
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,8 @@ def embed_item(
                 embedded[part_of(image)] = pending
                 if can_miss:
                     optional.add(part_of(image))
+                if isinstance(pending.vector, Known):
+                    continue
                 waiting.append(pending.vector)
                 if len(waiting) >= _WAITING_IMAGES:
                     wait([waiting.popleft()])
@@ -146,23 +148,24 @@ def embed_item(
         then(ItemImages(item=item, embedded={}, error=error))
         return
     images = ItemImages(item=item, embedded=embedded, optional=frozenset(optional), missing=missing)
-    _when_all([pending.vector for pending in embedded.values()], lambda: then(images))
+    on_their_way = [one.vector for one in embedded.values() if not isinstance(one.vector, Known)]
+    _when_all(on_their_way, lambda: then(images))
 
 
-def recalled_item(choose: Choose, item: Item, vectors: Mapping[ImageRef, PendingVector]) -> ItemImages:
+def recalled_item(choose: Choose, item: Item, vectors: Mapping[str, PendingVector]) -> ItemImages:
     """The item by stored vectors alone.
 
     Args:
         choose: says which images it is scored by.
         item: the item.
-        vectors: the images whose vectors are there.
+        vectors: those that are there, by their key (`ImageRef.vector`).
     """
     embedded: dict[ImagePart, PendingVector] = {}
     missing: dict[ImagePart, PrelabelError] = {}
     try:
         for image, can_miss in choose(item):
-            if image in vectors:
-                embedded[part_of(image)] = vectors[image]
+            if image.vector and image.vector in vectors:
+                embedded[part_of(image)] = vectors[image.vector]
                 continue
             gone = ItemError(
                 image.problem or f"{image.display}: its vector is not stored (any more): submit the image again"

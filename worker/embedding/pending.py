@@ -8,6 +8,26 @@ from typing import NamedTuple, Self
 from ..arrays import Vectors
 
 
+class Known:
+    """What a future of a vector is once it is there: without the locks of one that somebody waits for.
+
+    Args:
+        vector: `(dim,)` float32.
+    """
+
+    __slots__ = ("_vector",)
+
+    def __init__(self, vector: Vectors) -> None:
+        self._vector = vector
+
+    def result(self) -> Vectors:
+        """The vector."""
+        return self._vector
+
+    def exception(self) -> None:
+        """None: it is there."""
+
+
 class PendingVector(NamedTuple):
     """An image's vector, at hand or on its way.
 
@@ -18,12 +38,10 @@ class PendingVector(NamedTuple):
     """
 
     key: bytes
-    vector: Future[Vectors]
+    vector: Future[Vectors] | Known
     thumbnail: str = ""
 
     @classmethod
     def at_hand(cls, key: bytes, vector: Vectors) -> Self:
         """One that nobody has to wait for."""
-        done: Future[Vectors] = Future()
-        done.set_result(vector)
-        return cls(key, done)
+        return cls(key, Known(vector))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
 
+from ...integrations.ledger.answers import JobLabels, Outcomes
+from ...integrations.ledger.columns import MOST_IMAGES, Columns
 from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item, Options
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
-from ...schemas.predictions import Answer, Outcome, Unanswered
+from ...schemas.predictions import Outcome, Unanswered
+from ...schemas.taxonomy import Taxonomy
 from ..arrays import Vectors
 from ..embedding.items import EmbeddedItem, ImagePart, Wanted, part_of
 from ..embedding.pending import PendingVector
@@ -24,6 +29,7 @@ from ..model.similarity import pair_logits
 from .answers import Answerer
 from .failures import unanswered
 from .rules import KeptRules, Rules
+from .scored import Scored
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +37,20 @@ _JOBS_KEPT = 64
 _NOT_HAD = ItemError("one of its images cannot be had")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Row:
     """One question about one item: the images it is answered by."""
 
     item: int
     index: int | None
-    images: tuple[PendingVector, ...]
+    images: Sequence[PendingVector]
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is known of one item: its answers, and what has none."""
+    """What is known of one item before it is scored: whether anything is asked, and what can have no answer."""
 
-    answers: list[Answer] = field(default_factory=list)
+    asked: bool = False
     unanswered: list[Unanswered] = field(default_factory=list)
     first: PrelabelError | None = None
     passing: OutOfMemory | None = None
@@ -57,7 +63,15 @@ class _Gathered:
     @property
     def failure(self) -> PrelabelError | None:
         """Why the item has no outcome; no answer leaves out what may be there when the item is tried again."""
-        return self.passing or (None if self.answers else self.first)
+        return self.passing or (None if self.asked else self.first or _NOT_HAD)
+
+
+class _Questions(NamedTuple):
+    """Questions that are answered by the same rules."""
+
+    control: Control
+    rules: Rules
+    rows: list[_Row]
 
 
 class JobScorer:
@@ -78,7 +92,12 @@ class JobScorer:
         self._spec = spec
         self._scale, self._bias = encoder.card.logit_scale, encoder.card.logit_bias
         self._texts = texts
-        self._fixed = {control.name: self._rules(control) for control in spec.controls if not control.taxonomy.is_open}
+        self._labels = JobLabels(spec.controls)
+        self._fixed = {
+            control.name: self._rules(place, control.taxonomy)
+            for place, control in enumerate(spec.controls)
+            if not control.taxonomy.is_open
+        }
         self._kept = kept or KeptRules()
 
     def wanted(self, item: Item) -> list[Wanted]:
@@ -90,45 +109,63 @@ class JobScorer:
             ItemError: no control can be answered: the item has no image it asks about, or none of the labels it should
                 bring.
         """
-        wanted: set[ImagePart] = set()
-        needed: set[ImagePart] | None = None
+        if len(item.images) > MOST_IMAGES:
+            raise ItemError(f"the item has {len(item.images)} images, and {MOST_IMAGES} at most can be answered for")
+        asked: list[tuple[Control, set[ImagePart]]] = []
         problem: ItemError | None = None
         for control in self._spec.controls:
             try:
-                parts = {part_of(image) for image in _asked(control, item)}
+                images = _asked(control, item)
             except ItemError as error:
                 problem = problem or error
                 continue
-            if parts:
-                wanted |= parts
-                alone = set() if control.over == "each" else parts
-                needed = alone if needed is None else needed & alone
-        if needed is None:
+            if images:
+                asked.append((control, {part_of(image) for image in images}))
+        if not asked:
             raise problem or ItemError("the item has no image that is asked about")
+        wanted = set.union(*(parts for _, parts in asked))
+        needed = set.intersection(*(set() if control.over == "each" else parts for control, parts in asked))
         return [
             Wanted(image, part_of(image) not in needed) for image in _each_once(item.images) if part_of(image) in wanted
         ]
 
-    def score(self, items: Sequence[EmbeddedItem]) -> list[Outcome | PrelabelError]:
-        """Outcomes of items, with one matrix product per control and set of labels over all of them.
+    def score(self, items: Sequence[EmbeddedItem]) -> Scored:
+        """Answer items, with one matrix product per control and set of labels over all of them.
 
-        A control that cannot be answered for an item takes none of its others: the outcome says what is missing.
+        A control that cannot be answered for an item takes none of its others: the outcome says what is missing. An
+        item fails where no control can be answered: for what is wrong with its images or the labels it brings, or with
+        `OutOfMemory` where the device has no room for their texts.
 
         Args:
             items: items whose embeddings are done.
-
-        Returns:
-            For each item its outcome, or why it has none: what is wrong with its images or the labels it brings where
-            no control can be answered, `OutOfMemory` where the device has no room for their texts.
 
         Raises:
             ScorerError: the model fails.
         """
         gathered = [_Gathered() for _ in items]
+        questions = list(self._questions(items, gathered))
+        whole = [i for i, one in enumerate(gathered) if one.asked and not one.unanswered]
+        parted = [i for i, one in enumerate(gathered) if one.unanswered and not one.failure]
+        columns = self._columns(questions, items, whole) if whole else None
+        others: dict[int, Outcome | PrelabelError] = {
+            i: failure for i, one in enumerate(gathered) if (failure := one.failure)
+        }
+        if parted:
+            partly = Outcomes(self._columns(questions, items, parted), self._labels)
+            for at, i in enumerate(parted):
+                outcome = partly.outcome(at, items[i].item)
+                others[i] = outcome.model_copy(update={"unanswered": tuple(gathered[i].unanswered)})
+                for missing in gathered[i].unanswered:
+                    log.info("item %s: %s is not answered: %s", items[i].item.id, missing.control, missing.message)
+        return Scored(whole, columns, self._labels, others)
+
+    def _questions(self, items: Sequence[EmbeddedItem], gathered: Sequence[_Gathered]) -> Iterator[_Questions]:
+        """All that can be asked about the items; what cannot is noted in `gathered`."""
         for place, control in enumerate(self._spec.controls):
             for options, rows in self._by_labels(place, control, items, gathered).items():
                 try:
-                    rules = self._rules_of(control, items[rows[0].item].item.options[control.name] if options else None)
+                    brought = items[rows[0].item].item.options[control.name] if options else None
+                    rules = self._rules_of(place, control, brought)
                 except PrelabelError as error:
                     if not options or (isinstance(error, ScorerError) and not isinstance(error, OutOfMemory)):
                         raise
@@ -137,10 +174,37 @@ class JobScorer:
                         if isinstance(error, OutOfMemory):
                             gathered[i].passing = error
                 else:
-                    answered = rules.answerer.many(self._logits(control, rules, rows), [row.index for row in rows])
-                    for row, answer in zip(rows, answered, strict=True):
-                        gathered[row.item].answers.append(answer)
-        return [one.failure or self._outcome(item, one) for item, one in zip(items, gathered, strict=True)]
+                    for row in rows:
+                        gathered[row.item].asked = True
+                    yield _Questions(control, rules, rows)
+
+    def _columns(
+        self, questions: Sequence[_Questions], items: Sequence[EmbeddedItem], wanted: Sequence[int]
+    ) -> Columns:
+        """The answers about some of the items."""
+        place_of = {i: at for at, i in enumerate(wanted)}
+        tables = []
+        for control, rules, asked in questions:
+            rows = asked if len(wanted) == len(items) else [row for row in asked if row.item in place_of]
+            if rows:
+                of_items = [place_of[row.item] for row in rows]
+                indices = [row.index for row in rows]
+                tables.append(
+                    rules.answerer.columns(
+                        self._logits(control, rules, rows),
+                        None if of_items == list(range(len(wanted))) else of_items,
+                        None if indices.count(None) == len(indices) else indices,
+                    )
+                )
+        images, places, keys = _vectors([items[i] for i in wanted])
+        return Columns(
+            model_version=self.version,
+            count=len(wanted),
+            images=images,
+            places=places,
+            keys=keys,
+            answers=tuple(tables),
+        )
 
     def _by_labels(
         self, place: int, control: Control, items: Sequence[EmbeddedItem], gathered: Sequence[_Gathered]
@@ -158,14 +222,13 @@ class JobScorer:
                 continue
             options = embedded.item.options.get(control.name) if control.taxonomy.is_open else None
             rows = by_digest.setdefault(options.digest if options else "", [])
-            questions: list[tuple[int | None, Sequence[ImageRef]]] = [(None, images)]
+            questions: Iterable[tuple[int | None, Sequence[ImageRef]]] = ((None, images),)
             if control.over == "each":
-                questions = [(index, (image,)) for index, image in enumerate(images)]
+                questions = ((index, (image,)) for index, image in enumerate(images))
             for index, about in questions:
                 vectors = [embedded.embedded.get(part_of(image)) for image in about]
-                embeddings = tuple(vector for vector in vectors if vector)
-                if len(embeddings) == len(about):
-                    rows.append(_Row(i, index, embeddings))
+                if None not in vectors:
+                    rows.append(_Row(i, index, [vector for vector in vectors if vector]))
                 else:
                     lost = about[vectors.index(None)]
                     known = ItemError(lost.problem) if lost.problem else embedded.missing.get(part_of(lost))
@@ -186,34 +249,34 @@ class JobScorer:
         means: Vectors = (np.add.reduceat(logits, starts, axis=0) / counts[:, None]).astype(np.float32)
         return means
 
-    def _outcome(self, one: EmbeddedItem, gathered: _Gathered) -> Outcome:
-        for missing in gathered.unanswered:
-            log.info("item %s: %s is not answered: %s", one.item.id, missing.control, missing.message)
-        slots = zip(one.item.slots(), one.item.images, strict=True)
-        return Outcome(
-            model_version=self.version,
-            vectors={
-                slot: one.embedded[part_of(image)].key.hex() for slot, image in slots if part_of(image) in one.embedded
-            },
-            answers=tuple(gathered.answers),
-            unanswered=tuple(gathered.unanswered),
-        )
-
-    def _rules_of(self, control: Control, options: Options | None) -> Rules:
+    def _rules_of(self, place: int, control: Control, options: Options | None) -> Rules:
         if options is None:
             return self._fixed[control.name]
         # What else makes the rules; `top_k` and all that is no part of the fingerprint included.
-        key = (f"{control.name} {self._spec.top_k} {control.taxonomy.fingerprint}", options.digest)
+        key = (f"{place} {self._spec.top_k} {control.taxonomy.fingerprint}", options.digest)
         made = self._kept.get(key)
         if made is None:
             closed = control.taxonomy.closed(options.labels)
-            made = self._rules(control.model_copy(update={"taxonomy": closed}))
+            made = self._rules(place, closed, brought=True)
             self._kept.keep(key, made)
         return made
 
-    def _rules(self, control: Control) -> Rules:
-        answerer = Answerer(control.taxonomy, control=control.name, top_k=self._spec.top_k)
-        return Rules(answerer, self._texts.matrix(control.taxonomy))
+    def _rules(self, place: int, taxonomy: Taxonomy, *, brought: bool = False) -> Rules:
+        answerer = Answerer(taxonomy, place=place, brought=brought, top_k=self._spec.top_k)
+        return Rules(answerer, self._texts.matrix(taxonomy))
+
+
+def _vectors(items: Sequence[EmbeddedItem]) -> tuple[array[int] | None, array[int], bytes]:
+    """The keys of items' vectors as `Columns` has them: `images`, `places` and `keys`."""
+    counts, places, keys = array("H"), array("H"), []
+    for one in items:
+        known = [(at, one.embedded.get(part_of(image))) for at, image in enumerate(one.item.images)]
+        there = [(at, vector.key) for at, vector in known if vector]
+        counts.append(len(there))
+        places.extend([at for at, _ in there])
+        keys += [key for _, key in there]
+    is_first_alone = len(places) == len(items) and not any(places) and max(counts) == 1
+    return (None, array("H"), b"".join(keys)) if is_first_alone else (counts, places, b"".join(keys))
 
 
 def _asked(control: Control, item: Item) -> tuple[ImageRef, ...]:
@@ -232,7 +295,9 @@ def _asked(control: Control, item: Item) -> tuple[ImageRef, ...]:
     return images[:1] if control.over == "first" else images
 
 
-def _each_once(images: Sequence[ImageRef]) -> list[ImageRef]:
+def _each_once(images: Sequence[ImageRef]) -> Sequence[ImageRef]:
+    if len(images) == 1:
+        return images
     return list({part_of(image): image for image in reversed(images)}.values())[::-1]
 
 

@@ -100,5 +100,5 @@ def _outcome(images: ItemImages, scorer: JobScorer, engine: Engine) -> Outcome:
         if isinstance(error, ScorerError) and engine.broken:
             raise
         return failure(error)
-    (scored,) = scorer.score([embedded])
+    (scored,) = scorer.score([embedded]).each([embedded])
     return scored if isinstance(scored, Outcome) else failure(scored)

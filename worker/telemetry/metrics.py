@@ -74,8 +74,14 @@ def observe(stage: Stage, seconds: float) -> None:
     _stage_children[stage].observe(seconds)
 
 
-def count_outcomes(outcomes: Iterable[Outcome]) -> None:
-    """Items whose outcome was written."""
+def count_outcomes(outcomes: Iterable[Outcome], answered: int = 0) -> None:
+    """Items whose outcome was written.
+
+    Args:
+        outcomes: of single items.
+        answered: further items that were answered.
+    """
+    items.labels("answered").inc(answered)
     for outcome in outcomes:
         if outcome.error is None:
             items.labels("answered").inc()

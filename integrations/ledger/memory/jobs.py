@@ -5,22 +5,20 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final
 
 from ....schemas.chunks import Chunk
 from ....schemas.items import Item
 from ....schemas.jobs import JobSpec
 from ....schemas.predictions import Prediction
 from ....schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
-from ....schemas.queues import QUEUE_PUSH, QUEUES
+from ....schemas.queues import QUEUE_PUSH, QUEUES, SOURCE_CHUNK_ITEMS
 from .. import index as job_index
+from ..entries import AT_ONCE
 from ..jobs import NoSuchJob
 from ..progress import PAST_DEADLINE, progress_of, state_of
 from ..refusals import PAGE, Refused
+from ..sources import Added, with_vectors
 from .state import MemoryState, OpenChunk, StoredJob
-
-_READ_AT_ONCE: Final = 256
-"""Predictions one call of `results` returns at most."""
 
 
 class MemoryJobs:
@@ -59,6 +57,23 @@ class MemoryJobs:
             job.submitted = chunks[-1].first + len(chunks[-1].items)
             job.touched_at = now
             return True
+
+    def add_from(self, job_id: str, source_id: str, first: int) -> Added:
+        """Append the items that another job has answered, all at once."""
+        with self._state.changed:
+            job, source = self._state.job(job_id), self._state.job(source_id)
+            if job is None or job.cancelled or first < len(job.chunks):
+                return Added(range(first, len(job.chunks) if job else first), job.submitted if job else 0, more=False)
+            answered = [entry.prediction for entry in source.entries if entry.prediction.ok] if source else []
+            ordinal = job.submitted
+            chunks = []
+            for start in range(0, len(answered), SOURCE_CHUNK_ITEMS):
+                items = tuple(map(with_vectors, answered[start : start + SOURCE_CHUNK_ITEMS]))
+                chunks.append(Chunk(first=ordinal, items=items))
+                ordinal += len(items)
+            if chunks:
+                self.add_chunks(job_id, first, chunks)
+            return Added(range(first, first + len(chunks)), ordinal, more=False)
 
     def seal(self, job_id: str) -> None:
         """Say that no more items come: from now on the job ends when its last item does."""
@@ -136,28 +151,30 @@ class MemoryJobs:
         """Nothing is left to forget: jobs in memory go when they expire."""
         return 0
 
-    def results(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, list[Prediction]]:
+    def results(
+        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE
+    ) -> tuple[str, Sequence[Prediction]]:
         """Outcomes that came after the id `after` ("0" is the start), in order, and the id of the last of them.
 
         When there is none, has some work done if it can be, else waits up to `block_ms`; None does neither.
         """
-        end, predictions = self._results(job_id, after)
+        end, predictions = self._results(job_id, after, at_once)
         if predictions or block_ms is None:
             return end, predictions
         if self._work is not None and self._work():
-            return self._results(job_id, after)
+            return self._results(job_id, after, at_once)
         with self._state.changed:
             job = self._state.job(job_id)
-            if job is not None and not job.ended and not self._results(job_id, after)[1]:
+            if job is not None and not job.ended and not self._results(job_id, after, 1)[1]:
                 self._state.changed.wait(block_ms / 1000)
-            return self._results(job_id, after)
+            return self._results(job_id, after, at_once)
 
-    def _results(self, job_id: str, after: str) -> tuple[str, list[Prediction]]:
+    def _results(self, job_id: str, after: str, at_once: int) -> tuple[str, list[Prediction]]:
         with self._state.changed:
             job = self._state.job(job_id)
             entries = job.entries if job else []
             start = bisect_right(entries, int(after), key=lambda entry: entry.number)
-            entries = entries[start : start + _READ_AT_ONCE]
+            entries = entries[start : start + at_once]
         return str(entries[-1].number) if entries else after, [entry.prediction for entry in entries]
 
     def failures(self, job_id: str) -> Iterator[Prediction]:

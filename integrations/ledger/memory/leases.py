@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ....schemas.chunks import Chunk
 from ....schemas.predictions import QUARANTINED, Outcome
-from ..leases import ChunkRef, Lease, Refusal, Written
+from ..answers import JobLabels, Outcomes
+from ..columns import unpack
+from ..leases import Answered, ChunkRef, Lease, Refusal, Written
 from ..scripts import LONGEST_PAUSE_MS
 from .state import MemoryState, OpenChunk, StoredJob
 
@@ -100,8 +102,16 @@ class MemoryLedger:
                 chunk.leased_until = self._state.now() + self._lease_s
             return chunk is not None
 
-    def complete(self, lease: Lease, outcomes: Sequence[tuple[int, Outcome]], *, close: bool) -> Written:
+    def complete(
+        self,
+        lease: Lease,
+        outcomes: Sequence[tuple[int, Outcome]],
+        *,
+        close: bool,
+        answered: Sequence[Answered] = (),
+    ) -> Written:
         """Write outcomes by ordinal, the chunk's last ones with `close`; an item that has one already keeps it."""
+        outcomes = [*outcomes, *_outcomes(lease, answered)]
         with self._state.changed:
             job, chunk = self._held(lease)
             push = lease.spec.push
@@ -215,3 +225,12 @@ class MemoryLedger:
 
     def _let_go(self, lease: Lease) -> None:
         self._state.held[self._owner].discard(lease.ref)
+
+
+def _outcomes(lease: Lease, answered: Sequence[Answered]) -> Iterator[tuple[int, Outcome]]:
+    """What records hold, by ordinal."""
+    items, labels = dict(lease.pairs), JobLabels(lease.spec.controls)
+    for ordinals, record in answered:
+        held = Outcomes(unpack(record), labels)
+        for row, ordinal in enumerate(ordinals):
+            yield ordinal, held.outcome(row, items[ordinal])

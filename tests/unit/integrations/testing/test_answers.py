@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from prelabel.integrations.testing.answers import Choice, answer_of
 from prelabel.schemas import Answer, ConfigError, Control, Label, Taxonomy
-from prelabel.worker.scoring.answers import Answerer, leaf_probabilities
+from tests.answering import Answers
+from tests.answers_oracle import leaf_probabilities
 
 SINGLE = Taxonomy.flat(["cat", "dog", "cow"])
 MULTIPLE = Taxonomy.flat(["cat", "dog", Label(name="cow", threshold=0.6)], choice="multiple")
@@ -68,7 +69,7 @@ def test_probabilities_are_judged_as_a_worker_judges_them(taxonomy: Taxonomy, da
     logits = np.asarray(data.draw(st.lists(st.floats(-8, 8), min_size=len(leaves), max_size=len(leaves))))
     probabilities = leaf_probabilities(logits, taxonomy).tolist()
     made = answer(dict(zip(leaves, probabilities, strict=True)), taxonomy)
-    theirs = Answerer(taxonomy, control="kind")(logits)
+    theirs = Answers(taxonomy, control="kind")(logits)
     assert (made.paths, made.rule, made.control) == (theirs.paths, theirs.rule, theirs.control)
     assert made.confidence == pytest.approx(theirs.confidence)
     ours = {score.path: score.probability for score in made.scores}

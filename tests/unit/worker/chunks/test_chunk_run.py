@@ -331,3 +331,38 @@ class TestImagesAnItemCanDoWithout:
             work.run(job)
         assert list(job.results_so_far()) == []
         assert len(work.stopped) == 1
+
+
+class TestVectorsThatAreKnown:
+    """An item all of whose vectors are stored under known keys passes no image thread."""
+
+    def test_such_items_are_answered_and_the_others_of_their_chunk_read(self, work, tmp_path) -> None:
+        red, gone = np.array([1, -1, -1, 0.1], dtype=np.float32), np.array([-1, -1, 1, 0.1], dtype=np.float32)
+        work.store.put({b"r" * 16: red, b"b" * 16: gone})
+        work.store.flush()
+        items = [
+            ImageRef(uri=str(tmp_path / "not there.png"), vector=(b"r" * 16).hex()),
+            ImageRef(uri=picture(tmp_path, "green")),
+            ImageRef(uri=str(tmp_path / "not there either.png"), vector=(b"b" * 16).hex()),
+            ImageRef(uri=picture(tmp_path, "blue"), vector=(b"?" * 16).hex()),
+            ImageRef(uri=str(tmp_path / "nor this.png"), vector=(b"!" * 16).hex()),
+        ]
+        job = work.client.submit(items, COLOURS)
+        work.run(job)
+        labels = {one.ordinal: one.label or (one.error and one.error.kind) for one in job.results(5)}
+        assert labels == {0: "red", 1: "green", 2: "blue", 3: "blue", 4: "ItemError"}
+        assert not work.waits(job)
+
+    def test_one_of_whose_images_the_vector_is_gone_is_read_with_it(self, work, tmp_path) -> None:
+        red = np.array([1, -1, -1, 0.1], dtype=np.float32)
+        work.store.put({b"r" * 16: red})
+        work.store.flush()
+        images = (
+            ImageRef(uri="s3://nobody/reads-this.png", name="a", vector=(b"r" * 16).hex()),
+            ImageRef(uri=picture(tmp_path, "blue"), name="b", vector=(b"?" * 16).hex()),
+        )
+        controls = [Control(name=name, taxonomy=COLOURS, image=name) for name in "ab"]
+        job = work.client.submit([Item(images=images)], controls)
+        work.run(job)
+        (result,) = job.results(5)
+        assert [answer.paths for answer in result.answers] == [(("red",),), (("blue",),)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from prelabel.integrations.ledger.leases import ChunkRef, Lease, Ledger, Written
+from prelabel.integrations.ledger.leases import Answered, ChunkRef, Lease, Ledger, Written
 from prelabel.schemas import Answer, Item, ItemFailure, JobSpec, JobState, Outcome, PushTarget, Taxonomy
 from prelabel.worker.chunks.outcome_writer import FLUSH_ITEMS, FLUSH_S, OutcomeWriter
 from prelabel.worker.chunks.tools import Tools
@@ -37,8 +37,15 @@ class Interrupted:
         self._after = after
         self.before_each: Callable[[], None] = lambda: None
 
-    def complete(self, lease: Lease, outcomes: Sequence[tuple[int, Outcome]], *, close: bool) -> Written:
-        return self._interrupted(lambda: self._ledger.complete(lease, outcomes, close=close))
+    def complete(
+        self,
+        lease: Lease,
+        outcomes: Sequence[tuple[int, Outcome]],
+        *,
+        close: bool,
+        answered: Sequence[Answered] = (),
+    ) -> Written:
+        return self._interrupted(lambda: self._ledger.complete(lease, outcomes, close=close, answered=answered))
 
     def release(self, lease: Lease, pause_s: float) -> bool:
         return self._interrupted(lambda: self._ledger.release(lease, pause_s))
@@ -147,7 +154,7 @@ class TestWhatAWriteDoes:
         assert pushes == [lease.ref.job_id]
 
     def test_what_may_be_shown_is_shown_once(self, tools, lease, shown) -> None:
-        writer, example = OutcomeWriter(tools, lease), Exhibit(Item.of("s3://b/0.jpg"), GOOD, "")
+        writer, example = OutcomeWriter(tools, lease), Exhibit(Item.of("s3://b/0.jpg"), lambda: GOOD, "")
         writer.add(0, GOOD, example)
         writer.add(1, BAD)
         writer.write(left=1)
@@ -159,7 +166,7 @@ class TestWhatAWriteDoes:
     ) -> None:
         writer, job = OutcomeWriter(tools, lease), client.job(lease.ref.job_id)
         job.cancel()
-        writer.add(0, GOOD, Exhibit(Item.of("s3://b/0.jpg"), GOOD, ""))
+        writer.add(0, GOOD, Exhibit(Item.of("s3://b/0.jpg"), lambda: GOOD, ""))
         assert not writer.write(left=2)
         assert (list(job.results_so_far()), pushes, shown) == ([], [], [])
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from prelabel.integrations.broker.connection import connect_redis
-from prelabel.schemas import Answer, Item, ItemFailure, JobSpec, Outcome, PushTarget, Taxonomy
+from prelabel.schemas import Answer, Item, JobSpec, Outcome, PushTarget, Taxonomy
 from prelabel.schemas.jobs import Control
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.delivering.showcase import BURST, SIZE_PX, Exhibit, Showcase
@@ -36,9 +36,8 @@ def showcase(client, settings, clock):
 def scored(number: int = 1, thumbnail: str = "", **changes) -> Exhibit:
     answer = Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.75)
     outcome = Outcome(**{"model_version": "m", "answers": (answer,), **changes})
-    return Exhibit(
-        Item.of(f"https://u:s3cret@e.org/{number}.jpg").model_copy(update={"id": str(number)}), outcome, thumbnail
-    )
+    item = Item.of(f"https://u:s3cret@e.org/{number}.jpg").model_copy(update={"id": str(number)})
+    return Exhibit(item, lambda: outcome, thumbnail)
 
 
 @pytest.mark.parametrize("shape", [(1080, 1920, 3), (512, 512, 3), (3, 2000, 3), (1, 1, 3)])
@@ -85,12 +84,6 @@ def test_what_only_its_submitter_looks_at_is_not_shown(showcase, client) -> None
     assert client.recent() == []
     showcase.show("job1", SPEC, [scored(1, "anBlZw==")])
     assert len(client.recent()) == 1
-
-
-def test_failures_are_not_shown(showcase, client) -> None:
-    failure = ItemFailure(kind="ItemError", message="gone")
-    showcase.show("job1", SPEC, [scored(1, answers=(), error=failure, model_version="")])
-    assert client.recent() == []
 
 
 def test_a_redis_that_is_away_harms_nobody(caplog) -> None:

@@ -22,7 +22,7 @@ from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.similarity import pair_logits
-from prelabel.worker.scoring.answers import Answerer
+from tests.answering import Answers
 
 LABELS = ["circle", "red star", "a very small, crooked square!", "ring"]
 TOLERANCE = 1e-4  # fp32
@@ -95,7 +95,7 @@ def test_sigmoids_equal_transformers_zero_shot_pipeline(pictures, capsys) -> Non
             one["label"]: one["score"]
             for one in pipeline(image, ["circle", "star", "ring"], hypothesis_template="This is a photo of {}.")
         }
-        ours = Answerer(taxonomy)(row)
+        ours = Answers(taxonomy)(row)
         worst = max(worst, *(abs(score.sigmoid - theirs[score.label]) for score in ours.scores))
     with capsys.disabled():
         print(f"\nparity, pipeline: max |probability difference| {worst:.2e}")

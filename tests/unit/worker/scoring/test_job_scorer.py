@@ -13,7 +13,7 @@ from prelabel.worker.embedding.items import EmbeddedItem, part_of
 from prelabel.worker.embedding.pending import PendingVector
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.colour import ColourEncoder, ColourTexts
-from prelabel.worker.scoring.job_scorer import JobScorers
+from prelabel.worker.scoring.job_scorer import JobScorer, JobScorers
 
 COLOURS = ("red", "green", "blue")
 PURE = {"red": (1, -1, -1), "green": (-1, 0.004, -1), "blue": (-1, -1, 1)}
@@ -26,6 +26,10 @@ class CountingTexts(ColourTexts):
     def encode(self, texts):
         self.encoded += texts
         return super().encode(texts)
+
+
+def outcomes_of(scorer: JobScorer, items: list[EmbeddedItem]) -> list:
+    return scorer.score(items).each(items)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def flat(choice="single", **options):
 
 def test_each_image_gets_an_answer_of_its_own(encoder):
     scorer = scorer_of(encoder, Control(name="c", taxonomy=flat(), image="img", over="each"))
-    (outcome,) = scorer.score([ready(listed("a", "b"), a="red", b="blue")])
+    (outcome,) = outcomes_of(scorer, [ready(listed("a", "b"), a="red", b="blue")])
     assert [(answer.index, answer.paths) for answer in outcome.answers] == [(0, (("red",),)), (1, (("blue",),))]
     assert set(outcome.vectors) == {"img", "img\x1f1"}
 
@@ -66,7 +70,7 @@ def test_an_image_that_cannot_be_had_leaves_the_others_their_places(encoder):
     scorer = scorer_of(encoder, Control(name="c", taxonomy=flat(), image="img", over="each"))
     item = listed("a", "b", "c")
     assert [wanted.optional for wanted in scorer.wanted(item)] == [True] * 3
-    (outcome,) = scorer.score([ready(item, a="red", c="green")])
+    (outcome,) = outcomes_of(scorer, [ready(item, a="red", c="green")])
     assert [(answer.index, answer.paths) for answer in outcome.answers] == [(0, (("red",),)), (2, (("green",),))]
 
 
@@ -76,7 +80,7 @@ def test_a_list_as_a_whole_is_answered_by_its_mean_or_by_any_of_it(encoder):
     scorer = scorer_of(encoder, single, several)
     item = listed("a", "b", "c")
     assert not any(wanted.optional for wanted in scorer.wanted(item))
-    (outcome,) = scorer.score([ready(item, a="red", b="red", c="blue")])
+    (outcome,) = outcomes_of(scorer, [ready(item, a="red", b="red", c="blue")])
     one, many = outcome.answers
     assert one.paths == (("red",),)
     assert set(many.paths) == {("red",), ("blue",)}
@@ -97,7 +101,9 @@ def test_a_list_of_one_is_that_image_and_the_order_of_a_list_does_not_matter(row
 
     def scores(scorer, *uris):
         item = listed(*uris)
-        (outcome,) = scorer.score([EmbeddedItem(item, {part_of(image): images[image.uri] for image in item.images})])
+        (outcome,) = outcomes_of(
+            scorer, [EmbeddedItem(item, {part_of(image): images[image.uri] for image in item.images})]
+        )
         return [{score.path: score.logit for score in answer.scores} for answer in outcome.answers]
 
     for one, other in zip(scores(scorer, "a"), scores(alone, "a"), strict=True):
@@ -119,7 +125,7 @@ def test_items_are_answered_with_the_labels_they_bring_and_each_label_is_encoded
         Item(id=str(i), images=(ImageRef(uri="a"),), options={"c": brought})
         for i, brought in enumerate([options("green"), options("blue", "green"), options("green")])
     ]
-    outcomes = scorer.score([ready(one, a="blue") for one in item])
+    outcomes = outcomes_of(scorer, [ready(one, a="blue") for one in item])
     assert [outcome.answers[0].paths[0][0] for outcome in outcomes] == ["green", "blue", "green"]
     assert [len(outcome.answers[0].scores) for outcome in outcomes] == [2, 3, 2]
     assert len(encoder.texts.encoded) == len(set(encoder.texts.encoded)) == 3
@@ -129,7 +135,7 @@ def test_labels_that_make_no_taxonomy_fail_their_item_alone(encoder):
     scorer = scorer_of(encoder, Control(name="c", taxonomy=Taxonomy(labels=(), is_open=True)))
     good = Item(id="1", images=(ImageRef(uri="a"),), options={"c": options("red", "blue")})
     twice = Item(id="2", images=(ImageRef(uri="a"),), options={"c": options("red", "red")})
-    outcomes = scorer.score([ready(one, a="red") for one in (twice, good)])
+    outcomes = outcomes_of(scorer, [ready(one, a="red") for one in (twice, good)])
     assert "duplicate label: red" in str(outcomes[0])
     assert outcomes[1].answers[0].paths == (("red",),)
 

@@ -9,7 +9,7 @@ from prelabel.worker.scoring import rules as module
 from prelabel.worker.scoring.answers import Answerer
 from prelabel.worker.scoring.rules import KeptRules, Rules
 
-ANSWERER = Answerer(Taxonomy.flat(["a", "b"]), control="", top_k=None)
+ANSWERER = Answerer(Taxonomy.flat(["a", "b"]), top_k=None)
 
 
 def rules(labels: int) -> Rules:
