@@ -84,6 +84,7 @@ bench: setup label-studio
 	$(BIN)/python -m benchmarks.throughput --checkpoint base --images 8 --rounds 2 --peer-images $(PEERS) \
 	  --json build/bench/throughput-base.json
 	$(BIN)/python -m benchmarks.rescore
+	$(BIN)/python -m benchmarks.rescore_job
 	$(BIN)/python -m benchmarks.queue_cost
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.host_rate

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from .errors import ConfigError
 from .items import Item, Options
+from .references import display_uri
 from .wire import Model, brief
 
 
@@ -62,6 +63,16 @@ class Chunk(Model):
             return _Outline.model_validate_json(text).first
         except ValueError:
             return None
+
+    @staticmethod
+    def ids_in(text: str | bytes) -> tuple[Sequence[int], Sequence[str]]:
+        """The ordinals and ids of a chunk's items, ten times as fast as its items are read; none where it cannot be."""
+        try:
+            chunk = json.loads(text)
+            ids = [item.get("id") or display_uri(item["images"][0]["uri"]) for item in chunk.get("items", ())]
+            return _ordinals(chunk.get("first", 0), chunk.get("ordinals"), len(ids)), ids
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return (), ()
 
     def to_json(self) -> str:
         """Compact JSON.

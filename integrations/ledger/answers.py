@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -117,16 +117,23 @@ class Outcomes:
     Args:
         columns: the answers.
         labels: of the job.
+
+    Attributes:
+        columns: as given.
     """
 
     def __init__(self, columns: Columns, labels: JobLabels) -> None:
-        self._columns = columns
+        self.columns = columns
         self._labels = labels
-        self._tables = [_Table(answers) for answers in columns.answers]
-        self._ends = None if columns.images is None else list(accumulate(columns.images, initial=0))
 
-    def __len__(self) -> int:
-        return self._columns.count
+    @cached_property
+    def _tables(self) -> list[_Table]:
+        return [_Table(answers) for answers in self.columns.answers]
+
+    @cached_property
+    def _ends(self) -> list[int] | None:
+        images = self.columns.images
+        return None if images is None else list(accumulate(images, initial=0))
 
     def outcome(self, place: int, item: Item) -> Outcome:
         """One item's.
@@ -139,7 +146,7 @@ class Outcomes:
             ConfigError: the answers do not fit the job or the item.
         """
         answers = tuple(answer for table in self._tables for answer in table.answers(place, item, self._labels))
-        return Outcome(model_version=self._columns.model_version, vectors=self.vectors(place, item), answers=answers)
+        return Outcome(model_version=self.columns.model_version, vectors=self.vectors(place, item), answers=answers)
 
     def vectors(self, place: int, item: Item) -> dict[str, str]:
         """See `Outcome.vectors`."""
@@ -151,12 +158,12 @@ class Outcomes:
 
     def keys(self, place: int) -> Iterator[tuple[int, str]]:
         """Which images of an item have a stored vector, and its key (hexadecimal)."""
-        keys = self._columns.keys
+        keys = self.columns.keys
         if self._ends is None:
             yield 0, keys[place * KEY_BYTES : (place + 1) * KEY_BYTES].hex()
             return
         for at in range(self._ends[place], self._ends[place + 1]):
-            yield self._columns.places[at], keys[at * KEY_BYTES : (at + 1) * KEY_BYTES].hex()
+            yield self.columns.places[at], keys[at * KEY_BYTES : (at + 1) * KEY_BYTES].hex()
 
 
 class _Table:

@@ -81,40 +81,57 @@ class Entry(NamedTuple):
         return columns
 
 
-class Predictions(Sequence[Prediction]):
-    """The predictions of some entries, each made when it is asked for.
+class Block(NamedTuple):
+    """What an entry holds: outcomes of many items, or one outcome that is that of all of them.
 
-    Args:
-        entries: the entries' fields, in order.
-        chunks: JSON of the chunks they name; None for one that is not there.
-        spec: the job's, as it stands in the ledger.
-
-    Raises:
-        ConfigError: the spec, or an entry, is none of this release's.
-        WireVersionError: another release wrote an entry, and can read it.
+    Attributes:
+        entry: says which items.
+        held: their outcomes.
     """
 
-    def __init__(
-        self, entries: Iterable[Mapping[bytes, bytes]], chunks: Mapping[bytes, bytes | None], spec: bytes
-    ) -> None:
-        self._chunks = chunks
-        self._spec = spec
-        self._rows: list[tuple[_Answered, int]] = []
-        for fields in entries:
-            entry = Entry.of(fields)
-            answered = self._answered(entry)
-            self._rows += [(answered, at) for at in range(len(entry.ordinals))]
+    entry: Entry
+    held: Outcomes | Outcome
 
-    def _answered(self, entry: Entry) -> _Answered:
-        labels = job_labels(self._spec) if entry.is_record else None
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes], spec: bytes) -> Block:
+        """Read an entry of the job with this spec; what is damaged says so in its items' outcomes.
+
+        Raises:
+            ConfigError: the spec, or the entry, is none of this release's.
+            WireVersionError: another release wrote the entry, and can read it.
+        """
+        entry = Entry.of(fields)
+        labels = job_labels(spec) if entry.is_record else None
         try:
             if labels is not None:
-                return _Answered(entry, Outcomes(entry.columns(), labels))
-            return _Answered(entry, unpack(entry.data, self._spec))
+                return cls(entry, Outcomes(entry.columns(), labels))
+            return cls(entry, unpack(entry.data, spec))
         except WireVersionError:
             raise
         except ConfigError as error:
-            return _Answered(entry, unreadable(error))
+            return cls(entry, unreadable(error))
+
+    def outcome(self, at: int, item: Item) -> Outcome:
+        """The outcome of the item with `entry.ordinals[at]`, made now."""
+        if isinstance(self.held, Outcome):
+            return self.held
+        try:
+            return self.held.outcome(self.entry.rows[at], item)
+        except ConfigError as error:
+            return unreadable(error)
+
+
+class Predictions(Sequence[Prediction]):
+    """The predictions of some blocks, each made when it is asked for.
+
+    Args:
+        blocks: what they are made of, in order.
+        chunks: JSON of the chunks these name; None for one that is not there.
+    """
+
+    def __init__(self, blocks: Iterable[Block], chunks: Mapping[bytes, bytes | None]) -> None:
+        self._chunks = chunks
+        self._rows = [(block, at) for block in blocks for at in range(len(block.entry.ordinals))]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -132,10 +149,10 @@ class Predictions(Sequence[Prediction]):
         for row in self._rows:
             yield self._prediction(*row)
 
-    def _prediction(self, answered: _Answered, at: int) -> Prediction:
-        ordinal = answered.entry.ordinals[at]
-        item = item_in(self._chunks.get(answered.entry.chunk), ordinal)
-        outcome = answered.outcome(at, item)
+    def _prediction(self, block: Block, at: int) -> Prediction:
+        ordinal = block.entry.ordinals[at]
+        item = item_in(self._chunks.get(block.entry.chunk), ordinal)
+        outcome = block.outcome(at, item)
         return Prediction(
             item=item,
             ordinal=ordinal,
@@ -145,21 +162,6 @@ class Predictions(Sequence[Prediction]):
             unanswered=outcome.unanswered,
             error=outcome.error,
         )
-
-
-class _Answered(NamedTuple):
-    """An entry and what is in it: many outcomes, or one that holds for all of its items."""
-
-    entry: Entry
-    held: Outcomes | Outcome
-
-    def outcome(self, at: int, item: Item) -> Outcome:
-        if isinstance(self.held, Outcome):
-            return self.held
-        try:
-            return self.held.outcome(self.entry.rows[at], item)
-        except ConfigError as error:
-            return unreadable(error)
 
 
 def unreadable(error: ConfigError) -> Outcome:

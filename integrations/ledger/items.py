@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Final
 
 from ...schemas.chunks import Chunk
 from ...schemas.errors import ConfigError
@@ -37,6 +37,26 @@ def items_of(client: Any, job_id: str, ordinals: Sequence[int]) -> list[Item]:
     chunks = JobKeys(job_id).chunks
     count = client.hlen(chunks)
     return [_item_of(client, chunks, count, ordinal) for ordinal in ordinals]
+
+
+def item_ids(client: Any, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
+    """Ordinals of a job's items and their ids, some at a time, perhaps again; without those that cannot be read.
+
+    Args:
+        client: Redis.
+        job_id: the job.
+    """
+    cursor = 0
+    while True:
+        cursor, chunks = client.hscan(JobKeys(job_id).chunks, cursor, count=_CHUNKS_PER_TRIP)
+        for text in chunks.values():
+            yield Chunk.ids_in(text)
+        if not cursor:
+            return
+
+
+_CHUNKS_PER_TRIP: Final = 64
+"""Chunks read at once: some 64 KB each at most."""
 
 
 def _item_of(client: Any, chunks: str, count: int, ordinal: int) -> Item:

@@ -21,9 +21,9 @@ from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
 from .clock import redis_time
-from .entries import AT_ONCE, Predictions, read_entries
+from .entries import AT_ONCE, Block, Predictions, read_entries
 from .fleet import Fleet
-from .items import items_of
+from .items import item_ids, items_of
 from .keys import ACTIVE, JOBS, PUSH_PENDING, JobKeys
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
 from .queues import queue_lengths, queue_states
@@ -231,28 +231,38 @@ class JobStore:
         Returns:
             The new last id, and the predictions.
         """
+        end, blocks = self.blocks(job_id, after, block_ms, at_once)
+        return end, self._predictions(job_id, blocks)
+
+    def blocks(
+        self, job_id: str, after: str, block_ms: int | None = None, at_once: int = AT_ONCE
+    ) -> tuple[str, Sequence[Block]]:
+        """The same as it stands in the ledger, without the items."""
         end, entries = read_entries(self._redis, job_id, after, block_ms, at_once)
-        return end, self._predictions(job_id, [fields for _, fields in entries])
+        return end, self._blocks(job_id, [fields for _, fields in entries])
+
+    def item_ids(self, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
+        """Ordinals of items and their ids, some at a time; without those that cannot be read."""
+        return item_ids(self._redis, job_id)
 
     def failures(self, job_id: str) -> Iterator[Prediction]:
         """The predictions of failed items."""
         keys = JobKeys(job_id)
         for _, entry_id in self._redis.hscan_iter(keys.failed):
             for _, fields in self._redis.xrange(keys.results, entry_id, entry_id):
-                yield from self._predictions(job_id, [fields])
+                yield from self._predictions(job_id, self._blocks(job_id, [fields]))
 
-    def _predictions(self, job_id: str, entries: Sequence[dict[bytes, bytes]]) -> Sequence[Prediction]:
-        if not entries:
-            return ()
-        keys = JobKeys(job_id)
-        wanted = list({fields.get(b"c", b"") for fields in entries})
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hmget(keys.chunks, wanted)
-            pipe.hget(keys.meta, "spec")
-            chunks, spec = pipe.execute()
+    def _blocks(self, job_id: str, entries: Sequence[dict[bytes, bytes]]) -> Sequence[Block]:
+        spec = self._redis.hget(JobKeys(job_id).meta, "spec") if entries else b""
         if spec is None:
             raise NoSuchJob("the job expired while its predictions were read")
-        return Predictions(entries, dict(zip(wanted, chunks, strict=True)), spec)
+        return [Block.of(fields, spec) for fields in entries]
+
+    def _predictions(self, job_id: str, blocks: Sequence[Block]) -> Sequence[Prediction]:
+        wanted = list({block.entry.chunk for block in blocks})
+        if not wanted:
+            return ()
+        return Predictions(blocks, dict(zip(wanted, self._redis.hmget(JobKeys(job_id).chunks, wanted), strict=True)))
 
     def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
         """A page of what the platform refused, in no order.

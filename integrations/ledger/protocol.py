@@ -15,7 +15,7 @@ from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Outcome, Prediction
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from . import index as job_index
-from .entries import AT_ONCE
+from .entries import AT_ONCE, Block
 from .leases import Answered, ChunkRef, Lease, Refusal, Written
 from .refusals import Refused
 from .sources import Added
@@ -95,6 +95,16 @@ class Jobs(Protocol):
 
         `at_once` of them at most, about. When there is none, waits up to `block_ms` for the first; None does not wait.
         """
+        ...
+
+    def blocks(
+        self, job_id: str, after: str, block_ms: int | None = None, at_once: int = AT_ONCE
+    ) -> tuple[str, Sequence[Block]]:
+        """What `results` gives as it stands in the ledger, without the items; the ids are the same."""
+        ...
+
+    def item_ids(self, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
+        """Ordinals of items and their ids, some at a time, perhaps again; without those that cannot be read."""
         ...
 
     def failures(self, job_id: str) -> Iterator[Prediction]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prelabel.integrations.label_studio.label_config import LabelConfig
-from prelabel.integrations.ledger.entries import Predictions
+from prelabel.integrations.ledger.entries import Block, Predictions
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.schemas import Answer, ImageRef, Item, Outcome, Settings
 from prelabel.worker.demo.shapes import COLOURS, draw, sample_scene
@@ -109,7 +109,7 @@ def outcomes(redis: Any, job_id: str) -> Iterable[tuple[int, Outcome]]:
         entries = [{_bytes(name): _bytes(value) for name, value in fields.items()} for _, fields in page]
         chunks = {index: redis.hget(keys.chunks, index) for index in {fields[b"c"] for fields in entries}}
         texts = {index: None if text is None else _bytes(text) for index, text in chunks.items()}
-        for prediction in Predictions(entries, texts, spec):
+        for prediction in Predictions([Block.of(fields, spec) for fields in entries], texts):
             yield prediction.ordinal, prediction
         after = f"({page[-1][0]}"
 

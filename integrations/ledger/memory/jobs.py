@@ -13,7 +13,7 @@ from ....schemas.predictions import Prediction
 from ....schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from ....schemas.queues import QUEUE_PUSH, QUEUES, SOURCE_CHUNK_ITEMS
 from .. import index as job_index
-from ..entries import AT_ONCE
+from ..entries import AT_ONCE, Block, Entry
 from ..jobs import NoSuchJob
 from ..progress import PAST_DEADLINE, progress_of, state_of
 from ..refusals import PAGE, Refused
@@ -176,6 +176,20 @@ class MemoryJobs:
             start = bisect_right(entries, int(after), key=lambda entry: entry.number)
             entries = entries[start : start + at_once]
         return str(entries[-1].number) if entries else after, [entry.prediction for entry in entries]
+
+    def blocks(
+        self, job_id: str, after: str, block_ms: int | None = None, at_once: int = AT_ONCE
+    ) -> tuple[str, Sequence[Block]]:
+        """What `results` gives, each outcome by itself."""
+        end, predictions = self.results(job_id, after, block_ms, at_once)
+        return end, [Block(Entry(b"", (one.ordinal,), (), b""), one) for one in predictions]
+
+    def item_ids(self, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
+        """Ordinals of items and their ids."""
+        with self._state.changed:
+            job = self._state.job(job_id)
+            pairs = [chunk.pairs() for chunk in job.chunks.values()] if job else []
+        return iter([([ordinal for ordinal, _ in some], [item.id for _, item in some]) for some in pairs])
 
     def failures(self, job_id: str) -> Iterator[Prediction]:
         """The predictions of failed items."""

@@ -1,0 +1,58 @@
+"""A job's predictions as an Arrow table: what Parquet files, pandas, DuckDB and polars read without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .table import Table
+
+
+def arrow_table(table: Table, item_ids: Sequence[str]) -> pa.Table:
+    """The table with names in place of places.
+
+    Columns, a row each of `table`: `ordinal`, `item` (its id), `index`, `label` (the first chosen label's own name),
+    `path` (the same from the root down, joined by " > "), `labels` (the paths of all that were chosen), `confidence`,
+    `score_labels`, `logits` and `probabilities` (best first), `error_kind`, `error`. Names are dictionary-encoded.
+
+    Args:
+        table: the answers.
+        item_ids: by ordinal.
+    """
+    paths = pa.array([" > ".join(path) for path in table.paths], pa.string())
+    names = pa.array([path[-1] for path in table.paths], pa.string())
+    kept = table.labels >= 0
+    starts = _offsets(kept.sum(axis=1))
+    failures = [table.failures.get(ordinal) if table.failures else None for ordinal in table.ordinals.tolist()]
+    ids = [item_ids[ordinal] if ordinal < len(item_ids) else "" for ordinal in table.ordinals.tolist()]
+    return pa.table(
+        {
+            "ordinal": pa.array(table.ordinals),
+            "item": pa.array(ids, pa.string()),
+            "index": _nullable(table.indices, table.indices < 0),
+            "label": _named(table.chosen, names),
+            "path": _named(table.chosen, paths),
+            "labels": pa.ListArray.from_arrays(_offsets(table.chosen_counts), _named(table.all_chosen, paths)),
+            "confidence": _nullable(table.confidences, ~table.answered),
+            "score_labels": pa.ListArray.from_arrays(starts, _named(table.labels[kept], paths)),
+            "logits": pa.ListArray.from_arrays(starts, _nullable(table.logits[kept], np.isnan(table.logits[kept]))),
+            "probabilities": pa.ListArray.from_arrays(starts, pa.array(table.probabilities[kept])),
+            "error_kind": pa.array([failure and failure.kind for failure in failures], pa.string()),
+            "error": pa.array([failure and failure.message for failure in failures], pa.string()),
+        }
+    )
+
+
+def _offsets(counts: Any) -> pa.Array:
+    return pa.array(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
+
+
+def _nullable(values: Any, missing: Any) -> pa.Array:
+    return pa.array(values, mask=np.asarray(missing))
+
+
+def _named(places: Any, names: pa.Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(_nullable(places.astype(np.int32), places < 0), names)
