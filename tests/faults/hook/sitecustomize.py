@@ -74,7 +74,7 @@ def _worker() -> None:
         return push(self, target, predictions, check_existing=check_existing and not _on("no-check-existing"), who=who)
 
     complete = _without(scripts.COMPLETE, "~= ARGV[2]", "== 'nobody'")
-    complete = _without(complete, "ARGV[i], 1) == 0 then", "ARGV[i], 1) >= 0 then")
+    complete = _without(complete, "ordinal, 1) == 1 then", "ordinal, 1) == 2 then")
     claim = _without(
         scripts.CLAIM, "if score ~= score then return {'gone'} end", "if score ~= score then score = 0 end"
     )
