@@ -19,7 +19,7 @@ from .arguments import Question, Source, controls_of, count_of, sources_of
 from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
-from .rescore import stored_items
+from .rescore import each_once
 
 _CHUNKS_PER_TRIP = 16
 _JOB_ID = re.compile(r"[ -~]{1,64}")
@@ -150,12 +150,13 @@ class Client:
         predictions = (prediction for source in sources for prediction in source.results_so_far() if prediction.ok)
         first = next(predictions, None)
         model = None if first is None else model_of(first)
-        if first is None or model is None:
+        if model is None:
             raise ConfigError(f"nothing to score again: {brief(job)} has no answers yet")
         spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
         if isinstance(job, int) or spec.label_studio_project is not None:
             # Of a project each item once; and its adapter looks up which tasks are being worked on.
-            return self._submit(stored_items(chain((first,), predictions), model), spec, on_submitted)
+            items = chain.from_iterable(source.answered_items(model) for source in self._sources(job))
+            return self._submit(each_once(items), spec, on_submitted)
         source_id = job.id if isinstance(job, Job) else job
         return self._made(spec, on_submitted, lambda made: self._send_from(made, source_id, spec, on_submitted))
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ...schemas.errors import ConfigError
+from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress, PushRefusal
@@ -119,6 +120,25 @@ class Job:
             if not blocks:
                 return builder.table()
             builder.add(blocks)
+
+    def answered_items(self, model: str) -> Iterator[Item]:
+        """The items answered so far, each image with the key of its stored vector (`ImageRef.vector`).
+
+        Args:
+            model: `<model>@<revision8>` the vectors must come from; another one's have no key.
+
+        Raises:
+            ConfigError: the model is no text.
+        """
+        if not isinstance(model, str):
+            raise ConfigError(f"model must be <model>@<revision8>, a text, not {kind_of(model)}")
+        after = "0"
+        while True:
+            end, items = self._patiently(partial(self._store.answered_items, self.id, after, model))
+            yield from items
+            if end == after:
+                return
+            after = end
 
     def item_ids(self) -> list[str]:
         """The ids of the items, by ordinal; empty for one that cannot be read."""

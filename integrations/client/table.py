@@ -15,6 +15,7 @@ from ...schemas.errors import ConfigError
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.predictions import Answer, ItemFailure, Outcome
 from ...schemas.taxonomy import LabelPath
+from ...schemas.wire import kind_of
 from ..ledger.answers import Labels
 from ..ledger.columns import KEY_BYTES, NO_INDEX, AnswerColumns
 from ..ledger.entries import Block
@@ -88,6 +89,8 @@ def control_of(spec: JobSpec, name: str | None) -> Control:
     Raises:
         ConfigError: there is none of that name, or its labels come with the items.
     """
+    if not isinstance(name, str | None):
+        raise ConfigError(f"a control is its name, a text, not {kind_of(name)}")
     named = {control.name: control for control in spec.controls}
     control = spec.controls[0] if name is None else named.get(name)
     if control is None:

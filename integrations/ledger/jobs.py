@@ -30,7 +30,7 @@ from .queues import queue_lengths, queue_states
 from .recent import newest
 from .refusals import Refused, refusals_page
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
-from .sources import Added, SourceCutter
+from .sources import Added, SourceCutter, answered_items
 from .specs import parsed_spec
 
 log = logging.getLogger(__name__)
@@ -240,6 +240,10 @@ class JobStore:
         """The same as it stands in the ledger, without the items."""
         end, entries = read_entries(self._redis, job_id, after, block_ms, at_once)
         return end, self._blocks(job_id, [fields for _, fields in entries])
+
+    def answered_items(self, job_id: str, after: str, model: str) -> tuple[str, list[Item]]:
+        """Some of the items that are answered, with the keys of their vectors; see `sources.answered_items`."""
+        return answered_items(self._redis, job_id, after, model)
 
     def item_ids(self, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
         """Ordinals of items and their ids, some at a time; without those that cannot be read."""

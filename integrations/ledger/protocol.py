@@ -103,6 +103,13 @@ class Jobs(Protocol):
         """What `results` gives as it stands in the ledger, without the items; the ids are the same."""
         ...
 
+    def answered_items(self, job_id: str, after: str, model: str) -> tuple[str, list[Item]]:
+        """Items of answers that came after the id `after`, with the keys of their vectors, and the id of the last.
+
+        `model` is `<model>@<revision8>`: what another one has answered comes without the key.
+        """
+        ...
+
     def item_ids(self, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
         """Ordinals of items and their ids, some at a time, perhaps again; without those that cannot be read."""
         ...

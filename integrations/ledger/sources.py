@@ -19,7 +19,7 @@ from ...schemas.model_version import ModelVersion
 from ...schemas.predictions import Prediction
 from ...schemas.queues import CHUNK_BYTES, SOURCE_CHUNK_ITEMS
 from .answers import Outcomes, job_labels
-from .entries import Entry
+from .entries import AT_ONCE, Entry, read_entries
 from .keys import JobKeys
 from .packing import unpack
 from .source_scripts import CUT
@@ -95,7 +95,7 @@ def resolved(client: Any, chunk: SourceChunk, model: str | None) -> str:
         WireVersionError: another release wrote them.
     """
     source = chunk.source
-    items = list(_items(client, source.job, source.after, source.upto, model))[: source.count]
+    items = list(_between(client, source.job, source.after, source.upto, model))[: source.count]
     items += [_missing(chunk.first + at) for at in range(len(items), source.count)]
     if any("options" in item for item in items):  # they stand in a table, and every chunk has its own
         return Chunk(first=chunk.first, items=tuple(map(Item.model_validate, items))).to_json()
@@ -106,18 +106,47 @@ def _missing(ordinal: int) -> dict[str, Any]:
     return {"id": f"item {ordinal}", "images": [{"uri": UNREADABLE, "problem": _GONE}]}
 
 
-def _items(client: Any, job_id: str, after: str, upto: str, model: str | None) -> Iterator[dict[str, Any]]:
-    """The answered items of a job between two entries, as JSON objects."""
+def answered_items(client: Any, job_id: str, after: str, model: str) -> tuple[str, list[Item]]:
+    """Some of the items that a job has answered, each image with the key of its stored vector.
+
+    Ten times as fast as reading the predictions: nothing of the answers is looked at.
+
+    Args:
+        client: Redis.
+        job_id: the job.
+        after: the id of the entry of its results behind which they begin; "0" is the start.
+        model: as for `resolved`.
+
+    Returns:
+        The id of the last entry looked at, `after` when there is none; and the items.
+
+    Raises:
+        ConfigError: another release wrote them.
+    """
+    end, found = read_entries(client, job_id, after, None, AT_ONCE)
+    spec = client.hget(JobKeys(job_id).meta, "spec") if found else None
+    if spec is None:
+        return after, []
+    entries = [Entry.of(fields) for _, fields in found]
+    return end, [Item.model_validate(item) for item in _items(client, job_id, entries, spec, model)]
+
+
+def _between(client: Any, job_id: str, after: str, upto: str, model: str | None) -> Iterator[dict[str, Any]]:
+    """The answered items of a job between two entries, as JSON objects; none when it has expired."""
     keys = JobKeys(job_id)
     with client.pipeline(transaction=False) as pipe:
         pipe.xrange(keys.results, _following(after), upto)
         pipe.hget(keys.meta, "spec")
         found, spec = pipe.execute()
-    if not found or spec is None:
-        return
-    entries = [Entry.of(fields) for _, fields in found]
+    if found and spec is not None:
+        yield from _items(client, job_id, [Entry.of(fields) for _, fields in found], spec, model)
+
+
+def _items(
+    client: Any, job_id: str, entries: Sequence[Entry], spec: bytes, model: str | None
+) -> Iterator[dict[str, Any]]:
     wanted = list({entry.chunk for entry in entries})
-    chunks = dict(zip(wanted, client.hmget(keys.chunks, wanted), strict=True))
+    chunks = dict(zip(wanted, client.hmget(JobKeys(job_id).chunks, wanted), strict=True))
     by_ordinal = {index: _by_ordinal(text) for index, text in chunks.items()}
     for entry in entries:
         items = by_ordinal[entry.chunk]
@@ -189,9 +218,14 @@ def _get(vectors: Mapping[Any, str], which: int | str) -> str | None:
     return vectors.get(which)
 
 
-def with_vectors(prediction: Prediction) -> Item:
-    """A prediction's item with the keys of its images' vectors."""
-    item, vectors = prediction.item, prediction.vectors
+def with_vectors(prediction: Prediction, model: str | None) -> Item:
+    """A prediction's item with the keys of its images' vectors; without them where another model has made it.
+
+    Args:
+        prediction: with an answer.
+        model: as for `resolved`.
+    """
+    item, vectors = prediction.item, prediction.vectors if _is_of(prediction.model_version, model) else {}
     images = []
     for place, (image, slot) in enumerate(zip(item.images, item.slots(), strict=True)):
         key = vectors.get(slot) or (vectors.get("") if place == 0 else None)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ....schemas import ConfigError, ImageRef, Item, Prediction
-from ...client.rescore import stored_items
+from ...ledger.sources import with_vectors
 
 if TYPE_CHECKING:
     from ...client.client import Client
@@ -59,7 +59,8 @@ class StoredVectors:
         """Know the vectors of these, too, where none was known; failed ones have none."""
         with (keys := self._opened()):
             for prediction in predictions:
-                self._keep(keys, _images_of(prediction, self._model))
+                if prediction.ok:
+                    self._keep(keys, _images_of(with_vectors(prediction, self._model)))
 
     def _opened(self) -> sqlite3.Connection:
         if self._keys is None:
@@ -81,10 +82,10 @@ class StoredVectors:
 
     def _images(self, job: Job) -> Iterator[tuple[Item, ImageRef]]:
         """The images of a job that have a stored vector, each with its item."""
-        for prediction in job.results_so_far():
+        for item in job.answered_items(self._model):
             if not self._more():
                 return
-            yield from _images_of(prediction, self._model)
+            yield from _images_of(item)
 
     @staticmethod
     def _keep(keys: sqlite3.Connection, images: Iterator[tuple[Item, ImageRef]]) -> None:
@@ -92,9 +93,8 @@ class StoredVectors:
         keys.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", rows)
 
 
-def _images_of(prediction: Prediction, model: str) -> Iterator[tuple[Item, ImageRef]]:
-    for item in stored_items((prediction,), model):
-        yield from ((item, image) for image in item.images if image.vector)
+def _images_of(item: Item) -> Iterator[tuple[Item, ImageRef]]:
+    return ((item, image) for image in item.images if image.vector)
 
 
 def _shown(image: ImageRef) -> bytes:

@@ -68,7 +68,7 @@ class MemoryJobs:
             ordinal = job.submitted
             chunks = []
             for start in range(0, len(answered), SOURCE_CHUNK_ITEMS):
-                items = tuple(map(with_vectors, answered[start : start + SOURCE_CHUNK_ITEMS]))
+                items = tuple(with_vectors(one, job.spec.model) for one in answered[start : start + SOURCE_CHUNK_ITEMS])
                 chunks.append(Chunk(first=ordinal, items=items))
                 ordinal += len(items)
             if chunks:
@@ -183,6 +183,11 @@ class MemoryJobs:
         """What `results` gives, each outcome by itself."""
         end, predictions = self.results(job_id, after, block_ms, at_once)
         return end, [Block(Entry(b"", (one.ordinal,), (), b""), one) for one in predictions]
+
+    def answered_items(self, job_id: str, after: str, model: str) -> tuple[str, list[Item]]:
+        """Items of answers that came after the id `after`, with the keys of their vectors, and the id of the last."""
+        end, predictions = self.results(job_id, after, None)
+        return end, [with_vectors(prediction, model) for prediction in predictions if prediction.ok]
 
     def item_ids(self, job_id: str) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
         """Ordinals of items and their ids."""

@@ -18,9 +18,9 @@ from prelabel.integrations.broker.celery import celery_config
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.broker.patience import Patience
 from prelabel.integrations.client.cutting import make_chunks
-from prelabel.integrations.client.rescore import stored_items as rescored_items
 from prelabel.integrations.ledger.keys import WORKERS
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
+from prelabel.integrations.ledger.sources import with_vectors
 from prelabel.schemas import (
     Answer,
     BrokerUnavailable,
@@ -284,9 +284,9 @@ def test_items_scored_again_keep_the_vector_of_each_of_their_images() -> None:
     keys = {slot: f"{place:032x}" for place, slot in enumerate(item.slots())}
     answer = Answer(control="c", rule="softmax", confidence=0.5)
     prediction = Prediction(item=item, model_version="m@1+tax.abc123", vectors=keys, answers=(answer,))
-    (again,) = rescored_items([prediction], "m@1")
+    again = with_vectors(prediction, "m@1")
     assert [image.vector for image in again.images] == [f"{place:032x}" for place in range(3)]
-    (bare,) = rescored_items([prediction.model_copy(update={"vectors": {"": "f" * 32}})], "m@1")
+    bare = with_vectors(prediction.model_copy(update={"vectors": {"": "f" * 32}}), "m@1")
     assert [image.vector for image in bare.images] == ["f" * 32, None, None]
 
 

@@ -134,6 +134,32 @@ def test_only_what_is_answered_so_far_is_scored_again(client, worker, kept) -> N
     assert [item.id for _, item in pairs_of(worker, again, kept)] == ["s3://b/5.jpg", "s3://b/6.jpg"]
 
 
+def test_items_are_read_with_their_vectors_and_without_their_answers(client, worker) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(5)], TAXONOMY)
+    lease = worker.claim(ChunkRef(job.id, 0))
+    strange = single("cc" * 16, "yolo-v8")
+    worker.complete(lease, [(0, single()), (1, BAD), (2, strange)], close=False)
+    assert worker.complete(lease, [], close=True, answered=[Answered([4, 3], record(2))]).held
+    assert {item.id: item.images[0].vector for item in job.answered_items(MODEL)} == {
+        "s3://b/0.jpg": "ab" * 16,
+        "s3://b/2.jpg": None,
+        "s3://b/4.jpg": "01" * 16,
+        "s3://b/3.jpg": "02" * 16,
+    }
+
+
+def test_a_project_is_scored_again_item_by_item_each_once_as_the_newest_job_has_it(client, worker, kept) -> None:
+    push = PushTarget(project=7, label_config="<View/>")
+    for version, count in ((VERSION, 3), (f"{MODEL}+tax.fedcba", 2)):
+        job = client.submit([f"s3://b/{i}.jpg" for i in range(count)], TAXONOMY, push=push)
+        answered = [Answered(range(count), record_of(TAXONOMY, ["cat"] * count, version))]
+        worker.complete(worker.claim(ChunkRef(job.id, 0)), [], close=True, answered=answered)
+    again = client.rescore(7, OTHER)
+    items = [item for _, item in pairs_of(worker, again, kept)]
+    assert [item.id for item in items] == [f"s3://b/{i}.jpg" for i in range(3)]
+    assert all(item.images[0].vector for item in items)
+
+
 def test_a_job_without_an_answer_cannot_be_scored_again(client, worker) -> None:
     job = client.submit(["s3://b/0.jpg"], TAXONOMY)
     worker.complete(worker.claim(ChunkRef(job.id, 0)), [(0, BAD)], close=True)
