@@ -88,6 +88,7 @@ bench: setup label-studio
 	$(BIN)/python -m benchmarks.queue_cost
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.host_rate
+	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.ledger_cost
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.latency --checkpoint base --images 10 --json build/bench/latency-base.json

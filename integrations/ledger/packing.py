@@ -1,4 +1,6 @@
-"""Outcomes packed for the ledger: a version byte, then deflated JSON with the job's own words as dictionary.
+"""Single outcomes packed for the ledger: a version byte, then deflated JSON with the job's own words as dictionary.
+
+So stand failures, and items of which a part has no answer; before there were `columns`, every outcome stood so.
 
 An outcome names the same fields and labels again and again, and so does every other outcome of its job. Deflate
 (RFC 1951) with a preset dictionary refers to them instead: some 300 bytes for twenty labels' scores instead of 2,000.
