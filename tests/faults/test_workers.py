@@ -91,6 +91,7 @@ def unsupervised(world: World, request: pytest.FixtureRequest) -> Iterator[Site]
 def test_kill_9_without_a_supervisor(unsupervised: Site, report: Report) -> None:
     site = unsupervised
     kills = site.rounds(1, 2500)
+    site.ready()
     job, work = site.submit(lasts_s=20 * kills if site.long else 3)
     site.wait_started(job)
     for _ in range(kills):

@@ -56,7 +56,8 @@ class Scoring:
         embedded = {part_of(image): self.embedder.embed(image, last=last) for image, _ in scorer.wanted(item)}
         for one in embedded.values():
             one.vector.result(30)
-        (outcome,) = scorer.score([EmbeddedItem(item, embedded)])
+        ready = [EmbeddedItem(item, embedded)]
+        (outcome,) = scorer.score(ready).each(ready)
         return prediction_to_label_studio(Prediction(item=item, **dict(outcome)), config)
 
 

@@ -25,6 +25,7 @@ from ..machine.host import usable_cpus
 from ..model.engine import Engine
 from ..telemetry.stages import stage
 from ..vectors.keys import ImageKeys, vector_space
+from ..vectors.records import floats
 from ..vectors.store import EmbeddingStore
 from .pending import PendingVector
 
@@ -216,9 +217,13 @@ class ImageEmbedder:
 
     def recall(self, images: Iterable[ImageRef]) -> dict[str, PendingVector]:
         """The stored vectors of images whose vector's key is known, by that key; on any thread, in one look."""
-        keys = {image.vector: bytes.fromhex(image.vector) for image in images if image.vector}
-        vectors = self._store.get(list(keys.values()))
-        return {text: PendingVector.at_hand(key, vectors[key]) for text, key in keys.items() if key in vectors}
+        texts = list(dict.fromkeys(image.vector for image in images if image.vector))
+        keys = [bytes.fromhex(text) for text in texts]
+        recalled: dict[str, PendingVector] = {}
+        for positions, halves in self._store.blocks(keys):
+            for at, vector in zip(positions.tolist(), floats(halves), strict=True):
+                recalled[texts[at]] = PendingVector.at_hand(keys[at], vector)
+        return recalled
 
     def _prepared(self, image: ImageRef, file: LastFile) -> tuple[Pixels, str]:
         """The image at the model's size, and a thumbnail when one is due.

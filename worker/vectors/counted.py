@@ -47,7 +47,12 @@ class CountingStore:
 
     def blocks(self, keys: Sequence[bytes], rows: int = 2048) -> Iterator[Block]:
         """See `EmbeddingStore.blocks`."""
-        return self._store.blocks(keys, rows)
+        found = 0
+        for block in self._store.blocks(keys, rows):
+            found += len(block.positions)
+            yield block
+        self._hits.inc(found)
+        self._misses.inc(len(keys) - found)
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """See `EmbeddingStore.flush`."""
