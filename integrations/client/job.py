@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ...schemas.errors import ConfigError
 from ...schemas.items import Item
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from .table import Table
 
 _BLOCK_MS = 500
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class _Read(Protocol[_T_co]):
+    """`Jobs.results`, or `Jobs.blocks`."""
+
+    def __call__(self, job_id: str, after: str, block_ms: int | None) -> tuple[str, Sequence[_T_co]]: ...
 
 
 class Job:
@@ -63,28 +71,37 @@ class Job:
         Raises:
             TimeoutError: the job has not ended in time.
         """
+        seen = Seen()
+        for predictions in self._following(self._store.results, timeout):
+            yield from filter(seen.is_news, predictions)
+
+    def _following(self, read: _Read[_T], timeout: float | None) -> Iterator[Sequence[_T]]:
+        """What has come, as often as something has, until the job has ended.
+
+        Raises:
+            TimeoutError: the job has not ended in time.
+        """
         timeout = seconds_of(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         after = "0"
-        seen = Seen()
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
-            ended, after, predictions = self._patiently(
-                partial(self._next_results, after, left_s), wait_s=None if left_s is None else max(0.0, left_s)
+            ended, after, page = self._patiently(
+                partial(self._next, read, after, left_s), wait_s=None if left_s is None else max(0.0, left_s)
             )
-            yield from filter(seen.is_news, predictions)
-            if predictions:
+            if page:
+                yield page
                 continue
             if ended:
                 return
             if left_s is not None and left_s <= 0:
                 raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s")
 
-    def _next_results(self, after: str, left_s: float | None) -> tuple[bool, str, Sequence[Prediction]]:
+    def _next(self, read: _Read[_T], after: str, left_s: float | None) -> tuple[bool, str, Sequence[_T]]:
         """Whether the job had ended, and what has come after a stream id; waits a moment when nothing has."""
         ended = self._store.progress(self.id).state.ended
         wait_ms = _BLOCK_MS if left_s is None else min(_BLOCK_MS, int(left_s * 1000))
-        return ended, *self._store.results(self.id, after, None if ended or wait_ms <= 0 else wait_ms)
+        return ended, *read(self.id, after, None if ended or wait_ms <= 0 else wait_ms)
 
     def results_so_far(self) -> Iterator[Prediction]:
         """The predictions there are now, without waiting for more."""
@@ -204,7 +221,7 @@ class Job:
         Raises:
             TimeoutError: it has not within `timeout` seconds.
         """
-        for _ in self.results(timeout):
+        for _ in self._following(self._store.blocks, timeout):
             pass
         return self.progress()
 

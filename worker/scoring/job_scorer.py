@@ -99,6 +99,9 @@ class JobScorer:
             if not control.taxonomy.is_open
         }
         self._kept = kept or KeptRules()
+        self._asks_every_plain_item = not any(control.taxonomy.is_open for control in spec.controls)
+        self._image_names = {control.image for control in spec.controls}
+        self._can_do_without = any(control.over == "each" for control in spec.controls)
 
     def wanted(self, item: Item) -> list[Wanted]:
         """The images the item is scored by, each of them once, in the order the item has them.
@@ -111,6 +114,10 @@ class JobScorer:
         """
         if len(item.images) > MOST_IMAGES:
             raise ItemError(f"the item has {len(item.images)} images, and {MOST_IMAGES} at most can be answered for")
+        if len(item.images) == 1 and self._asks_every_plain_item and not item.problems:
+            image = item.images[0]
+            if image.name is None or self._image_names <= {None, image.name}:
+                return [Wanted(image, self._can_do_without)]
         asked: list[tuple[Control, set[ImagePart]]] = []
         problem: ItemError | None = None
         for control in self._spec.controls:
