@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,6 +24,7 @@ from ..decoding.pixels import EncodedImage
 from ..fetching.reader import Fetched, IsKnown, no_content
 from ..machine.host import usable_cpus
 from ..model.engine import Engine
+from ..model.precedence import Turns
 from ..telemetry.stages import stage
 from ..vectors.keys import ImageKeys, vector_space
 from ..vectors.store import EmbeddingStore
@@ -156,7 +158,9 @@ class ImageEmbedder:
         self._urgent = urgent
         self._thumbnail = thumbnail
         self._budget = budget or DecodeBudget()
-        self._decoding = threading.BoundedSemaphore(decodes)
+        self._decoding: AbstractContextManager[object] = (
+            threading.BoundedSemaphore(decodes) if urgent else Turns(decodes, engine.precedence)
+        )
         self._fetches = fetches
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
 
@@ -208,8 +212,10 @@ class ImageEmbedder:
             if stamp:
                 self._store.remember({stamp: key})
             return vector
-        pixels, thumbnail = self._prepared(keys.ref, file)
-        pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
+        # Its chunk has announced it; after a long download nobody makes way for that any more.
+        with self._engine.precedence.expect() if self._urgent else nullcontext():
+            pixels, thumbnail = self._prepared(keys.ref, file)
+            pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
         # A mark counts only for a vector that is stored: it is remembered after that.
         pending.vector.add_done_callback(lambda done: self._keep(key, stamp, done))
         return pending
