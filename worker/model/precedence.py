@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final
 
 PATIENCE_S: Final = 0.25
-"""Seconds a turn is given up for an announcement at most, and by one bulk image at most for all of them."""
+"""Seconds that bulk work gives up turns for an announcement at most, and at a stretch for all of them."""
 
 _TURNS_EACH = 2
 _TURNS_MOST = 4
@@ -68,8 +68,8 @@ class Precedence:
 class Turns:
     """Turns for bulk work, some of which it gives up while something urgent is expected. Taken by `with`. Thread-safe.
 
-    Whoever could have its turn but for that waits `PATIENCE_S` at most: a stream of urgent images slows bulk ones down
-    and does not stop them.
+    Turns that are free and given up are so for `PATIENCE_S` at most, then one is taken: a stream of urgent images slows
+    bulk ones down and does not stop them.
 
     Args:
         count: how many there are.
@@ -82,24 +82,27 @@ class Turns:
         self._precedence = precedence
         self._clock = clock
         self._taken = 0
+        self._gives_way_since: float | None = None
 
     def __enter__(self) -> None:
-        made_way_since: float | None = None
-        with self._precedence.changed:
-            while True:
-                wait_s: float | None = None
-                if self._taken < self._count:
-                    fresh, wait_s = self._precedence.fresh()
-                    if self._taken < self._count - min(_TURNS_MOST, _TURNS_EACH * fresh):
-                        break
-                    now = self._clock()
-                    made_way_since = now if made_way_since is None else made_way_since
-                    patience_s = made_way_since + PATIENCE_S - now
-                    if patience_s <= 0:
-                        break
-                    wait_s = min(wait_s, patience_s)
-                self._precedence.changed.wait(wait_s)
+        changed = self._precedence.changed
+        with changed:
+            while (wait_s := self._wait_s()) != 0:
+                changed.wait(wait_s)
+            self._gives_way_since = None
             self._taken += 1
+
+    def _wait_s(self) -> float | None:
+        """0: it is one's turn. Else the seconds until that has to be looked at again, None for until it changes."""
+        if self._taken >= self._count:
+            return None
+        fresh, changes_s = self._precedence.fresh()
+        if self._taken < self._count - min(_TURNS_MOST, _TURNS_EACH * fresh):
+            return 0
+        now = self._clock()
+        if self._gives_way_since is None:
+            self._gives_way_since = now
+        return max(0.0, min(changes_s, self._gives_way_since + PATIENCE_S - now))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -122,7 +122,7 @@ def test_turns_are_not_given_up_for_a_long_download(make_bulk, precedence, clock
         assert precedence.expected, "on the device one makes way all the same"
 
 
-def test_a_stream_of_urgent_ones_keeps_a_bulk_image_waiting_only_so_long(make_bulk, precedence, clock) -> None:
+def test_a_stream_of_urgent_ones_leaves_a_turn_to_bulk_images_now_and_then(make_bulk, precedence, clock) -> None:
     bulk = make_bulk(2)
     with precedence.expect():
         bulk.start(2)
@@ -130,7 +130,22 @@ def test_a_stream_of_urgent_ones_keeps_a_bulk_image_waiting_only_so_long(make_bu
         clock.now += 0.9 * PATIENCE_S
         with precedence.expect():
             clock.now += 0.2 * PATIENCE_S  # the first is old, the second is not
-            eventually(lambda: bulk.inside == 2)
+            eventually(lambda: bulk.inside == 1)
+            assert still(bulk, 1), "the next in its time"
+
+
+def test_whoever_waited_long_for_a_turn_makes_way_all_the_same(make_bulk, precedence, clock) -> None:
+    bulk = make_bulk(2)
+    bulk.start(2)
+    eventually(lambda: bulk.inside == 2)
+    bulk.start(4)
+    for _ in range(3):
+        with precedence.expect():
+            bulk.let_go()
+            eventually(lambda: bulk.inside == 1)
+            clock.now += 0.9 * PATIENCE_S
+            assert still(bulk, 1)
+        eventually(lambda: bulk.inside == 2)
 
 
 def test_the_end_of_an_announcement_is_told_whatever_became_of_it() -> None:
