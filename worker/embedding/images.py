@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
@@ -158,7 +158,7 @@ class ImageEmbedder:
         self._urgent = urgent
         self._thumbnail = thumbnail
         self._budget = budget or DecodeBudget()
-        self._decoding: AbstractContextManager[object] = (
+        self._turns: AbstractContextManager[object] = (
             threading.BoundedSemaphore(decodes) if urgent else Turns(decodes, engine.precedence)
         )
         self._fetches = fetches
@@ -212,10 +212,8 @@ class ImageEmbedder:
             if stamp:
                 self._store.remember({stamp: key})
             return vector
-        # Its chunk has announced it; after a long download nobody makes way for that any more.
-        with self._engine.precedence.expect() if self._urgent else nullcontext():
-            pixels, thumbnail = self._prepared(keys.ref, file)
-            pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
+        pixels, thumbnail = self._prepared(keys.ref, file)
+        pending = PendingVector(key, self._engine.submit(pixels, urgent=self._urgent), thumbnail)
         # A mark counts only for a vector that is stored: it is remembered after that.
         pending.vector.add_done_callback(lambda done: self._keep(key, stamp, done))
         return pending
@@ -235,17 +233,26 @@ class ImageEmbedder:
         if image.region is None:
             file.forget_pixels()
             encoded = self._opened(file)
-            with self._budget.take(encoded.memory, urgent=self._urgent), self._decoding, stage("decode"):
+            with self._budget.take(encoded.memory, urgent=self._urgent), self._turn(), stage("decode"):
                 return self._shown(encoded.pixels())
         if file.decoded is None:
             file.forget_pixels()  # an earlier region may have failed half-way
             encoded = self._opened(file)
             file.share = self._budget.take(encoded.image_memory, urgent=self._urgent)
-            with self._decoding, stage("decode"):
+            with self._turn(), stage("decode"):
                 file.decoded = encoded.image()
             file.share.shrink(encoded.kept_memory)
-        with self._decoding, stage("decode"):
+        with self._turn(), stage("decode"):
             return self._shown(np.array(crop(file.decoded, image.region)))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A turn to decode, which an urgent image announces once more: its download may have been a long one.
+
+        It has its memory by then: an image that waits for that would have those make way for it that have some.
+        """
+        with self._engine.precedence.expect() if self._urgent else nullcontext(), self._turns:
+            yield
 
     def _opened(self, file: LastFile) -> EncodedImage:
         return EncodedImage(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)
