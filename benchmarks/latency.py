@@ -3,8 +3,8 @@
 From `Client.submit(priority="interactive")` to the prediction in hand, through a real Redis-compatible server and a
 warm Celery worker, once while it has nothing else to do and once while a bulk job keeps it busy. Beside it, in turn:
 the forward pass at batch 1 and what reading and decoding the file takes, in this process. What is left is prelabel's
-own: the target is 20 ms. Under load an image also waits for what is on the device already: one forward pass on a CPU,
-up to two batches on a GPU. Every image is a new one, its labels are known.
+own: the target is 20 ms. Under load an image also waits for what is on the device already. Every image is a new one,
+its labels are known.
 """
 
 from __future__ import annotations

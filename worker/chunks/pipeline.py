@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from ...integrations.ledger.leases import ChunkRef, Lease, Refusal
@@ -50,7 +51,8 @@ class Pipeline:
         """
         if self.tools.stopping.is_set():
             return  # it stays in the ledger; another worker's sweeper sends it again
-        with log_about(job=ref.job_id, chunk=ref.chunk):
+        announced = self.tools.engine.precedence.expect() if urgent else nullcontext()
+        with log_about(job=ref.job_id, chunk=ref.chunk), announced:
             begun = time.monotonic()
             self._run(ref, urgent=urgent)
             log.debug("job %s chunk %d took %.3f s", *ref, time.monotonic() - begun)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,6 +24,7 @@ from ..decoding.pixels import EncodedImage
 from ..fetching.reader import Fetched, IsKnown, no_content
 from ..machine.host import usable_cpus
 from ..model.engine import Engine
+from ..model.precedence import Turns
 from ..telemetry.stages import stage
 from ..vectors.keys import ImageKeys, vector_space
 from ..vectors.records import floats
@@ -157,7 +159,9 @@ class ImageEmbedder:
         self._urgent = urgent
         self._thumbnail = thumbnail
         self._budget = budget or DecodeBudget()
-        self._decoding = threading.BoundedSemaphore(decodes)
+        self._turns: AbstractContextManager[object] = (
+            threading.BoundedSemaphore(decodes) if urgent else Turns(decodes, engine.precedence)
+        )
         self._fetches = fetches
         self._pool = ThreadPoolExecutor(fetches, thread_name_prefix="prelabel-urgent" if urgent else "prelabel-fetch")
 
@@ -234,17 +238,26 @@ class ImageEmbedder:
         if image.region is None:
             file.forget_pixels()
             encoded = self._opened(file)
-            with self._budget.take(encoded.memory, urgent=self._urgent), self._decoding, stage("decode"):
+            with self._budget.take(encoded.memory, urgent=self._urgent), self._turn(), stage("decode"):
                 return self._shown(encoded.pixels())
         if file.decoded is None:
             file.forget_pixels()  # an earlier region may have failed half-way
             encoded = self._opened(file)
             file.share = self._budget.take(encoded.image_memory, urgent=self._urgent)
-            with self._decoding, stage("decode"):
+            with self._turn(), stage("decode"):
                 file.decoded = encoded.image()
             file.share.shrink(encoded.kept_memory)
-        with self._decoding, stage("decode"):
+        with self._turn(), stage("decode"):
             return self._shown(np.array(crop(file.decoded, image.region)))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A turn to decode, which an urgent image announces once more: its download may have been a long one.
+
+        It has its memory by then: an image that waits for that would have those make way for it that have some.
+        """
+        with self._engine.precedence.expect() if self._urgent else nullcontext(), self._turns:
+            yield
 
     def _opened(self, file: LastFile) -> EncodedImage:
         return EncodedImage(file.content, max_pixels=self._max_pixels, exact=self._exact, scaled=self._scaled)

@@ -1,7 +1,11 @@
 """The engine: prepared images from every chunk and job in, embeddings out, one forward thread per device.
 
 Images of different jobs share a batch, because they meet text vectors only after the forward pass. A batch is
-whatever waits when the device becomes free, up to the batch size: no timer, no polling. Urgent images go first.
+whatever waits when the device becomes free, up to the batch size: no timer, no polling.
+
+Urgent images go first, in batches of their own: beside bulk images they would wait for those. From the moment one is
+announced, bulk images keep little of the device: small batches, one after the other. So an urgent image that takes as
+long to get here as a forward pass waits for one such pass at most.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from ...schemas.errors import OutOfMemory, ScorerError
 from ..arrays import Pixels, Vectors
 from ..telemetry import metrics, trace
 from .encoder import Encoder
+from .precedence import Precedence
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +35,12 @@ _WAITING_BATCHES = 4
 
 _IN_FLIGHT = 2
 """Batches a device is given before the first one's vectors are back: it never waits for the host."""
+
+_PART = 4
+"""Of a batch: what bulk images get while something urgent is expected, for which they are to be over soon."""
+
+_URGENT_IN_A_ROW = 4
+"""Batches of urgent images after which one of bulk images goes: a stream of urgent ones does not stop them."""
 
 
 class _Waiting(NamedTuple):
@@ -56,6 +67,9 @@ class Engine:
         batch_size: images per forward pass at most, see `allow`; halved for good when the device runs out of memory.
         on_broken: called once, from one of the two threads, when the encoder fails for another reason than memory.
             Every waiting and later image then gets that `ScorerError`.
+
+    Attributes:
+        precedence: where urgent images are announced before they come.
     """
 
     def __init__(
@@ -70,11 +84,13 @@ class Engine:
         self._begun = self._closing = self._dropping = False
         # One lock, taken once a batch and once an image: among many threads each more would cost a switch or two.
         lock = threading.Lock()
-        self._filled, self._room = threading.Condition(lock), threading.Condition(lock)
+        self._filled, self._room, self._free = (threading.Condition(lock) for _ in range(3))
         self._started: queue.SimpleQueue[_Started | None] = queue.SimpleQueue()
         self._free_ns = 0
         self._on_device: dict[int, int] = {}
-        self._in_flight = threading.BoundedSemaphore(_IN_FLIGHT)
+        self._in_flight = 0
+        self._urgent_in_a_row = 0
+        self.precedence = Precedence(self._look_again)
         self._threads = (
             threading.Thread(target=self._run, name="prelabel-forward", daemon=True),
             threading.Thread(target=self._hand_out, name="prelabel-vectors", daemon=True),
@@ -104,6 +120,7 @@ class Engine:
                     thread.start()
             if urgent:
                 self._urgent.append(waiting)
+                self._free.notify()  # more may be in flight now
             else:
                 while len(self._bulk) >= self._capacity:
                     self._room.wait()
@@ -150,6 +167,7 @@ class Engine:
                 self._bulk.clear()
                 self._room.notify_all()
             self._filled.notify()
+            self._free.notify()
             begun = self._begun
         for waiting in dropped:
             waiting.future.cancel()
@@ -157,30 +175,58 @@ class Engine:
             thread.join()
 
     def _run(self) -> None:
-        self._in_flight.acquire()  # before the batch is formed: what is urgent may come until then
         while batch := self._next_batch():
             # Nobody waits for a cancelled future.
             wanted = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
             if not wanted:
+                self._landed()
                 continue
             now_ns = trace.now_ns()
             for waiting in wanted:
                 metrics.observe("wait", (now_ns - waiting.since_ns) / 1e9)
             self._forward(wanted)
-            self._in_flight.acquire()
         self._started.put(None)
 
     def _next_batch(self) -> list[_Waiting]:
-        """What waits, urgent first; empty when the engine is closed and nothing waits any more."""
+        """What goes next, once the device may have it; empty when the engine is closed and nothing waits any more."""
         with self._filled:
-            while not (self._urgent or self._bulk or self._closing):
-                self._filled.wait()
-            batch: list[_Waiting] = []
-            for line in (self._urgent, self._bulk):
-                while line and len(batch) < self.batch_size:
-                    batch.append(line.popleft())
+            while True:
+                line, limit, in_flight = self._turn()
+                if line and self._in_flight < in_flight:
+                    break
+                if line:
+                    self._free.wait()
+                elif self._closing:
+                    return []
+                else:
+                    self._filled.wait()
+            batch = [line.popleft() for _ in range(min(limit, len(line)))]
+            self._in_flight += 1
+            self._urgent_in_a_row = self._urgent_in_a_row + 1 if line is self._urgent and self._bulk else 0
             self._room.notify(len(batch))
             return batch
+
+    def _turn(self) -> tuple[deque[_Waiting], int, int]:
+        """Whose turn it is, how many of them may go together, and how many batches may be in flight then."""
+        if self._urgent and (not self._bulk or self._urgent_in_a_row < _URGENT_IN_A_ROW):
+            return self._urgent, self.batch_size, _IN_FLIGHT
+        few = max(1, self.batch_size // _PART)
+        if self._urgent:  # they have had their batches in a row
+            return self._bulk, few, _IN_FLIGHT
+        if self.precedence.expected:
+            return self._bulk, few, 1
+        return self._bulk, self.batch_size, _IN_FLIGHT
+
+    def _landed(self) -> None:
+        """One batch less is in flight."""
+        with self._free:
+            self._in_flight -= 1
+            self._free.notify()
+
+    def _look_again(self) -> None:
+        """More may be in flight now."""
+        with self._free:
+            self._free.notify()
 
     def _forward(self, batch: list[_Waiting]) -> None:
         """Start a batch; it is one of those in flight."""
@@ -206,20 +252,23 @@ class Engine:
         if len(batch) == 1:
             alone = OutOfMemory(f"one image alone does not fit into memory: {error}")
             batch[0].future.set_exception(alone)
-            self._in_flight.release()
+            self._landed()
             return
         half = (len(batch) + 1) // 2  # upwards: where three do not fit two may
         self.batch_size = min(self.batch_size, half)
         log.warning("out of memory with a batch of %d: going on with batches of %d", len(batch), self.batch_size)
         self._forward(batch[:half])
-        self._in_flight.acquire()
+        with self._free:
+            while self._in_flight >= _IN_FLIGHT:
+                self._free.wait()
+            self._in_flight += 1
         self._forward(batch[half:])
 
     def _hand_out(self) -> None:
         while (started := self._started.get()) is not None:
             with trace.span("vectors", images=len(started.batch)):
                 self._finish(started)
-            self._in_flight.release()
+            self._landed()
 
     def _finish(self, started: _Started) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections import deque
 
 import numpy as np
@@ -158,6 +159,62 @@ def test_work_is_done_in_order_and_what_is_called_off_is_not(embedding):
     embedder.run(done.append, last)
     eventually(lambda: done[-1] == "last")
     assert done == [0, 1, 2, "last"]
+
+
+# --- what is urgent goes first ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedder():
+    """Makes embedders of plain images over one engine."""
+    engine, made = Engine(ColourEncoder(), 8), []
+
+    def make(*, urgent, thumbnail=lambda _: ""):
+        made.append(
+            ImageEmbedder(
+                engine,
+                lambda image, _: Fetched(None, plain(8)),
+                NoStore(),
+                max_pixels=10**6,
+                fetches=2,
+                decodes=2,
+                preprocessing="fast",
+                urgent=urgent,
+                budget=DecodeBudget(10**9),
+                thumbnail=thumbnail,
+            )
+        )
+        return made[-1]
+
+    yield make, engine.precedence
+    for one in made:
+        one.close(wait=True)
+    engine.close()
+
+
+@pytest.mark.parametrize("region", [None, LEFT], ids=["whole", "region"])
+def test_an_urgent_image_is_announced_while_it_is_decoded(embedder, region):
+    make, precedence = embedder
+    seen = []
+    urgent = make(urgent=True, thumbnail=lambda _: str(seen.append(precedence.expected)))
+    urgent.embed(ImageRef(uri="a.png", region=region)).vector.result(10)
+    assert seen == [True]
+    assert not precedence.expected
+
+
+@pytest.mark.parametrize("region", [None, LEFT], ids=["whole", "region"])
+def test_no_bulk_image_is_decoded_while_an_urgent_one_is_expected_that_needs_the_cores(embedder, region, monkeypatch):
+    monkeypatch.setattr("prelabel.worker.model.precedence.PATIENCE_S", 60.0)
+    make, precedence = embedder
+    decoded = []
+    bulk = make(urgent=False, thumbnail=lambda _: str(decoded.append("bulk")))
+    urgent = make(urgent=True, thumbnail=lambda _: str(decoded.append("urgent")))
+    with precedence.expect():
+        bulk.run(lambda uri: bulk.embed(ImageRef(uri=uri, region=region)), deque(["a.png", "b.png"]))
+        time.sleep(0.1)
+        urgent.embed(ImageRef(uri="c.png", region=region)).vector.result(10)
+        assert decoded == ["urgent"]
+    eventually(lambda: decoded == ["urgent", "bulk", "bulk"])
 
 
 # --- the memory for decoding ---------------------------------------------------------------------------------------

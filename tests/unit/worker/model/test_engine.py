@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
 from prelabel.schemas import OutOfMemory, ScorerError
+from prelabel.worker.arrays import Vectors
 from prelabel.worker.model.colour import ColourEncoder, ColourImages
 from prelabel.worker.model.engine import Engine
+from tests.conftest import eventually
 
 
 class Recording(ColourImages):
@@ -43,18 +46,34 @@ def first_values(batch: np.ndarray) -> list[int]:
     return [int(one[0, 0, 0]) for one in batch]
 
 
-def test_what_waits_while_the_device_is_busy_goes_together_and_urgent_goes_first() -> None:
+def test_what_waits_while_the_device_is_busy_goes_together_and_what_is_urgent_goes_first_and_alone() -> None:
     device = Recording()
     engine = Engine(ColourEncoder(images=device), batch_size=4)
     engine.submit(image(0))
     device.started.wait(10)  # the first batch is on the device
     waiting = [engine.submit(image(value)) for value in (1, 2, 3, 4, 5)]
-    urgent = engine.submit(image(9), urgent=True)
+    urgent = [engine.submit(image(value), urgent=True) for value in (8, 9)]
     device.gate.set()
-    for future in (*waiting, urgent):
+    for future in (*waiting, *urgent):
         future.result(10)
     engine.close()
-    assert [first_values(batch) for batch in device.batches] == [[0], [9, 1, 2, 3], [4, 5]]
+    assert [first_values(batch) for batch in device.batches] == [[0], [8, 9], [1, 2, 3, 4], [5]]
+
+
+def test_a_stream_of_urgent_images_leaves_every_fifth_batch_to_the_others() -> None:
+    device = Recording()
+    engine = Engine(ColourEncoder(images=device), batch_size=1)
+    futures = [engine.submit(image(0))]
+    device.started.wait(10)
+    futures += [engine.submit(image(value)) for value in (1, 2)]
+    futures += [engine.submit(image(value), urgent=True) for value in range(100, 110)]
+    device.gate.set()
+    for future in futures:
+        future.result(10)
+    engine.close()
+    urgent = list(range(100, 110))
+    order = [value for batch in device.batches for value in first_values(batch)]
+    assert order == [0, *urgent[:4], 1, *urgent[4:8], 2, *urgent[8:]]
 
 
 def test_everyone_gets_the_embedding_of_their_own_image() -> None:
@@ -208,6 +227,147 @@ def test_what_is_urgent_goes_into_the_next_batch_though_a_device_is_full() -> No
         future.result(10)
     engine.close()
     assert order.index("urgent") <= 3  # behind the batches on the device alone
+
+
+class Stepping(ColourImages):
+    """A device that works by itself and has done the oldest batch when it is told to `step`."""
+
+    def __init__(self, fits: int = 10_000) -> None:
+        super().__init__(size=2)
+        self.started: list[int] = []
+        self.free = False
+        self._fits = fits
+        self._steps = threading.Semaphore(0)
+
+    def start(self, images):
+        if len(images) > self._fits:
+            raise OutOfMemory(f"{len(images)} do not fit")
+        self.started.append(len(images))
+        vectors = self.encode(np.stack(images))
+
+        def wait():
+            assert self.free or self._steps.acquire(timeout=10)
+            return vectors
+
+        return wait
+
+    def step(self, batches: int = 1) -> None:
+        self._steps.release(batches)
+
+    def finish_all(self) -> None:
+        self.free = True
+        self.step(1000)
+
+
+def busy(engine: Engine, device: Stepping, images: int) -> list[Future[Vectors]]:
+    """An engine with two batches of one image in flight and so many images waiting."""
+    futures = []
+    for batches in (1, 2):
+        futures.append(engine.submit(image(batches)))
+        eventually(lambda batches=batches: len(device.started) == batches)
+    return futures + [engine.submit(image(10 + value)) for value in range(images)]
+
+
+def test_while_something_urgent_is_expected_bulk_images_go_few_at_a_time_and_one_batch_after_the_other() -> None:
+    device = Stepping()
+    engine = Engine(ColourEncoder(images=device), batch_size=8)
+    futures = busy(engine, device, 20)
+    with engine.precedence.expect():
+        device.step()
+        futures[0].result(10)
+        time.sleep(0.1)
+        assert device.started == [1, 1], "one is in flight"
+        device.step()
+        eventually(lambda: device.started == [1, 1, 2])
+        time.sleep(0.1)
+        assert device.started == [1, 1, 2]
+    eventually(lambda: device.started == [1, 1, 2, 8])  # nothing has to happen for that but the end
+    device.finish_all()
+    for future in futures:
+        future.result(10)
+    engine.close()
+
+
+def test_an_expected_image_waits_for_one_batch_on_the_device_at_most() -> None:
+    device = Stepping()
+    engine = Engine(ColourEncoder(images=device), batch_size=8)
+    futures = busy(engine, device, 20)
+    with engine.precedence.expect():
+        device.step(2)  # while it is fetched and decoded
+        eventually(lambda: device.started == [1, 1, 2])
+        urgent = engine.submit(image(99), urgent=True)
+        eventually(lambda: device.started == [1, 1, 2, 1])  # at once, behind the batch of two
+        device.step(2)
+        assert urgent.result(10)[0] == pytest.approx(99 / 127.5 - 1, abs=1e-5)
+    device.finish_all()
+    for future in futures:
+        future.result(10)
+    engine.close()
+
+
+def test_what_is_expected_and_never_comes_holds_nobody_up() -> None:
+    device = Stepping()
+    engine = Engine(ColourEncoder(images=device), batch_size=8)
+    futures = busy(engine, device, 20)
+    with pytest.raises(ScorerError, match="no such image"), engine.precedence.expect():
+        raise ScorerError("no such image")
+    assert not engine.precedence.expected
+    device.finish_all()
+    for future in futures:
+        future.result(10)
+    engine.close()
+    assert max(device.started) == 8
+
+
+def test_an_engine_is_closed_though_something_urgent_is_expected() -> None:
+    device = Stepping()
+    engine = Engine(ColourEncoder(images=device), batch_size=8)
+    futures = busy(engine, device, 20)
+    device.finish_all()
+    with engine.precedence.expect():
+        engine.close()
+    assert all(future.done() for future in futures)
+
+
+def test_a_device_that_breaks_while_something_urgent_is_expected_fails_everyone() -> None:
+    device = Accelerator(breaks=True)
+    engine = Engine(ColourEncoder(images=device), batch_size=1)
+    with engine.precedence.expect():
+        futures = [engine.submit(image(value)) for value in range(4)]
+        futures.append(engine.submit(image(5), urgent=True))
+        device.done.set()
+        for future in futures:
+            with pytest.raises(ScorerError, match="illegal memory access"):
+                future.result(10)
+    engine.close()
+
+
+def test_halves_of_a_batch_that_did_not_fit_are_counted_as_batches_in_flight() -> None:
+    device = Stepping(fits=2)
+    engine = Engine(ColourEncoder(images=device), batch_size=4)
+    futures = busy(engine, device, 8)
+    device.step(2)
+    eventually(lambda: device.started == [1, 1, 2, 2])  # of four
+    time.sleep(0.1)
+    assert device.started == [1, 1, 2, 2], "no third"
+    device.finish_all()
+    for future in futures:
+        future.result(10)
+    engine.close()
+    assert device.started == [1, 1, 2, 2, 2, 2]
+
+
+def test_urgent_images_that_nobody_waits_for_any_more_take_no_batch() -> None:
+    device = Stepping()
+    engine = Engine(ColourEncoder(images=device), batch_size=4)
+    futures = busy(engine, device, 8)
+    for _ in range(3):
+        assert engine.submit(image(99), urgent=True).cancel()
+    device.finish_all()
+    for future in futures:
+        future.result(10)
+    engine.close()
+    assert sum(device.started) == 10
 
 
 def test_a_vector_that_is_no_number_is_an_error_of_its_image_alone() -> None:
