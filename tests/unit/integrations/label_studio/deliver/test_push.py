@@ -119,13 +119,36 @@ def test_nested_choices_go_one_by_one(label_studio, push):
     assert label_studio.calls_to("POST", "/api/projects/1/import/predictions") == []
 
 
-def test_a_task_that_is_gone_costs_only_itself(label_studio, push):
+def test_tasks_that_are_gone_cost_only_themselves_and_one_more_import(label_studio, push):
     label_studio.add_project(1, XML, tasks=[task for task in range(1, 65) if task not in (5, 40)])
     report = push([predicted(ordinal) for ordinal in range(64)])
     assert len(report.pushed) == len(label_studio.predictions) == 62
-    assert [ordinal for ordinal, _ in report.rejected] == [4, 39]
-    assert "task 5 does not exist" in report.rejected[0][1]
-    assert len(label_studio.calls) < 30
+    assert report.rejected == ((4, "project 1 has no task 5"), (39, "project 1 has no task 40"))
+    assert len(label_studio.calls_to("POST", "/api/projects/1/import/predictions")) == 2
+
+
+def test_what_a_refused_import_has_stored_is_not_stored_again(label_studio, push):
+    label_studio.add_project(1, XML, tasks=[task for task in range(1, 65) if task != 40])
+    label_studio.stores_in_parts = 10
+    report = push([predicted(ordinal) for ordinal in range(64)])
+    assert report.rejected == ((39, "project 1 has no task 40"),)
+    assert len(report.pushed) == 63
+    assert sorted(one["task"] for one in label_studio.predictions) == [*range(1, 40), *range(41, 65)]
+
+
+def test_what_is_refused_for_a_reason_of_its_own_is_found_by_halves(label_studio, push, monkeypatch):
+    label_studio.add_project(1, XML, tasks=range(1, 65))
+    import_all = label_studio.bulk
+
+    def bulk(method, query, body, number):
+        if any(one["task"] == 23 for one in body):
+            return 400, {"validation_errors": ["the result of task 23 is odd"]}
+        return import_all(method, query, body, number)
+
+    monkeypatch.setattr(label_studio, "bulk", bulk)
+    report = push([predicted(ordinal) for ordinal in range(64)])
+    assert len(report.pushed) == len(label_studio.predictions) == 63
+    assert report.rejected == ((22, "Label Studio refuses it: ['the result of task 23 is odd']"),)
 
 
 def test_an_item_that_is_no_task_is_rejected(label_studio, push):
