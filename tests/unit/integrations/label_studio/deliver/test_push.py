@@ -101,6 +101,16 @@ def test_existing_predictions_of_the_version_are_skipped(label_studio, push):
     assert len(label_studio.predictions) == 4
 
 
+@pytest.mark.parametrize(("there", "questions"), [(0, 1), (300, 1), (1200, 11)])
+def test_what_is_there_is_asked_at_once_where_it_is_little(label_studio, push, there, questions):
+    label_studio.add_project(1, XML, tasks=range(1, 1401))
+    label_studio.predictions += [{"task": task, "result": [], "model_version": VERSION} for task in range(1, there + 1)]
+    report = push([predicted(ordinal) for ordinal in range(1400)], check_existing=True)
+    assert report.skipped == tuple(range(there))
+    assert report.pushed == tuple(range(there, 1400))
+    assert len(label_studio.calls_to("GET", "/api/tasks")) == questions
+
+
 def test_silently_dropped_predictions_are_found(label_studio, push):
     label_studio.add_project(1, XML.replace('<Choice value="Dog"/>', ""), tasks=[1, 2])
     report = push([predicted(0), predicted(1, path=("Dog",))])
