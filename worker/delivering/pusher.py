@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 _HOLD_S = 150.0
 """Seconds after which a held job is pushed anyway; Label Studio itself gives up on /predict after 100 s."""
 
-_AT_ONCE = 2048
+_AT_ONCE = 4096
 """Predictions from which on no more are read for one push: Label Studio counts all tasks of the project after each,
-whatever it holds. A job's first push is one read, so that people see something soon."""
+whatever it holds. With 20 scores each they take 60 MB. A job's first push is one read, so that people see something
+soon."""
 
 _ATTEMPTS = 8
 _BACKOFF = Backoff(base_s=1.0, cap_s=30.0)

@@ -39,8 +39,11 @@ from .copies import groups, read_copies
 
 log = logging.getLogger(__name__)
 
-CLAIM_S = 180.0
-"""Seconds a push may take before others may deliver the same predictions."""
+IMPORT_S = 300.0
+"""Seconds a bulk import may take. After it Label Studio counts all tasks of the project: a minute for 100,000."""
+
+CLAIM_S = IMPORT_S + 60.0
+"""Seconds a push may take before others may deliver the same predictions: an import, and what is asked before it."""
 
 SINGLES_PER_CLAIM = 50
 """Predictions sent one by one before their claims are renewed: some 10 s on an idle Label Studio."""
@@ -280,7 +283,9 @@ class Pusher:
         with self._api.errors(f"project {project}"):
             try:
                 answer = self._api.sdk.projects.import_predictions(
-                    id=project, request=[run.payloads[ordinal] for ordinal in ordinals]
+                    id=project,
+                    request=[run.payloads[ordinal] for ordinal in ordinals],
+                    request_options={"timeout_in_seconds": int(IMPORT_S)},
                 )
             except ApiError as error:
                 if error.status_code != httpx.codes.BAD_REQUEST:

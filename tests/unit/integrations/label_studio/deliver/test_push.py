@@ -1,5 +1,8 @@
+import time
+
 import pytest
 
+from prelabel.integrations.label_studio.api.connection import LabelStudioAPI
 from prelabel.integrations.label_studio.deliver.push import Pusher
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import (
@@ -196,6 +199,20 @@ def test_label_studio_in_trouble_is_transient_and_never_retried_here(label_studi
     with pytest.raises(TransientError, match=str(status)):
         push([predicted(0)])
     assert len(label_studio.calls) == 1
+
+
+def test_an_import_may_take_longer_than_other_requests(label_studio, settings, monkeypatch):
+    label_studio.add_project(1, XML, tasks=[1])
+    monkeypatch.setitem(LabelStudioAPI.__init__.__kwdefaults__, "timeout_s", 1.0)
+    import_all = label_studio.bulk
+
+    def bulk(*request):
+        time.sleep(2.0)
+        return import_all(*request)
+
+    monkeypatch.setattr(label_studio, "bulk", bulk)
+    with Pusher(settings()) as pusher:
+        assert pusher.push(PushTarget(project=1, label_config=XML), [predicted(0)]).pushed == (0,)
 
 
 def test_label_studio_down_is_transient(settings):
