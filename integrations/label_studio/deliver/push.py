@@ -40,7 +40,7 @@ from .copies import groups, read_copies
 log = logging.getLogger(__name__)
 
 IMPORT_S = 300.0
-"""Seconds a bulk import may take. After it Label Studio counts all tasks of the project: a minute for 100,000."""
+"""Seconds a bulk import may take. After it Label Studio counts all tasks of the project, 0.6 ms each on two cores."""
 
 CLAIM_S = IMPORT_S + 60.0
 """Seconds a push may take before others may deliver the same predictions: an import, and what is asked before it."""
