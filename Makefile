@@ -95,6 +95,7 @@ bench: setup label-studio
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.worker_memory
 	$(BIN)/python -m benchmarks.label_studio
+	$(BIN)/python -m benchmarks.push_cost
 	$(BIN)/python -m benchmarks.pipeline_picture --svg build/bench/pipeline.svg
 
 # ---- releases: what is built is installed into an environment of its own, and that is what is looked at.

@@ -232,12 +232,14 @@ def cleaning(site: Site, stack: Stack, count: int, imports: int) -> tuple[Waits,
 
 
 @contextlib.contextmanager
-def label_studio(database: str, programs: Path | None, directory: Path) -> Iterator[tuple[Site, LabelStudioServer]]:
-    """A new Label Studio, and its users."""
+def label_studio(
+    database: str, programs: Path | None, directory: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[Site, LabelStudioServer]]:
+    """A new Label Studio, with further settings of its own, and its users."""
     with contextlib.ExitStack() as running:
-        variables: Mapping[str, str] = {}
+        variables = dict(settings or {})
         if programs is not None:
-            variables = running.enter_context(postgresql(programs, directory / "postgresql"))
+            variables |= running.enter_context(postgresql(programs, directory / "postgresql"))
         folder = directory / "pictures"
         folder.mkdir()
         names = [picture.path.name for picture in draw_pictures(folder)]

@@ -67,16 +67,20 @@ class Site:
         """Close its connections."""
         self._http.close()
 
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request; what it answered, whatever that is."""
+        return self._http.request(method, path, **options)
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One request; what it answered, parsed."""
-        response = self._http.request(method, path, **options)
+        response = self.request(method, path, **options)
         if not response.is_success:
             raise SystemExit(f"Label Studio: {method} {path}: {response.status_code} {response.text[:500]}")
         return response.json()
 
-    def make_project(self, title: str) -> int:
-        """A new project with the shapes as labels; its number."""
-        return int(self.call("POST", "/api/projects/", json={"title": title, "label_config": config_of(SHAPES)})["id"])
+    def make_project(self, title: str, labels: Sequence[str] = SHAPES) -> int:
+        """A new project with these labels; its number."""
+        return int(self.call("POST", "/api/projects/", json={"title": title, "label_config": config_of(labels)})["id"])
 
     def import_tasks(self, project: int, count: int) -> None:
         """Import tasks, each with a picture whose address no other has."""

@@ -27,6 +27,9 @@ DROP = "drop"
 class LabelStudio:
     """State of the stand-in, and what it was asked.
 
+    `stores_in_parts` is how many predictions it stores at a time in a bulk import, whatever it says of the rest; 0 is
+    all or nothing.
+
     `trouble(method, path)` may answer a status to refuse the request with, or DROP: do it, then drop the connection.
     """
 
@@ -46,6 +49,7 @@ class LabelStudio:
         self.html = False
         self.unauthorized = "Invalid token."
         self.redirect_to = None
+        self.stores_in_parts = 0
 
     def add_project(self, number, label_config, tasks=(), model_version=""):
         self.projects[number] = {
@@ -87,6 +91,11 @@ class LabelStudio:
             return 404, {"detail": "No Project matches the given query."}
         missing = [p["task"] for p in body if p["task"] not in self.tasks]
         if missing:
+            size = self.stores_in_parts
+            for part in (body[start : start + size] for start in range(0, len(body), size)) if size else ():
+                if any(p["task"] in missing for p in part):
+                    break
+                self.predictions += part
             return 400, {"validation_errors": {"non_field_errors": [f"task {missing[0]} does not exist"]}}
         interface = LabelInterface(self.projects[number]["label_config"])
         good = [p for p in body if interface.validate_prediction(p)]

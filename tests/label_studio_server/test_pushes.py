@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.integrations.label_studio.projects.reconciler import Reconciler
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger.keys import JobKeys
-from prelabel.schemas import Prediction, PushTarget, Settings
+from prelabel.schemas import Answer, ImageRef, Item, Prediction, PushTarget, Settings, model_version
+from prelabel.schemas.settings import load_settings
+from prelabel.worker.demo.label_studio.server import label_studio_server
 from prelabel.worker.demo.shapes import COLOURS, SHAPES
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio, connect_project, inline, jobs_of, tasks_of, until
 
 OTHER = "detector-7"
+PARTS_FLAG = "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short"
 NESTED_CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="shape" toName="image" allowNested="true">'
     + "".join(
@@ -33,6 +37,13 @@ NESTED_CONFIG = (
 
 def answered(client: Client, project: int) -> list[Prediction]:
     return [one for job in jobs_of(client, project) for one in job.results_so_far()]
+
+
+def circle(task: int, ordinal: int) -> Prediction:
+    answer = Answer(control="shape", rule="softmax", paths=((SHAPES[0],),), confidence=0.9)
+    version = model_version("siglip@12345678", LabelConfig.parse(SHAPES_CONFIG).to_controls())
+    item = Item(id=str(task), images=(ImageRef(uri="https://example.org/a.jpg"),))
+    return Prediction(item=item, ordinal=ordinal, model_version=version, answers=(answer,))
 
 
 def other(task: int) -> dict[str, Any]:
@@ -119,8 +130,6 @@ def test_what_label_studio_drops_or_has_deleted_is_recorded_and_not_tried_again(
     label_studio.delete_project(deleted)
 
     def submit(number: int, tasks: list[tuple[int, Picture]]):
-        from prelabel.schemas import ImageRef, Item
-
         return client.submit(
             [Item(id=str(task), images=(ImageRef(uri=inline(picture.path)),)) for task, picture in tasks],
             LabelConfig.parse(SHAPES_CONFIG).to_controls(),
@@ -144,11 +153,30 @@ def test_what_label_studio_drops_or_has_deleted_is_recorded_and_not_tried_again(
         for name, job in jobs.items()
     }
     assert [len(found) for found in reasons.values()] == [1, 1, 1]
-    assert "Label Studio refuses it" in reasons["task"][0]
+    assert reasons["task"] == [f"project {project} has no task {gone}"]
     assert "label config has changed" in reasons["dropped"][0]
     assert f"no project {deleted}" in reasons["project"][0]
     assert tasks_of(label_studio.predictions(project=project)) == [here]
     assert label_studio.predictions(project=lacking) == []
+
+
+def test_a_label_studio_that_stores_part_of_an_import_before_it_refuses_the_rest_gets_each_once(
+    tmp_path: Path,
+) -> None:
+    in_parts = {PARTS_FLAG: "true", "PREDICTION_IMPORT_BATCH_SIZE": "2"}
+    with label_studio_server(tmp_path, settings=in_parts) as server, LabelStudio(server) as site:
+        project = site.make_project()
+        tasks = site.import_tasks(project, [{"image": f"https://example.org/{number}.jpg"} for number in range(7)])
+        site.call("DELETE", f"/api/tasks/{tasks[4]}/")
+        settings = load_settings(label_studio_url=server.url, label_studio_api_key=server.token)
+        with Pusher(settings) as pusher:
+            report = pusher.push(
+                PushTarget(project=project, label_config=SHAPES_CONFIG),
+                [circle(task, ordinal) for ordinal, task in enumerate(tasks)],
+            )
+        assert report.pushed == (0, 1, 2, 3, 5, 6)
+        assert report.rejected == ((4, f"project {project} has no task {tasks[4]}"),)
+        assert tasks_of(site.predictions(project=project)) == [task for task in tasks if task != tasks[4]]
 
 
 def test_a_prediction_that_was_stored_after_it_had_been_given_up_is_removed(

@@ -22,6 +22,10 @@ PAGE_SIZE = 250
 _NUMBERS = 150
 """Task numbers in one request: its first line must stay below the 4 KB some web servers take."""
 
+_BETWEEN = 1000
+"""Tasks with a prediction that are listed at most at once, of those from one number to another; so many take Label
+Studio as long as some five requests for `_NUMBERS`."""
+
 _CUT_OFF = 500
 """Characters of a task's versions that Label Studio lists."""
 
@@ -179,18 +183,36 @@ def versions_of(task: dict[str, Any]) -> set[str]:
 def with_prediction(api: LabelStudioAPI, project: int, numbers: Sequence[int], version: str) -> set[int]:
     """Which of these tasks have a prediction of the version.
 
+    Few requests where it has few: a job's tasks stand close together, and before its push hardly any has one.
+
     Raises:
         PrelabelError: see `LabelStudioAPI.errors`.
     """
+    if len(numbers) > _NUMBERS:
+        between = [numbered_above(min(numbers) - 1), numbered_below(max(numbers) + 1)]
+        answer = _page_with(api, project, between, version, size=_BETWEEN)
+        if answer.total == len(answer.tasks):
+            return _having(answer, version) & set(numbers)
     answered: set[int] = set()
     for start in range(0, len(numbers), _NUMBERS):
-        asked = numbers[start : start + _NUMBERS]
-        answer = page(api, project, [numbered(asked), with_version(version)], fields="id,predictions_model_versions")
-        for task in answer.tasks:
-            # The server looks for a part of a version, and cuts a long list of versions off.
-            if version in versions_of(task) or len(task["predictions_model_versions"]) >= _CUT_OFF:
-                answered.add(task["id"])
+        answer = _page_with(api, project, [numbered(numbers[start : start + _NUMBERS])], version)
+        answered |= _having(answer, version)
     return answered
+
+
+def _page_with(
+    api: LabelStudioAPI, project: int, filters: Sequence[Filter], version: str, size: int = PAGE_SIZE
+) -> Page:
+    return page(api, project, [*filters, with_version(version)], size=size, fields="id,predictions_model_versions")
+
+
+def _having(answer: Page, version: str) -> set[int]:
+    """The server looks for a part of a version, and cuts a long list of versions off."""
+    return {
+        int(task["id"])
+        for task in answer.tasks
+        if version in versions_of(task) or len(task["predictions_model_versions"]) >= _CUT_OFF
+    }
 
 
 def predictions(api: LabelStudioAPI, project: int, numbers: Sequence[int], version: str) -> dict[int, list[int]]:

@@ -6,7 +6,11 @@ What Label Studio 1.23 does, and what follows:
   and drops what it does not like without a word, so what it says it created is compared with what was sent.
 - Its validator refuses every answer to nested `<Choices>`, in the only shape its editor shows. Those go to the
   single endpoint, which validates nothing.
-- One task that is gone makes it refuse the whole request, so a refused request is halved until the task stands alone.
+- One task that is gone makes it refuse the whole request. So it is asked which tasks are there, and the others go in
+  one request again, for after each import it counts all tasks of the project. What is refused for another reason is
+  halved until it stands alone.
+- With a feature flag of its own (`fflag_fix_back_4620_…`) it stores some 500 at a time and then refuses the rest. So it
+  is also asked what it has stored of a refused request.
 - Storing a prediction twice makes two. After a `TransientError` nobody knows what was stored: call again with
   `check_existing=True`.
 """
@@ -35,8 +39,11 @@ from .copies import groups, read_copies
 
 log = logging.getLogger(__name__)
 
-CLAIM_S = 180.0
-"""Seconds a push may take before others may deliver the same predictions."""
+IMPORT_S = 300.0
+"""Seconds a bulk import may take. After it Label Studio counts all tasks of the project, 0.6 ms each on two cores."""
+
+CLAIM_S = IMPORT_S + 60.0
+"""Seconds a push may take before others may deliver the same predictions: an import, and what is asked before it."""
 
 SINGLES_PER_CLAIM = 50
 """Predictions sent one by one before their claims are renewed: some 10 s on an idle Label Studio."""
@@ -225,7 +232,7 @@ class Pusher:
             self._show(run.target.project, version)
 
     def _of_the_project(self, run: _Run, ordinals: Sequence[int]) -> list[int]:
-        """Those whose task is one of the project: the single endpoint takes any task there is."""
+        """Those whose task is one of the project: the single endpoint takes any there is, a bulk import none else."""
         if not ordinals:
             return []
         there = among(self._api, run.target.project, sorted(run.payloads[ordinal]["task"] for ordinal in ordinals))
@@ -276,7 +283,9 @@ class Pusher:
         with self._api.errors(f"project {project}"):
             try:
                 answer = self._api.sdk.projects.import_predictions(
-                    id=project, request=[run.payloads[ordinal] for ordinal in ordinals]
+                    id=project,
+                    request=[run.payloads[ordinal] for ordinal in ordinals],
+                    request_options={"timeout_in_seconds": int(IMPORT_S)},
                 )
             except ApiError as error:
                 if error.status_code != httpx.codes.BAD_REQUEST:
@@ -285,10 +294,8 @@ class Pusher:
                     run.rejected[ordinals[0]] = f"Label Studio refuses it: {summary(error.body)}"
                     return
                 answer = None
-        if answer is None:  # one of them is bad and nothing was stored
-            middle = len(ordinals) // 2
-            self._import(run, ordinals[:middle])
-            self._import(run, ordinals[middle:])
+        if answer is None:
+            self._import_acceptable(run, ordinals)
             return
         if answer.created == len(ordinals):
             run.pushed.update(ordinals)
@@ -298,6 +305,17 @@ class Pusher:
         for ordinal in ordinals:
             if ordinal not in delivered:
                 run.rejected[ordinal] = self._reason(run, run.payloads[ordinal])
+
+    def _import_acceptable(self, run: _Run, ordinals: Sequence[int]) -> None:
+        """Import what can be of a request that was refused, for one of them at least is bad."""
+        run.pushed.update(self._delivered(run, ordinals))
+        left = self._of_the_project(run, [ordinal for ordinal in ordinals if ordinal not in run.pushed])
+        if len(left) < len(ordinals):
+            self._import(run, left)
+            return
+        middle = len(left) // 2
+        self._import(run, left[:middle])
+        self._import(run, left[middle:])
 
     def _create(self, run: _Run, ordinal: int) -> None:
         from label_studio_sdk.core.api_error import ApiError

@@ -1,5 +1,8 @@
+import time
+
 import pytest
 
+from prelabel.integrations.label_studio.api.connection import LabelStudioAPI
 from prelabel.integrations.label_studio.deliver.push import Pusher
 from prelabel.integrations.label_studio.label_config import LabelConfig
 from prelabel.schemas import (
@@ -101,6 +104,16 @@ def test_existing_predictions_of_the_version_are_skipped(label_studio, push):
     assert len(label_studio.predictions) == 4
 
 
+@pytest.mark.parametrize(("there", "questions"), [(0, 1), (300, 1), (1200, 11)])
+def test_what_is_there_is_asked_at_once_where_it_is_little(label_studio, push, there, questions):
+    label_studio.add_project(1, XML, tasks=range(1, 1401))
+    label_studio.predictions += [{"task": task, "result": [], "model_version": VERSION} for task in range(1, there + 1)]
+    report = push([predicted(ordinal) for ordinal in range(1400)], check_existing=True)
+    assert report.skipped == tuple(range(there))
+    assert report.pushed == tuple(range(there, 1400))
+    assert len(label_studio.calls_to("GET", "/api/tasks")) == questions
+
+
 def test_silently_dropped_predictions_are_found(label_studio, push):
     label_studio.add_project(1, XML.replace('<Choice value="Dog"/>', ""), tasks=[1, 2])
     report = push([predicted(0), predicted(1, path=("Dog",))])
@@ -119,13 +132,36 @@ def test_nested_choices_go_one_by_one(label_studio, push):
     assert label_studio.calls_to("POST", "/api/projects/1/import/predictions") == []
 
 
-def test_a_task_that_is_gone_costs_only_itself(label_studio, push):
+def test_tasks_that_are_gone_cost_only_themselves_and_one_more_import(label_studio, push):
     label_studio.add_project(1, XML, tasks=[task for task in range(1, 65) if task not in (5, 40)])
     report = push([predicted(ordinal) for ordinal in range(64)])
     assert len(report.pushed) == len(label_studio.predictions) == 62
-    assert [ordinal for ordinal, _ in report.rejected] == [4, 39]
-    assert "task 5 does not exist" in report.rejected[0][1]
-    assert len(label_studio.calls) < 30
+    assert report.rejected == ((4, "project 1 has no task 5"), (39, "project 1 has no task 40"))
+    assert len(label_studio.calls_to("POST", "/api/projects/1/import/predictions")) == 2
+
+
+def test_what_a_refused_import_has_stored_is_not_stored_again(label_studio, push):
+    label_studio.add_project(1, XML, tasks=[task for task in range(1, 65) if task != 40])
+    label_studio.stores_in_parts = 10
+    report = push([predicted(ordinal) for ordinal in range(64)])
+    assert report.rejected == ((39, "project 1 has no task 40"),)
+    assert len(report.pushed) == 63
+    assert sorted(one["task"] for one in label_studio.predictions) == [*range(1, 40), *range(41, 65)]
+
+
+def test_what_is_refused_for_a_reason_of_its_own_is_found_by_halves(label_studio, push, monkeypatch):
+    label_studio.add_project(1, XML, tasks=range(1, 65))
+    import_all = label_studio.bulk
+
+    def bulk(method, query, body, number):
+        if any(one["task"] == 23 for one in body):
+            return 400, {"validation_errors": ["the result of task 23 is odd"]}
+        return import_all(method, query, body, number)
+
+    monkeypatch.setattr(label_studio, "bulk", bulk)
+    report = push([predicted(ordinal) for ordinal in range(64)])
+    assert len(report.pushed) == len(label_studio.predictions) == 63
+    assert report.rejected == ((22, "Label Studio refuses it: ['the result of task 23 is odd']"),)
 
 
 def test_an_item_that_is_no_task_is_rejected(label_studio, push):
@@ -163,6 +199,20 @@ def test_label_studio_in_trouble_is_transient_and_never_retried_here(label_studi
     with pytest.raises(TransientError, match=str(status)):
         push([predicted(0)])
     assert len(label_studio.calls) == 1
+
+
+def test_an_import_may_take_longer_than_other_requests(label_studio, settings, monkeypatch):
+    label_studio.add_project(1, XML, tasks=[1])
+    monkeypatch.setitem(LabelStudioAPI.__init__.__kwdefaults__, "timeout_s", 1.0)
+    import_all = label_studio.bulk
+
+    def bulk(*request):
+        time.sleep(2.0)
+        return import_all(*request)
+
+    monkeypatch.setattr(label_studio, "bulk", bulk)
+    with Pusher(settings()) as pusher:
+        assert pusher.push(PushTarget(project=1, label_config=XML), [predicted(0)]).pushed == (0,)
 
 
 def test_label_studio_down_is_transient(settings):
