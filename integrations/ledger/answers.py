@@ -135,17 +135,18 @@ class Outcomes:
         images = self.columns.images
         return None if images is None else list(accumulate(images, initial=0))
 
-    def outcome(self, place: int, item: Item) -> Outcome:
+    def outcome(self, place: int, item: Item, *, scores: bool = True) -> Outcome:
         """One item's.
 
         Args:
             place: which of the columns' items, from 0.
             item: that item.
+            scores: whether its answers shall have their scores, which are most of the work.
 
         Raises:
             ConfigError: the answers do not fit the job or the item.
         """
-        answers = tuple(answer for table in self._tables for answer in table.answers(place, item, self._labels))
+        answers = tuple(answer for table in self._tables for answer in table.answers(place, item, self._labels, scores))
         return Outcome(model_version=self.columns.model_version, vectors=self.vectors(place, item), answers=answers)
 
     def vectors(self, place: int, item: Item) -> dict[str, str]:
@@ -179,32 +180,18 @@ class _Table:
             for row, item in enumerate(columns.items):
                 self._rows.setdefault(item, []).append(row)
 
-    def answers(self, place: int, item: Item, labels: JobLabels) -> Iterator[Answer]:
+    def answers(self, place: int, item: Item, labels: JobLabels, scores: bool) -> Iterator[Answer]:
         """The item's."""
         rows = [place] if self._rows is None else self._rows.get(place, ())
         if rows:
             control, known = labels.of(self._columns, item)
             try:
-                yield from [self._answer(row, control, known) for row in rows]
+                yield from [self._answer(row, control, known, scores) for row in rows]
             except IndexError:
                 raise _strange() from None
 
-    def _answer(self, row: int, control: Control, labels: Labels) -> Answer:
+    def _answer(self, row: int, control: Control, labels: Labels, scores: bool) -> Answer:
         columns = self._columns
-        kept = slice(self._kept[row], self._kept[row + 1])
-        norm = None if columns.norms is None else columns.norms[row]
-        scores: list[dict[str, Any]] = []
-        for node, value in zip(columns.nodes[kept], columns.values[kept], strict=True):
-            if labels.are_leaves[node]:
-                scores.append(
-                    {
-                        "path": labels.paths[node],
-                        "logit": _short(value),
-                        "probability": _short(_probability(value, norm, labels.taxonomy)),
-                    }
-                )
-            else:
-                scores.append({"path": labels.paths[node], "probability": _short(value)})
         index = NO_INDEX if columns.indices is None else columns.indices[row]
         return Answer(
             control=control.name,
@@ -212,8 +199,21 @@ class _Table:
             rule=labels.rule,
             paths=tuple(labels.paths[node] for node in columns.chosen[self._chosen[row] : self._chosen[row + 1]]),
             confidence=_short(columns.confidences[row]),
-            scores=_SCORES.validate_python(scores),
+            scores=self._scores(row, labels) if scores else (),
         )
+
+    def _scores(self, row: int, labels: Labels) -> tuple[LabelScore, ...]:
+        columns = self._columns
+        kept = slice(self._kept[row], self._kept[row + 1])
+        norm = None if columns.norms is None else columns.norms[row]
+        scores: list[dict[str, Any]] = []
+        for node, value in zip(columns.nodes[kept], columns.values[kept], strict=True):
+            if labels.are_leaves[node]:
+                probability = _probability(value, norm, labels.taxonomy)
+                scores.append({"path": labels.paths[node], "logit": _short(value), "probability": _short(probability)})
+            else:
+                scores.append({"path": labels.paths[node], "probability": _short(value)})
+        return _SCORES.validate_python(scores)
 
 
 def _probability(logit: float, norm: float | None, taxonomy: Taxonomy) -> float:

@@ -111,12 +111,12 @@ class Block(NamedTuple):
         except ConfigError as error:
             return cls(entry, unreadable(error))
 
-    def outcome(self, at: int, item: Item) -> Outcome:
-        """The outcome of the item with `entry.ordinals[at]`, made now."""
+    def outcome(self, at: int, item: Item, *, scores: bool = True) -> Outcome:
+        """The outcome of the item with `entry.ordinals[at]`, made now; see `Outcomes.outcome`."""
         if isinstance(self.held, Outcome):
             return self.held
         try:
-            return self.held.outcome(self.entry.rows[at], item)
+            return self.held.outcome(self.entry.rows[at], item, scores=scores)
         except ConfigError as error:
             return unreadable(error)
 
@@ -127,10 +127,12 @@ class Predictions(Sequence[Prediction]):
     Args:
         blocks: what they are made of, in order.
         chunks: JSON of the chunks these name; None for one that is not there.
+        scores: whether answers shall have their scores.
     """
 
-    def __init__(self, blocks: Iterable[Block], chunks: Mapping[bytes, bytes | None]) -> None:
+    def __init__(self, blocks: Iterable[Block], chunks: Mapping[bytes, bytes | None], *, scores: bool = True) -> None:
         self._chunks = chunks
+        self._scores = scores
         self._rows = [(block, at) for block in blocks for at in range(len(block.entry.ordinals))]
 
     def __len__(self) -> int:
@@ -152,7 +154,7 @@ class Predictions(Sequence[Prediction]):
     def _prediction(self, block: Block, at: int) -> Prediction:
         ordinal = block.entry.ordinals[at]
         item = item_in(self._chunks.get(block.entry.chunk), ordinal)
-        outcome = block.outcome(at, item)
+        outcome = block.outcome(at, item, scores=self._scores)
         return Prediction(
             item=item,
             ordinal=ordinal,

@@ -218,7 +218,7 @@ class JobStore:
         return job_index.forget_expired(self._redis, cursor)
 
     def results(
-        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE
+        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE, *, scores: bool = True
     ) -> tuple[str, Sequence[Prediction]]:
         """Outcomes that came after the stream id `after` ("0" is the start), in order.
 
@@ -227,12 +227,13 @@ class JobStore:
             after: the last stream id seen.
             block_ms: wait this long for the first one when there is none; None does not wait.
             at_once: predictions at most, about.
+            scores: whether answers shall have their scores, which take most of the time; some have them all the same.
 
         Returns:
             The new last id, and the predictions.
         """
         end, blocks = self.blocks(job_id, after, block_ms, at_once)
-        return end, self._predictions(job_id, blocks)
+        return end, self._predictions(job_id, blocks, scores=scores)
 
     def blocks(
         self, job_id: str, after: str, block_ms: int | None = None, at_once: int = AT_ONCE
@@ -262,11 +263,12 @@ class JobStore:
             raise NoSuchJob("the job expired while its predictions were read")
         return [Block.of(fields, spec) for fields in entries]
 
-    def _predictions(self, job_id: str, blocks: Sequence[Block]) -> Sequence[Prediction]:
+    def _predictions(self, job_id: str, blocks: Sequence[Block], *, scores: bool = True) -> Sequence[Prediction]:
         wanted = list({block.entry.chunk for block in blocks})
         if not wanted:
             return ()
-        return Predictions(blocks, dict(zip(wanted, self._redis.hmget(JobKeys(job_id).chunks, wanted), strict=True)))
+        chunks = dict(zip(wanted, self._redis.hmget(JobKeys(job_id).chunks, wanted), strict=True))
+        return Predictions(blocks, chunks, scores=scores)
 
     def refusals(self, job_id: str, cursor: int) -> tuple[int, list[Refused]]:
         """A page of what the platform refused, in no order.

@@ -89,11 +89,12 @@ class Jobs(Protocol):
         ...
 
     def results(
-        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE
+        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE, *, scores: bool = True
     ) -> tuple[str, Sequence[Prediction]]:
         """Outcomes that came after the id `after` ("0" is the start), in order, and the id of the last of them.
 
-        `at_once` of them at most, about. When there is none, waits up to `block_ms` for the first; None does not wait.
+        `at_once` of them at most, about; without `scores` some have none, which is faster. When there is no outcome,
+        waits up to `block_ms` for the first; None does not wait.
         """
         ...
 

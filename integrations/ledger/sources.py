@@ -17,7 +17,7 @@ from ...schemas.errors import ConfigError, WireVersionError
 from ...schemas.items import UNREADABLE, Item, slots_of
 from ...schemas.model_version import ModelVersion
 from ...schemas.predictions import Prediction
-from ...schemas.queues import CHUNK_BYTES, SOURCE_CHUNK_ITEMS
+from ...schemas.queues import SOURCE_CHUNK_BYTES, SOURCE_CHUNK_ITEMS
 from .answers import Outcomes, job_labels
 from .entries import AT_ONCE, Entry, read_entries
 from .keys import JobKeys
@@ -75,7 +75,14 @@ class SourceCutter:
         keys, source = JobKeys(job_id), JobKeys(source_id)
         reply = self._cut(
             keys=[keys.meta, keys.chunks, keys.open, source.results, source.failed, source.chunks, *source.all()],
-            args=[json.dumps(source_id), first_chunk, SOURCE_CHUNK_ITEMS, CHUNK_BYTES, _ENTRIES_AT_ONCE, _KEPT_S],
+            args=[
+                json.dumps(source_id),
+                first_chunk,
+                SOURCE_CHUNK_ITEMS,
+                SOURCE_CHUNK_BYTES,
+                _ENTRIES_AT_ONCE,
+                _KEPT_S,
+            ],
         )
         following, submitted, more = map(int, reply)
         return Added(range(first_chunk, following), submitted, bool(more))

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -84,11 +85,10 @@ class ChunkRun:
             scorer = self._tools.scorers.get(lease.ref.job_id, lease.spec)
         except Exception as error:
             return self._without_scorer(error)
-        if lease.spec.stored_only:
-            self._score(scorer, self._recalled(scorer, lease.pairs))
-            return self._written_or_postponed()
-        at_hand, todo = self._at_hand(scorer)
-        self._score(scorer, at_hand)
+        # Nothing is waited for here, and two at once would only take Python's lock from each other.
+        with self._tools.recalling if self._is_bulk else nullcontext():
+            at_hand, todo = self._at_hand(scorer)
+            self._score(scorer, at_hand)
         left = len(todo)
         if not left:
             return self._written_or_postponed()
@@ -128,7 +128,12 @@ class ChunkRun:
         return [_Arrived(ordinal, recalled_item(scorer.wanted, item, vectors)) for ordinal, item in pairs]
 
     def _at_hand(self, scorer: JobScorer) -> tuple[list[_Arrived], deque[tuple[int, Item]]]:
-        """The items all of whose vectors are stored under keys that are known, and the others."""
+        """The items all of whose vectors are stored under keys that are known, and the others.
+
+        No image is read for a job that is scored from stored vectors: all of its items are among the former.
+        """
+        if self._lease.spec.stored_only:
+            return self._recalled(scorer, self._lease.pairs), deque()
         keyed = [(ordinal, item) for ordinal, item in self._lease.pairs if any(image.vector for image in item.images)]
         at_hand = [one for one in self._recalled(scorer, keyed) if not one.images.error and not one.images.missing]
         done = {one.ordinal for one in at_hand}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...integrations.ledger.leases import ChunkRef
 from ...integrations.ledger.protocol import Leases
@@ -41,6 +41,7 @@ class Tools:
         stopping: set when every running chunk is to write what it has and hand back the rest.
         item_retries: times a bulk item is tried again later when its images cannot be had for now.
         show: lets people see some of what was scored.
+        recalling: held by the one bulk chunk that is being scored from stored vectors.
     """
 
     engine: Engine
@@ -53,3 +54,4 @@ class Tools:
     stopping: threading.Event
     item_retries: int = 0
     show: Show = show_nobody
+    recalling: threading.Lock = field(default_factory=threading.Lock)

@@ -19,7 +19,7 @@ from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...integrations.ledger.pushes import LOCK_S, START, Pushes
 from ...integrations.platforms import HearsOfFailures, Platform, PushReport
 from ...schemas.errors import ConfigError, PrelabelError, TransientError
-from ...schemas.jobs import PushTarget
+from ...schemas.jobs import LABEL_STUDIO, PushTarget
 from ...schemas.predictions import Prediction
 from ...schemas.retrying import Backoff
 from ...schemas.settings import Settings
@@ -35,7 +35,7 @@ _HOLD_S = 150.0
 
 _AT_ONCE = 4096
 """Predictions from which on no more are read for one push: Label Studio counts all tasks of the project after each,
-whatever it holds. With 20 scores each they take 60 MB."""
+whatever it holds."""
 
 _AT_FIRST = 256
 """The same of a job's first push, so that people see something soon."""
@@ -152,7 +152,7 @@ class JobPusher:
             LockLost: we were slow and another has taken over.
         """
         while True:
-            after, predictions = self._ready(job_id)
+            after, predictions = self._ready(job_id, scores=target.platform != LABEL_STUDIO)
             if not predictions:
                 if self._store.progress(job_id).state.ended:
                     self._pushes.forget(job_id)
@@ -168,12 +168,18 @@ class JobPusher:
             lock.keep()  # whoever took over has a cursor of their own
             self._pushes.move(job_id, after)
 
-    def _ready(self, job_id: str) -> tuple[str, list[Prediction]]:
-        """What is finished and was not read yet, up to where it is, and no more of it than is to go at once."""
+    def _ready(self, job_id: str, *, scores: bool) -> tuple[str, list[Prediction]]:
+        """What is finished and was not read yet, up to where it is, and no more of it than is to go at once.
+
+        Args:
+            job_id: the job.
+            scores: whether the platform may look at other scores than the chosen labels'; Label Studio has no place for
+                them.
+        """
         after, predictions = self._pushes.cursor(job_id), list[Prediction]()
         most = _AT_FIRST if after == START else _AT_ONCE
         while len(predictions) < most:
-            after, more = self._store.results(job_id, after, None, most)
+            after, more = self._store.results(job_id, after, None, most, scores=scores)
             if not more:
                 break
             predictions += more

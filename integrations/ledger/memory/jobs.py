@@ -152,7 +152,13 @@ class MemoryJobs:
         return 0
 
     def results(
-        self, job_id: str, after: str, block_ms: int | None, at_once: int = AT_ONCE
+        self,
+        job_id: str,
+        after: str,
+        block_ms: int | None,
+        at_once: int = AT_ONCE,
+        *,
+        scores: bool = True,  # noqa: ARG002  # here they are made anyway
     ) -> tuple[str, Sequence[Prediction]]:
         """Outcomes that came after the id `after` ("0" is the start), in order, and the id of the last of them.
 

@@ -19,6 +19,7 @@ from prelabel.schemas import (
     PushTarget,
     Taxonomy,
 )
+from prelabel.schemas.queues import SOURCE_CHUNK_BYTES, SOURCE_CHUNK_ITEMS
 from tests.answering import record_of
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
@@ -66,7 +67,7 @@ def test_what_was_answered_is_scored_again_in_order_and_what_failed_is_not(clien
     assert [item.images[0].vector for _, item in pairs] == [f"0{row}" * 16 for row in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("count", [255, 256, 257, 1000])
+@pytest.mark.parametrize("count", [SOURCE_CHUNK_ITEMS - 1, SOURCE_CHUNK_ITEMS, SOURCE_CHUNK_ITEMS + 1, 2500])
 def test_however_many_there_are_each_is_there_once(client, worker, kept, count) -> None:
     told: list[int] = []
     again = client.rescore(answer_all(client, worker, count), OTHER, on_submitted=told.append)
@@ -202,19 +203,20 @@ class TestInRedis:
         return client.connection.redis
 
     def test_chunks_refer_to_the_items_until_somebody_works_on_them(self, client, worker, redis) -> None:
-        source = answer_all(client, worker, 300)
+        last = SOURCE_CHUNK_ITEMS + 43
+        source = answer_all(client, worker, last + 1)
         again = client.rescore(source, OTHER)
         chunks = JobKeys(again.id).chunks
         assert sorted(len(text) < 200 for text in redis.hvals(chunks)) == [True, True]
         worker.claim(ChunkRef(again.id, 0))
         assert sorted(len(text) < 200 for text in redis.hvals(chunks)) == [False, True]
         store = client.connection.store
-        assert store.items(again.id, [7, 299]) == [
+        assert store.items(again.id, [7, last]) == [
             Item(images=(ImageRef(uri="s3://b/7.jpg", vector="08" * 16),)),
-            Item.unreadable(299),
+            Item.unreadable(last),
         ]
         lease = worker.claim(ChunkRef(again.id, 1))
-        assert store.items(again.id, [299])[0].id == "s3://b/299.jpg" == dict(lease.pairs)[299].id
+        assert store.items(again.id, [last])[0].id == f"s3://b/{last}.jpg" == dict(lease.pairs)[last].id
 
     @pytest.mark.parametrize("ends", ["expires", "expires but for its results"])
     def test_items_of_a_job_that_has_expired_fail_and_say_so(self, client, worker, redis, ends) -> None:
@@ -255,7 +257,7 @@ class TestInRedis:
         assert [item.images[0].vector for _, item in pairs] == ["01" * 16, None]
 
     def test_long_references_make_smaller_chunks(self, client, worker, redis) -> None:
-        job = client.submit([f"s3://b/{'x' * 900}{i}.jpg" for i in range(256)], TAXONOMY)
+        job = client.submit([f"s3://b/{'x' * 900}{i}.jpg" for i in range(SOURCE_CHUNK_ITEMS)], TAXONOMY)
         for chunk in range(redis.hlen(JobKeys(job.id).chunks)):
             lease = worker.claim(ChunkRef(job.id, chunk))
             ordinals = [ordinal for ordinal, _ in lease.pairs]
@@ -263,8 +265,8 @@ class TestInRedis:
         again = client.rescore(job, OTHER)
         for chunk in range(redis.hlen(JobKeys(again.id).chunks)):
             worker.claim(ChunkRef(again.id, chunk))
-        assert max(map(len, redis.hvals(JobKeys(again.id).chunks))) < 80 * 1024
-        assert again.progress().total == 256
+        assert max(map(len, redis.hvals(JobKeys(again.id).chunks))) < 1.2 * SOURCE_CHUNK_BYTES
+        assert again.progress().total == SOURCE_CHUNK_ITEMS
 
     def test_a_damaged_record_fails_its_items_alone(self, client, worker, kept, redis) -> None:
         source = answer_all(client, worker, 3)
