@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...schemas.errors import ConfigError
 from ...schemas.jobs import Control, JobSpec
 from ...schemas.predictions import Answer, ItemFailure, Outcome
-from ...schemas.taxonomy import LabelPath
+from ...schemas.taxonomy import LabelPath, Taxonomy
 from ...schemas.wire import kind_of
 from ..ledger.answers import Labels
 from ..ledger.columns import KEY_BYTES, NO_INDEX, AnswerColumns
@@ -22,6 +22,34 @@ from ..ledger.entries import Block
 
 NONE: Final = -1
 """Stands for no label, and for no `Answer.index`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scores:
+    """What a table's logits and probabilities are made of, when somebody asks.
+
+    Attributes:
+        values: `(n, k)` logits of leaves, probabilities of other labels; NaN where there is no score.
+        norms: `(n,)` see `ledger.columns`.
+        are_leaves: which of the control's labels have no others below them.
+        taxonomy: the control's.
+    """
+
+    values: NDArray[np.float32]
+    norms: NDArray[np.float64]
+    are_leaves: NDArray[np.bool_]
+    taxonomy: Taxonomy
+
+    def probabilities(self, is_leaf: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """`(n, k)`; `is_leaf` says whose values are logits."""
+        wide = self.values.astype(np.float64)
+        if self.taxonomy.choice == "multiple":
+            x = (wide + self.taxonomy.logit_shift) / self.taxonomy.temperature
+            small = np.exp(-np.abs(x))
+            leaves = np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+        else:
+            leaves = np.exp(np.minimum(0.0, wide / self.taxonomy.temperature - self.norms[:, np.newaxis]))
+        return np.where(is_leaf, leaves, wide)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,9 +68,7 @@ class Table:
         chosen_counts: `(n,)` int64, how many labels were chosen.
         all_chosen: `(sum(chosen_counts),)` int64, the chosen labels, row after row.
         confidences: `(n,)` float64, 0..1; NaN where there is no answer.
-        labels: `(n, k)` int64, the labels that have scores, best first.
-        logits: `(n, k)` float32; NaN for a label that has others below it, and where there is no score.
-        probabilities: `(n, k)` float64 by the answer's rule, 0..1; NaN where there is no score.
+        labels: `(n, k)` int32, the labels that have scores, best first.
         keys: `(n, 16)` uint8, the key of the stored vector of the item's first image that has one; zeros if none has.
         failures: by ordinal why an item, or its answer to this control, is missing.
     """
@@ -55,11 +81,10 @@ class Table:
     chosen_counts: NDArray[np.int64]
     all_chosen: NDArray[np.int64]
     confidences: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float64]
+    labels: NDArray[np.int32]
     keys: NDArray[np.uint8]
     failures: dict[int, ItemFailure] = field(repr=False)
+    _scores: _Scores = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.ordinals)
@@ -69,7 +94,22 @@ class Table:
         """`(n,)`: which rows have an answer."""
         return ~np.isnan(self.confidences)
 
-    def names(self, places: NDArray[np.int64]) -> list[str | None]:
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        """`(n, k)`; NaN for a label that has others below it, and where there is no score."""
+        return np.where(self._is_leaf, self._scores.values, np.float32(np.nan))
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """`(n, k)` by the answer's rule, 0..1; NaN where there is no score."""
+        return self._scores.probabilities(self._is_leaf)
+
+    @property
+    def _is_leaf(self) -> NDArray[np.bool_]:
+        is_leaf: NDArray[np.bool_] = np.append(self._scores.are_leaves, False)[self.labels]  # the last stands for none
+        return is_leaf
+
+    def names(self, places: NDArray[np.integer[Any]]) -> list[str | None]:
         """The labels' own names; None for no label.
 
         Args:
@@ -198,22 +238,13 @@ class TableBuilder:
         """All of it, in the order of the ordinals, each item as it was answered first."""
         whole = _Part.joined(self._parts)
         order = whole.order()
-        starts = np.cumsum(whole.counts) - whole.counts
-        width = int(whole.counts[order].max(initial=0))
-        has = np.arange(width) < whole.counts[order][:, np.newaxis]
-        at = (starts[order][:, np.newaxis] + np.arange(width))[has]
-        labels = np.full(has.shape, NONE, dtype=np.int64)
-        labels[has] = whole.nodes[at]
-        values = np.full(has.shape, np.nan, dtype=np.float32)
-        values[has] = whole.values[at]
-        is_leaf = np.append(np.asarray(self._labels.are_leaves), False)[labels]  # the last stands for none
+        labels, values = whole.scores(order)
         chosen_counts = whole.chosen_counts[order]
-        chosen_starts = (np.cumsum(whole.chosen_counts) - whole.chosen_counts)[order]
-        all_chosen = whole.chosen[np.repeat(chosen_starts - np.cumsum(chosen_counts) + chosen_counts, chosen_counts)
-                                  + np.arange(chosen_counts.sum())]  # fmt: skip
+        starts = (np.cumsum(whole.chosen_counts) - whole.chosen_counts)[order]
+        within = np.arange(chosen_counts.sum()) - np.repeat(np.cumsum(chosen_counts) - chosen_counts, chosen_counts)
         chosen = np.full(len(order), NONE, dtype=np.int64)
         some = chosen_counts > 0
-        chosen[some] = whole.chosen[chosen_starts[some]]
+        chosen[some] = whole.chosen[starts[some]]
         return Table(
             control=self._control.name,
             paths=self._labels.paths,
@@ -221,32 +252,23 @@ class TableBuilder:
             indices=whole.indices[order].astype(np.int64),
             chosen=chosen,
             chosen_counts=chosen_counts.astype(np.int64),
-            all_chosen=all_chosen.astype(np.int64),
+            all_chosen=whole.chosen[np.repeat(starts, chosen_counts) + within].astype(np.int64),
             confidences=whole.confidences[order],
             labels=labels,
-            logits=np.where(is_leaf, values, np.float32(np.nan)),
-            probabilities=self._probabilities(values, whole.norms[order], is_leaf),
             keys=whole.keys[order],
             failures=self._failures(whole.ordinals[~np.isnan(whole.confidences)]),
+            _scores=_Scores(
+                values=values,
+                norms=whole.norms[order],
+                are_leaves=np.asarray(self._labels.are_leaves),
+                taxonomy=self._control.taxonomy,
+            ),
         )
 
     def _failures(self, answered: NDArray[np.int64]) -> dict[int, ItemFailure]:
         """Without those of items that were answered when they were sent again."""
         is_there = set(answered.tolist()) if self._errors else set()
         return {**{at: error for at, error in self._errors.items() if at not in is_there}, **self._missing}
-
-    def _probabilities(
-        self, values: NDArray[np.float32], norms: NDArray[np.float64], is_leaf: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        taxonomy = self._control.taxonomy
-        wide = values.astype(np.float64)
-        if taxonomy.choice == "multiple":
-            x = (wide + taxonomy.logit_shift) / taxonomy.temperature
-            small = np.exp(-np.abs(x))
-            leaves = np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
-        else:
-            leaves = np.exp(np.minimum(0.0, wide / taxonomy.temperature - norms[:, np.newaxis]))
-        return np.where(is_leaf, leaves, wide)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -278,6 +300,23 @@ class _Part:
         for name in ("counts", "chosen_counts"):
             joined[name] = joined[name].astype(np.int64)  # their sums are taken
         return cls(**joined)
+
+    def scores(self, order: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """`(n, k)` labels and `(n, k)` values of the rows in this order."""
+        counts = self.counts[order]
+        width = int(counts.max(initial=0))
+        if width and width * len(self.counts) == len(self.nodes):  # every row has as many
+            return (
+                self.nodes.reshape(-1, width)[order].astype(np.int32),
+                self.values.reshape(-1, width)[order].astype(np.float32),
+            )
+        has = np.arange(width) < counts[:, np.newaxis]
+        at = ((np.cumsum(self.counts) - self.counts)[order][:, np.newaxis] + np.arange(width))[has]
+        labels = np.full(has.shape, NONE, dtype=np.int32)
+        labels[has] = self.nodes[at]
+        values = np.full(has.shape, np.nan, dtype=np.float32)
+        values[has] = self.values[at]
+        return labels, values
 
     def order(self) -> NDArray[np.intp]:
         """The rows that count, by ordinal and index: an item's answers without its failure, the first of the same."""
