@@ -9,11 +9,12 @@ import pytest
 
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.keys import PUSH_PENDING, JobKeys
-from prelabel.integrations.ledger.leases import ChunkRef, Ledger
+from prelabel.integrations.ledger.leases import Answered, ChunkRef, Ledger
 from prelabel.integrations.platforms import PushReport
 from prelabel.schemas import Answer, ConfigError, ItemFailure, Outcome, Prediction, PushTarget, Taxonomy, TransientError
 from prelabel.worker.delivering import pusher as pushing
 from prelabel.worker.delivering.pusher import JobPusher
+from tests.answering import record_of
 
 GOOD = Outcome(model_version="m", answers=(Answer(control="c", rule="softmax", paths=(("cat",),), confidence=0.9),))
 BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
@@ -194,6 +195,24 @@ def test_what_a_push_refuses_is_one_line_of_the_log_with_the_count_and_the_first
 def test_the_first_push_is_small_and_all_else_that_is_ready_goes_in_one(pusher, platform, finish_600) -> None:
     pusher.push(finish_600().id)
     assert platform.sent == [256, 344]
+
+
+@pytest.mark.parametrize(("name", "scores"), [("label_studio", 0), ("another", 2)])
+def test_scores_go_to_platforms_that_may_have_a_place_for_them(
+    client, settings, pusher, platform, name, scores
+) -> None:
+    push = PushTarget(project=1, label_config="<View/>", platform=name)
+    taxonomy = Taxonomy.flat(["cat", "dog"])
+    job = client.submit(["s3://b/0", "s3://b/1"], taxonomy, push=push)
+    ledger = Ledger(connect_redis(settings), owner="a", lease_s=30, ttl_s=100)
+    answered = [Answered([0, 1], record_of(taxonomy, ["dog", "cat"]))]
+    ledger.complete(ledger.claim(ChunkRef(job.id, 0)), [], close=True, answered=answered)
+    sent: list[Prediction] = []
+    send = platform.push
+    platform.push = lambda target, predictions, **how: (sent.extend(predictions), send(target, predictions, **how))[1]
+    pusher.push(job.id)
+    assert [one.label for one in sent] == ["dog", "cat"]
+    assert [len(one.scores) for one in sent] == [scores, scores]
 
 
 def test_a_push_of_many_batches_says_once_what_was_refused(pusher, platform, caplog, monkeypatch, finish_600) -> None:

@@ -420,3 +420,18 @@ def test_about_as_many_results_are_read_at_once_as_are_asked_for(client, ledger,
         assert [one.ordinal for one in page] == [page[at].ordinal for at in range(len(page))]
         seen += [prediction.ordinal for prediction in page]
     assert seen == list(range(1000))
+
+
+def test_results_may_be_read_without_their_scores(client, ledger) -> None:
+    job, ref = submit(client, 2)
+    worker = ledger()
+    answered = [Answered([0, 1], record_of(TAXONOMY, ["dog", "cat"]))]
+    worker.complete(worker.claim(ref), [], close=True, answered=answered)
+    whole = client.connection.store.results(job.id, "0", None)[1]
+    bare = client.connection.store.results(job.id, "0", None, scores=False)[1]
+    assert [one.label for one in bare] == ["dog", "cat"]
+    assert [(one.confidence, one.path, one.vectors) for one in bare] == [
+        (one.confidence, one.path, one.vectors) for one in whole
+    ]
+    assert all(len(one.scores) == 2 for one in whole)
+    assert all(len(one.scores) in (0, 2) for one in bare)
