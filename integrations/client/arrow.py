@@ -22,8 +22,8 @@ def arrow_table(table: Table, item_ids: Sequence[str]) -> pa.Table:
         table: the answers.
         item_ids: by ordinal.
     """
-    paths = pa.array([" > ".join(path) for path in table.paths], pa.string())
-    names = pa.array([path[-1] for path in table.paths], pa.string())
+    paths = _Names([" > ".join(path) for path in table.paths])
+    names = _Names([path[-1] for path in table.paths])
     kept = table.labels >= 0
     starts = _offsets(kept.sum(axis=1))
     failures = [table.failures.get(ordinal) if table.failures else None for ordinal in table.ordinals.tolist()]
@@ -33,11 +33,11 @@ def arrow_table(table: Table, item_ids: Sequence[str]) -> pa.Table:
             "ordinal": pa.array(table.ordinals),
             "item": pa.array(ids, pa.string()),
             "index": _nullable(table.indices, table.indices < 0),
-            "label": _named(table.chosen, names),
-            "path": _named(table.chosen, paths),
-            "labels": pa.ListArray.from_arrays(_offsets(table.chosen_counts), _named(table.all_chosen, paths)),
+            "label": names.of(table.chosen),
+            "path": paths.of(table.chosen),
+            "labels": pa.ListArray.from_arrays(_offsets(table.chosen_counts), paths.of(table.all_chosen)),
             "confidence": _nullable(table.confidences, ~table.answered),
-            "score_labels": pa.ListArray.from_arrays(starts, _named(table.labels[kept], paths)),
+            "score_labels": pa.ListArray.from_arrays(starts, paths.of(table.labels[kept])),
             "logits": pa.ListArray.from_arrays(starts, _nullable(table.logits[kept], np.isnan(table.logits[kept]))),
             "probabilities": pa.ListArray.from_arrays(starts, pa.array(table.probabilities[kept])),
             "error_kind": pa.array([failure and failure.kind for failure in failures], pa.string()),
@@ -54,5 +54,21 @@ def _nullable(values: Any, missing: Any) -> pa.Array:
     return pa.array(values, mask=np.asarray(missing))
 
 
-def _named(places: Any, names: pa.Array) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(_nullable(places.astype(np.int32), places < 0), names)
+class _Names:
+    """Names of labels by their place, each once: several labels of a tree may have the same.
+
+    Args:
+        names: by place.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._each = list(dict.fromkeys(names))
+        at = {name: number for number, name in enumerate(self._each)}
+        self._at = np.asarray([at[name] for name in names], dtype=np.int32)
+
+    def of(self, places: Any) -> pa.Array:
+        """The names of labels, dictionary-encoded; null for no label."""
+        is_none = places < 0
+        return pa.DictionaryArray.from_arrays(
+            _nullable(self._at[np.where(is_none, 0, places)], is_none), pa.array(self._each, pa.string())
+        )

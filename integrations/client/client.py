@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.jobs import JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
-from ...schemas.progress import Progress, QueueState, Recent, WorkerInfo
+from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
 from .arguments import Question, Source, controls_of, count_of, sources_of
@@ -153,7 +153,8 @@ class Client:
         if model is None:
             raise ConfigError(f"nothing to score again: {brief(job)} has no answers yet")
         spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
-        if isinstance(job, int) or spec.label_studio_project is not None:
+        is_elsewhere = isinstance(job, Job) and not job.is_of(self.connection)
+        if isinstance(job, int) or is_elsewhere or spec.label_studio_project is not None:
             # Of a project each item once; and its adapter looks up which tasks are being worked on.
             items = chain.from_iterable(source.answered_items(model) for source in self._sources(job))
             return self._submit(each_once(items), spec, on_submitted)
@@ -240,8 +241,13 @@ class Client:
             )
             self._patiently(partial(self.connection.sender.score_chunks, job_id, chunks, spec.priority.value))
             sent_chunks = chunks.stop
+            if not submitted and not more and not self._patiently(lambda: self._was_cancelled(job_id)):
+                raise ConfigError(f"nothing to score again: job {source_id} has expired")
             if on_submitted and chunks:
                 on_submitted(submitted)
+
+    def _was_cancelled(self, job_id: str) -> bool:
+        return self.connection.store.state(job_id) is JobState.CANCELLED
 
     def job(self, job_id: str) -> Job:
         """A job by its id.

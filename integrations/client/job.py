@@ -51,6 +51,10 @@ class Job:
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
 
+    def is_of(self, connection: Connection) -> bool:
+        """Whether this is where the job is."""
+        return self._connection is connection
+
     def spec(self) -> JobSpec:
         """What the job asks."""
         return self._patiently(lambda: self._store.spec(self.id))

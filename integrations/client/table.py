@@ -173,9 +173,14 @@ class TableBuilder:
             else:
                 columns = block.held.columns
                 keys = _first_keys(columns.keys, columns.images, columns.count)
+                without = np.ones(columns.count, dtype=np.bool_)
                 for answers in columns.answers:
                     if answers.place == self._place:
                         self._add_columns(block, answers, keys)
+                        without[slice(None) if answers.items is None else _numbers(answers.items)] = False
+                for ordinal, row in zip(block.entry.ordinals, block.entry.rows, strict=True):
+                    if without[row]:
+                        self._parts.append(self._part(ordinal, None, keys[row].tobytes().hex()))
 
     def _add_columns(self, block: Block, answers: AnswerColumns, keys: NDArray[np.uint8]) -> None:
         if answers.labels_crc != self._labels.crc:
@@ -305,7 +310,7 @@ class _Part:
         """`(n, k)` labels and `(n, k)` values of the rows in this order."""
         counts = self.counts[order]
         width = int(counts.max(initial=0))
-        if width and width * len(self.counts) == len(self.nodes):  # every row has as many
+        if width and (self.counts == width).all():
             return (
                 self.nodes.reshape(-1, width)[order].astype(np.int32),
                 self.values.reshape(-1, width)[order].astype(np.float32),

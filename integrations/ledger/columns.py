@@ -42,7 +42,7 @@ and `t` tables, each with the `r` answers to one control by one list of labels:
                     of a logit exp(logit / temperature - norm); without it that is
                     sigmoid((logit + logit_shift) / temperature)
             f64     r times: the confidence
-            u16     (u32 where w is 4) r times: labels chosen, c in all
+            u16     (u32 where w is 2 or 4) r times: labels chosen, c in all
             w       c times: the chosen label's place
 
 Scores stand best first, chosen labels in the order of the answer. Which items a record is about is told beside it.
@@ -144,8 +144,8 @@ def label_code(labels: int) -> str:
 
 
 def count_code(code: str) -> str:
-    """Type code of numbers of chosen labels, where labels have `code`."""
-    return "I" if code == "I" else "H"
+    """Type code of numbers of chosen labels, where labels have `code`: all of them may be chosen."""
+    return "H" if code == "B" else "I"
 
 
 def labels_crc(paths: Sequence[LabelPath]) -> int:

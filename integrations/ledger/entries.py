@@ -4,7 +4,7 @@ An entry of the stream is of one of two kinds. `o`, `c`, `r` is one item: its or
 outcome as `packing` packs it; failures are written so, and everything was before there were records. `o`, `c`, `n`, `b`
 is what a chunk's items were answered with at once: their ordinals as `3-5,9`, the chunk, how many they are, and the
 record as `columns` packs it. A worker whose lease was taken over for a while may have answered items that had an
-outcome by then; `s` says which rows of the record count nevertheless, as `0-1,3`, and `n` how many those are.
+outcome by then; `s` says which rows of the record count nevertheless, as `0,1,3`, and `n` how many those are.
 """
 
 from __future__ import annotations

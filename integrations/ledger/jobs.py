@@ -61,7 +61,7 @@ class JobStore:
         self._cancel = client.register_script(CANCEL)
         self._reopen = client.register_script(REOPEN)
         self._release_push = client.register_script(RELEASE_PUSH)
-        self._sources = SourceCutter(client)
+        self._sources = SourceCutter(client, ttl_s)
 
     @property
     def redis(self) -> redis.Redis:

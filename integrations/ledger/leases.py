@@ -9,6 +9,7 @@ script, so counters derived from them never count an item twice. All deadlines a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -143,6 +144,7 @@ class Ledger:
         Raises:
             ConfigError: the job was written by another prelabel version, or is not there any more; the chunk is free
                 again.
+            RedisError: Redis does not answer, or refuses; the chunk is free again where Redis can be told.
         """
         keys = JobKeys(ref.job_id)
         held = held_key(self._owner)
@@ -158,8 +160,9 @@ class Ledger:
                 raise ConfigError(f"job {ref.job_id} is not there any more: was Redis emptied while it ran?")
             parsed = parsed_spec(spec)
             chunk = self._with_its_items(ref, token, chunk, parsed.model)
-        except ConfigError:
-            self._release(keys=[keys.open, keys.leases, held], args=[ref.chunk, token, ref.member, 0])
+        except Exception:  # Redis may refuse what it is asked here: that is nobody's death
+            with suppress(redis.RedisError):
+                self._release(keys=[keys.open, keys.leases, held], args=[ref.chunk, token, ref.member, 0])
             raise
         pairs, problem = _items_of(chunk)
         if token > 1 or deaths:  # some may have an outcome already

@@ -8,9 +8,9 @@ from .scripts import NOW_MS
 
 # KEYS: meta chunks open, then of the other job: results failed chunks, then all of its keys.
 # ARGV: the other job's id as JSON, chunks by the replies so far, items a chunk, bytes of items a chunk, entries looked
-# at, seconds the other job is kept at least. Goes on where the call before ended, which `source_after` says. Returns
-# {chunks of the job, its items, whether there is more (0/1)}. A call that is repeated because its reply was lost finds
-# more chunks than it knows of, and gets these.
+# at, seconds the other job is kept at least, seconds a job is kept by default, bytes of records looked at. Goes on
+# where the call before ended, which `source_after` says. Returns {chunks of the job, its items, whether there is more
+# (0/1)}. A call that is repeated because its reply was lost finds more chunks than it knows of, and gets these.
 CUT: Final = (
     NOW_MS
     + """
@@ -23,6 +23,10 @@ if redis.call('HEXISTS', KEYS[1], 'spec') == 0 or redis.call('HEXISTS', KEYS[1],
 end
 local chunk = tonumber(redis.call('HGET', KEYS[1], 'next_chunk') or 0)
 if chunk > tonumber(ARGV[2]) then return reply(1) end
+if redis.call('HEXISTS', KEYS[7], 'spec') == 1
+    and tonumber(redis.call('HGET', KEYS[7], 'keep') or ARGV[7]) < tonumber(ARGV[6]) then
+  redis.call('HSET', KEYS[7], 'keep', ARGV[6])  -- it may not have ended yet, or be retried
+end
 for i = 7, #KEYS do
   local left = redis.call('TTL', KEYS[i])
   if left >= 0 and left < tonumber(ARGV[6]) then redis.call('EXPIRE', KEYS[i], ARGV[6]) end
@@ -41,9 +45,9 @@ local function close()
   after, count, bytes, seen = upto, 0, 0, {}
 end
 
-local more = 1
-while looked < tonumber(ARGV[5]) do
-  local read = redis.call('XREAD', 'COUNT', 32, 'STREAMS', KEYS[4], upto)
+local more, taken, step = 1, 0, 1
+while looked < tonumber(ARGV[5]) and taken < tonumber(ARGV[8]) do
+  local read = redis.call('XREAD', 'COUNT', step, 'STREAMS', KEYS[4], upto)
   if not read then
     more = 0
     break
@@ -61,6 +65,9 @@ while looked < tonumber(ARGV[5]) do
     end
     count, bytes, upto, looked = count + rows, bytes + size, entry[1], looked + 1
     seen[fields['c']] = true
+    local length = #(fields['b'] or fields['r'] or '')
+    taken = taken + length
+    step = math.max(1, math.min(32, math.floor(tonumber(ARGV[8]) / 4 / (length + 1))))
   end
 end
 close()

@@ -25,12 +25,14 @@ from .packing import unpack
 from .source_scripts import CUT
 
 _ENTRIES_AT_ONCE: Final = 512
-"""Entries of the other job that Redis looks at in one step: some milliseconds."""
+_BYTES_AT_ONCE: Final = 4 * 2**20
+"""Entries of the other job, and bytes in them, that Redis looks at in one step: some milliseconds."""
 
 _KEPT_S: Final = 3600
 """Seconds the other job is kept at least once it has been cut: until its items have been looked up."""
 
 _GONE: Final = "the job that it was answered in has expired: submit the image again"
+_UNREADABLE: Final = "the job that it was answered in does not say which image it was: submit the image again"
 
 
 Vectors: TypeAlias = Mapping[int, str] | Mapping[str, str]
@@ -56,9 +58,11 @@ class SourceCutter:
 
     Args:
         client: Redis.
+        ttl_s: seconds a finished job is kept.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, ttl_s: int) -> None:
+        self._ttl_s = ttl_s
         self._cut = client.register_script(CUT)
 
     def add(self, job_id: str, source_id: str, first_chunk: int) -> Added:
@@ -82,6 +86,8 @@ class SourceCutter:
                 SOURCE_CHUNK_BYTES,
                 _ENTRIES_AT_ONCE,
                 _KEPT_S,
+                self._ttl_s,
+                _BYTES_AT_ONCE,
             ],
         )
         following, submitted, more = map(int, reply)
@@ -103,14 +109,14 @@ def resolved(client: Any, chunk: SourceChunk, model: str | None) -> str:
     """
     source = chunk.source
     items = list(_between(client, source.job, source.after, source.upto, model))[: source.count]
-    items += [_missing(chunk.first + at) for at in range(len(items), source.count)]
+    items += [_missing(chunk.first + at, _GONE) for at in range(len(items), source.count)]
     if any("options" in item for item in items):  # they stand in a table, and every chunk has its own
         return Chunk(first=chunk.first, items=tuple(map(Item.model_validate, items))).to_json()
     return json.dumps({"first": chunk.first, "items": items}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _missing(ordinal: int) -> dict[str, Any]:
-    return {"id": f"item {ordinal}", "images": [{"uri": UNREADABLE, "problem": _GONE}]}
+def _missing(ordinal: int, problem: str) -> dict[str, Any]:
+    return {"id": f"item {ordinal}", "images": [{"uri": UNREADABLE, "problem": problem}]}
 
 
 def answered_items(client: Any, job_id: str, after: str, model: str) -> tuple[str, list[Item]]:
@@ -159,7 +165,11 @@ def _items(
         items = by_ordinal[entry.chunk]
         for ordinal, vectors, version in _answered(entry, spec):
             item = items.get(ordinal)
-            yield _missing(ordinal) if item is None else _with(item, vectors if _is_of(version, model) else {})
+            yield (
+                _missing(ordinal, _UNREADABLE)
+                if item is None
+                else _with(item, vectors if _is_of(version, model) else {})
+            )
 
 
 @lru_cache(maxsize=64)
@@ -199,8 +209,10 @@ def _answered(entry: Entry, spec: bytes) -> Iterator[tuple[int, Vectors, str]]:
         columns = entry.columns()
     except WireVersionError:
         raise
-    except ConfigError:  # its items are there, and fail for want of their vectors
-        for ordinal in entry.ordinals:
+    except ConfigError:
+        # Of a record the items are there, and fail for want of their vectors. Of one that stands alone nobody knows
+        # whether it was an answer.
+        for ordinal in entry.ordinals if entry.is_record else ():
             yield ordinal, {}, ""
         return
     outcomes = Outcomes(columns, job_labels(spec))

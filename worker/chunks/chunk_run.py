@@ -86,7 +86,7 @@ class ChunkRun:
         except Exception as error:
             return self._without_scorer(error)
         # Nothing is waited for here, and two at once would only take Python's lock from each other.
-        with self._tools.recalling if self._is_bulk else nullcontext():
+        with self._tools.recalling if self._is_bulk and self._may_recall() else nullcontext():
             at_hand, todo = self._at_hand(scorer)
             self._score(scorer, at_hand)
         left = len(todo)
@@ -138,6 +138,9 @@ class ChunkRun:
         at_hand = [one for one in self._recalled(scorer, keyed) if not one.images.error and not one.images.missing]
         done = {one.ordinal for one in at_hand}
         return at_hand, deque(pair for pair in self._lease.pairs if pair[0] not in done)
+
+    def _may_recall(self) -> bool:
+        return any(image.vector for _, item in self._lease.pairs for image in item.images)
 
     def _written_or_postponed(self) -> bool:
         """Write what was found for the items, where nothing is under way; see `run`."""
@@ -201,6 +204,8 @@ class ChunkRun:
         for start in range(0, len(embedded), RECORD_ROWS):
             some = slice(start, start + RECORD_ROWS)
             self._score_some(scorer, ordinals[some], embedded[some])
+            if self._writer.is_large:
+                self._writer.write(left=1)  # whoever scores the chunk's last items closes it
 
     def _score_some(self, scorer: JobScorer, ordinals: Sequence[int], embedded: Sequence[EmbeddedItem]) -> None:
         """Find an outcome for items that go into one record."""

@@ -25,6 +25,8 @@ FLUSH_S: Final = 0.25
 FLUSH_ITEMS: Final = 32
 """Outcomes that are written at once, however short ago the last ones were."""
 
+_LARGE_BYTES: Final = 8 * 2**20
+
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 """Between tries of a write while Redis is away."""
@@ -73,6 +75,11 @@ class OutcomeWriter:
     @property
     def _items(self) -> int:
         return len(self._outcomes) + sum(len(answered.ordinals) for answered in self._answered)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether what was added is as much as Redis should get at once: scores of very many labels are."""
+        return sum(len(answered.record) for answered in self._answered) > _LARGE_BYTES
 
     @property
     def due(self) -> bool:

@@ -18,6 +18,7 @@ import redis
 from PIL import Image
 
 from ...integrations.ledger import recent
+from ...schemas.errors import PrelabelError
 from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Outcome
@@ -93,7 +94,7 @@ class Showcase:
         project = spec.label_studio_project
         try:
             recent.add(self._redis, [_recent(job_id, project, exhibit) for exhibit in chosen])
-        except redis.RedisError as error:
+        except (redis.RedisError, PrelabelError) as error:
             log.debug("nothing shown: %s", error)
 
 

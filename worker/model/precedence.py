@@ -12,6 +12,9 @@ from typing import Final
 PATIENCE_S: Final = 0.25
 """Seconds that bulk work gives up turns for an announcement at most, and at a stretch for all of them."""
 
+EXPECTED_S: Final = 2.0
+"""Seconds that an announcement keeps bulk batches small at most."""
+
 _TURNS_EACH = 2
 _TURNS_MOST = 4
 """Turns that an announcement takes away, and all of them together: its image is decoded on one core, and on another
@@ -51,8 +54,9 @@ class Precedence:
 
     @property
     def expected(self) -> bool:
-        """Whether something urgent is on its way."""
-        return bool(self._since)
+        """Whether something urgent was announced lately: what a slow download holds up is announced again behind it."""
+        oldest = self._clock() - EXPECTED_S
+        return any(since >= oldest for since in list(self._since.values()))
 
     def fresh(self) -> tuple[int, float]:
         """How many announcements are younger than `PATIENCE_S`, and the seconds until that changes. Hold `changed`.

@@ -13,7 +13,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from ...integrations.ledger.answers import JobLabels, Outcomes
-from ...integrations.ledger.columns import MOST_IMAGES, Columns
+from ...integrations.ledger.columns import MOST_IMAGES, Columns, labels_crc
 from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item, Options
 from ...schemas.jobs import Control, JobSpec
@@ -160,7 +160,11 @@ class JobScorer:
         if parted:
             partly = Outcomes(self._columns(questions, items, parted), self._labels)
             for at, i in enumerate(parted):
-                outcome = partly.outcome(at, items[i].item)
+                try:
+                    outcome = partly.outcome(at, items[i].item)
+                except ConfigError as error:
+                    others[i] = error
+                    continue
                 others[i] = outcome.model_copy(update={"unanswered": tuple(gathered[i].unanswered)})
                 for missing in gathered[i].unanswered:
                     log.info("item %s: %s is not answered: %s", items[i].item.id, missing.control, missing.message)
@@ -259,8 +263,9 @@ class JobScorer:
     def _rules_of(self, place: int, control: Control, options: Options | None) -> Rules:
         if options is None:
             return self._fixed[control.name]
-        # What else makes the rules; `top_k` and all that is no part of the fingerprint included.
-        key = (f"{place} {self._spec.top_k} {control.taxonomy.fingerprint}", options.digest)
+        # What else makes the rules; `top_k`, and what is no part of the fingerprint, such as the order of the labels.
+        own = labels_crc([path for path, _ in control.taxonomy.walk()])
+        key = (f"{place} {self._spec.top_k} {own} {control.taxonomy.fingerprint}", options.digest)
         made = self._kept.get(key)
         if made is None:
             closed = control.taxonomy.closed(options.labels)

@@ -65,6 +65,7 @@ class _Run:
     rejected: dict[int, str] = field(default_factory=dict)
     skipped: set[int] = field(default_factory=set)
     interface: Any = None
+    renew: Callable[[], None] = lambda: None
 
     def report(self) -> PushReport:
         return PushReport(tuple(sorted(self.pushed)), tuple(sorted(self.rejected.items())), tuple(sorted(self.skipped)))
@@ -149,8 +150,9 @@ class Pusher:
         if not run.payloads:
             return run
         mine = self._claim(run, who)
+        run.renew = lambda: self._renew(run, mine, who)
         try:
-            self._deliver(run, config, check_existing=check_existing, renew=lambda: self._renew(run, mine, who))
+            self._deliver(run, config, check_existing=check_existing)
         except TransientError:
             if self._claims is not None:  # what it stored, or still stores, is seen later
                 self._claims.verify_later(target.project, mine, VERIFY_AFTER_S)
@@ -208,9 +210,7 @@ class Pusher:
         if self._claims is not None:
             self._claims.take(run.target.project, mine, who, CLAIM_S, to_push=True)
 
-    def _deliver(
-        self, run: _Run, config: LabelConfig, *, check_existing: bool, renew: Callable[[], None] = lambda: None
-    ) -> None:
+    def _deliver(self, run: _Run, config: LabelConfig, *, check_existing: bool) -> None:
         open_ones = [ordinal for ordinal in run.payloads if ordinal not in run.skipped]
         if check_existing:
             run.skipped.update(self._delivered(run, open_ones))
@@ -226,7 +226,7 @@ class Pusher:
         self._import(run, bulk)
         for number, ordinal in enumerate(self._of_the_project(run, single)):
             if number % SINGLES_PER_CLAIM == 0:
-                renew()
+                run.renew()
             self._create(run, ordinal)
         for version in {run.payloads[ordinal]["model_version"] for ordinal in run.pushed}:
             self._show(run.target.project, version)
@@ -308,6 +308,7 @@ class Pusher:
 
     def _import_acceptable(self, run: _Run, ordinals: Sequence[int]) -> None:
         """Import what can be of a request that was refused, for one of them at least is bad."""
+        run.renew()  # a claim is for one import
         run.pushed.update(self._delivered(run, ordinals))
         left = self._of_the_project(run, [ordinal for ordinal in ordinals if ordinal not in run.pushed])
         if len(left) < len(ordinals):

@@ -104,6 +104,11 @@ def test_labels_take_the_smallest_integer_that_holds_their_places() -> None:
     assert sizes == {1: 1, 256: 1, 257: 2, 65536: 2, 65537: 4}
 
 
+def test_as_many_labels_can_be_chosen_as_there_are() -> None:
+    sizes = {count: array(count_code(label_code(count))).itemsize for count in (256, 257, 65536, 65537)}
+    assert all(count < 1 << 8 * size for count, size in sizes.items())
+
+
 class TestFormat:
     """What one release writes every later one reads: the bytes themselves, as they stand in a ledger."""
 

@@ -174,3 +174,27 @@ def test_a_failed_embedding_is_not_taken_for_a_missing_one(encoder):
     item = listed("a")
     with pytest.raises(RuntimeError):
         scorer.score([EmbeddedItem(item, {part_of(item.images[0]): PendingVector(b"k" * 16, broken)})])
+
+
+def test_labels_that_items_bring_are_kept_apart_by_the_order_of_the_controls_own(encoder) -> None:
+    """Answers name labels by their place: jobs whose labels stand in another order share no rules."""
+    scorers = JobScorers(encoder, TextVectors(encoder, 1000))
+    brought = Options(labels=(Label(name="blue"),))
+    item = Item(id="1", images=(ImageRef(uri="a", name="img"),), options={"c": brought})
+    for own in (("red", "green"), ("green", "red")):
+        control = Control(name="c", taxonomy=Taxonomy.flat(own, is_open=True))
+        missing = Control(name="d", taxonomy=flat(), image="other")
+        scorer = scorers.get(" ".join(own), JobSpec(controls=(control, missing)))
+        for controls in ((control,), (control, missing)):
+            scorer = scorers.get(f"{own} {len(controls)}", JobSpec(controls=controls))
+            (outcome,) = outcomes_of(scorer, [ready(item, a="red")])
+            assert outcome.answers[0].paths == (("red",),)
+
+
+def test_an_item_that_has_none_of_a_lists_images_has_no_answer_about_each_of_them(encoder) -> None:
+    each = Control(name="each", taxonomy=flat(), image="list", over="each")
+    first = Control(name="first", taxonomy=flat(), image="img")
+    scorer = scorer_of(encoder, first, each)
+    (outcome,) = outcomes_of(scorer, [ready(listed("a"), a="red")])
+    assert [answer.control for answer in outcome.answers] == ["first"]
+    assert outcome.unanswered == ()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
+from prelabel.integrations.ledger import sources
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.leases import Answered, ChunkRef
+from prelabel.integrations.testing import MemoryClient
 from prelabel.schemas import (
     Answer,
     ConfigError,
@@ -27,6 +30,10 @@ OTHER = Taxonomy.flat(["red", "blue"])
 MODEL = "m@12345678"
 VERSION = f"{MODEL}+tax.abcdef"
 BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
+
+
+def _refusing(**_: object) -> None:
+    raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
 
 
 def single(key: str = "ab" * 16, version: str = VERSION, **vectors: str) -> Outcome:
@@ -161,6 +168,14 @@ def test_a_project_is_scored_again_item_by_item_each_once_as_the_newest_job_has_
     assert all(item.images[0].vector for item in items)
 
 
+def test_a_job_that_is_elsewhere_is_scored_again_here(client, ledger, worker, kept) -> None:
+    with MemoryClient() as other:
+        job = other.submit(["s3://b/0.jpg", "s3://b/1.jpg"], TAXONOMY)
+        job.wait(5)
+        again = client.rescore(job, OTHER)
+        assert [item.id for _, item in pairs_of(worker, again, kept)] == ["s3://b/0.jpg", "s3://b/1.jpg"]
+
+
 def test_a_job_without_an_answer_cannot_be_scored_again(client, worker) -> None:
     job = client.submit(["s3://b/0.jpg"], TAXONOMY)
     worker.complete(worker.claim(ChunkRef(job.id, 0)), [(0, BAD)], close=True)
@@ -247,6 +262,50 @@ class TestInRedis:
         redis.expire(keys.results, 90_000)
         client.rescore(source, OTHER)
         assert redis.ttl(keys.results) > 3600
+
+    def test_it_is_so_if_it_ends_later_or_is_retried(self, client, ledger, redis) -> None:
+        worker = ledger("brief", ttl_s=5)
+        job = client.submit(["s3://b/0.jpg", "s3://b/1.jpg"], TAXONOMY, keep_s=2)
+        lease = worker.claim(ChunkRef(job.id, 0))
+        worker.complete(lease, [], close=False, answered=[Answered([0], record(1))])
+        client.rescore(job, OTHER)
+        worker.complete(lease, [(1, BAD)], close=True)
+        assert redis.ttl(JobKeys(job.id).results) == 3600
+        assert job.retry_failed() == 1
+        lease = worker.claim(ChunkRef(job.id, 1_000_000_000))
+        worker.complete(lease, [(1, BAD)], close=True)
+        assert redis.ttl(JobKeys(job.id).results) == 3600
+
+    def test_a_job_that_expires_while_it_is_asked_about_has_nothing_to_score_again(
+        self, client, worker, redis, monkeypatch
+    ) -> None:
+        source = answer_all(client, worker, 3)
+        create = client.connection.store.create
+
+        def expire_and_create(job_id, spec) -> None:
+            redis.delete(*JobKeys(source.id).all())
+            create(job_id, spec)
+
+        monkeypatch.setattr(client.connection.store, "create", expire_and_create)
+        with pytest.raises(ConfigError, match="has expired"):
+            client.rescore(source, OTHER)
+
+    def test_a_step_that_meets_large_records_is_small(self, client, worker, kept, monkeypatch) -> None:
+        source = answer_all(client, worker, 300)
+        monkeypatch.setattr(sources, "_BYTES_AT_ONCE", 1)
+        again = client.rescore(source, OTHER)
+        assert [ordinal for ordinal, _ in pairs_of(worker, again, kept)] == list(range(300))
+
+    def test_a_redis_that_refuses_the_items_is_no_death_of_the_worker(self, client, worker, redis) -> None:
+        again = client.rescore(answer_all(client, worker, 3), OTHER)
+        chunks = JobKeys(again.id).chunks
+        resolve, worker._resolve = worker._resolve, _refusing
+        with pytest.raises(OutOfMemoryError):
+            worker.claim(ChunkRef(again.id, 0))
+        worker._resolve = resolve
+        lease = worker.claim(ChunkRef(again.id, 0))
+        assert (lease.deaths, len(lease.pairs)) == (0, 3)
+        assert len(redis.hget(chunks, "0")) > 100
 
     def test_vectors_of_another_model_have_no_key(self, client, worker, kept) -> None:
         job = client.submit(["s3://b/0.jpg", "s3://b/1.jpg"], TAXONOMY)

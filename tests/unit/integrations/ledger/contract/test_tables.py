@@ -210,3 +210,54 @@ def test_an_arrow_table_has_names_in_place_of_places(client, ledger) -> None:
         assert row["probabilities"] == pytest.approx([score.probability for score in one.scores], rel=1e-6)
         assert (row["error_kind"], row["error"]) == ((one.error.kind, one.error.message) if one.error else (None, None))
     assert [row["index"] for row in rows] == [None] * 4
+
+
+def test_labels_of_the_same_name_are_one_in_an_arrow_table(client, ledger) -> None:
+    control = Control(taxonomy=Taxonomy.tree({"red": ["circle", "star"], "blue": ["circle"]}))
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(8)], [control])
+    worker = ledger()
+    record = pack(columns_of([control], 8, 5))
+    worker.complete(worker.claim(ChunkRef(job.id, 0)), [], close=True, answered=[Answered(range(8), record)])
+    arrow = job.to_arrow()
+    for name in ("label", "path"):
+        names = arrow[name].combine_chunks().dictionary.to_pylist()
+        assert len(names) == len(set(names))
+    assert arrow["label"].to_pylist() == [one.label for one in sorted(job.results(5), key=lambda one: one.ordinal)]
+
+
+def test_rows_of_a_record_that_do_not_count_move_no_other_rows_scores(client, ledger) -> None:
+    """Several labels are chosen of some images, so that their answers keep more scores than others'."""
+    taxonomy = Taxonomy.flat(["a", "b", "c"], "multiple", threshold=0.5)
+    logits = np.array([[9, -9, -9], [-9, 8, 7], [3, 2, 1]], dtype=np.float32)
+    columns = Columns(
+        model_version=VERSION,
+        count=3,
+        images=None,
+        places=array("H"),
+        keys=bytes(48),
+        answers=(Answerer(taxonomy, top_k=1).columns(logits),),
+    )
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(3)], taxonomy)
+    worker = ledger()
+    lease = worker.claim(ChunkRef(job.id, 0))
+    worker.complete(lease, [(2, BAD)], close=False)
+    worker.complete(lease, [], close=True, answered=[Answered([0, 1, 2], pack(columns))])
+    assert_says_the_same(job.table(), list(job.results(5)))
+
+
+def test_an_item_without_an_answer_to_a_control_has_a_row(client, ledger) -> None:
+    kinds = Control(name="kind", taxonomy=FLAT, image="a")
+    controls = [kinds, Control(name="each", taxonomy=FLAT, image="b", over="each")]
+    images = tuple(ImageRef(uri=f"s3://b/{name}.jpg", name=name) for name in "ab")
+    job = client.submit([Item(id=str(i), images=images[: 1 + i % 2]) for i in range(3)], controls)
+    kind = Answerer(FLAT).columns(np.zeros((3, 3), dtype=np.float32))
+    each = Answerer(FLAT, place=1).columns(np.zeros((1, 3), dtype=np.float32), items=[1], indices=[0])
+    columns = Columns(
+        model_version=VERSION, count=3, images=None, places=array("H"), keys=bytes(range(48)), answers=(kind, each)
+    )
+    worker = ledger()
+    lease = worker.claim(ChunkRef(job.id, 0))
+    worker.complete(lease, [], close=True, answered=[Answered([0, 1, 2], pack(columns))])
+    table = job.table("each")
+    assert_says_the_same(table, list(job.results(5)))
+    assert table.answered.tolist() == [False, True, False]
