@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from ...schemas.errors import ConfigError
 from ...schemas.items import Item
 from ...schemas.jobs import Control
 from ...schemas.taxonomy import LabelPath
+from ...schemas.wire import kind_of
 from ..client.arguments import count_of
 from ..client.client import Client
 from ..ledger.memory.state import MemoryState
@@ -53,13 +55,18 @@ class MemoryClient(Client):
         automatic: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        for name, function in (("answer", answer), ("clock", clock)):
+            if not (callable(function) or (function is None and name == "answer")):
+                raise ConfigError(f"{name} must be a function, not {kind_of(function)}")
+        if not isinstance(automatic, bool):
+            raise ConfigError(f"automatic must be True or False, not {kind_of(automatic)}")
         connection = MemoryConnection(MemoryState(clock), work=self._work_on_one if automatic else None)
         super().__init__(connection=connection)
         self._worker = MemoryWorker(
             connection.state,
             connection.push_hints,
             connection.sender,
-            answer=answer or _first,
+            answer=_first if answer is None else answer,
             model=model,
             ttl_s=connection.settings.job_ttl_s,
         )

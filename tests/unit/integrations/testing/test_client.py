@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prelabel.integrations.testing import MemoryClient
@@ -309,3 +310,17 @@ def test_a_user_without_a_home_can_test_programs_too(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
     assert MemoryClient().submit(THREE, TAXONOMY).wait().done == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"answer": "cat"}, "answer must be a function, not str"),
+        ({"answer": np.zeros((2, 2))}, "answer must be a function, not ndarray"),
+        ({"automatic": np.zeros((2, 2))}, "automatic must be True or False, not ndarray"),
+        ({"clock": 7}, "clock must be a function, not int"),
+    ],
+)
+def test_what_it_is_made_of_is_looked_at(options, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        MemoryClient(**options)
