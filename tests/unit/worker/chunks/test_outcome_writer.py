@@ -12,10 +12,12 @@ import redis
 
 from prelabel.integrations.ledger.leases import Answered, ChunkRef, Lease, Ledger, Written
 from prelabel.schemas import Answer, Item, ItemFailure, JobSpec, JobState, Outcome, PushTarget, Taxonomy
+from prelabel.worker.chunks import outcome_writer
 from prelabel.worker.chunks.outcome_writer import FLUSH_ITEMS, FLUSH_S, OutcomeWriter
 from prelabel.worker.chunks.tools import Tools
 from prelabel.worker.delivering.showcase import Exhibit
 from prelabel.worker.telemetry import metrics
+from tests.answering import record_of
 
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
 BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
@@ -37,15 +39,8 @@ class Interrupted:
         self._after = after
         self.before_each: Callable[[], None] = lambda: None
 
-    def complete(
-        self,
-        lease: Lease,
-        outcomes: Sequence[tuple[int, Outcome]],
-        *,
-        close: bool,
-        answered: Sequence[Answered] = (),
-    ) -> Written:
-        return self._interrupted(lambda: self._ledger.complete(lease, outcomes, close=close, answered=answered))
+    def complete(self, *what: Any, **how: Any) -> Written:
+        return self._interrupted(lambda: self._ledger.complete(*what, **how))
 
     def release(self, lease: Lease, pause_s: float) -> bool:
         return self._interrupted(lambda: self._ledger.release(lease, pause_s))
@@ -128,6 +123,21 @@ class TestWhenAWriteIsDue:
         for ordinal in range(FLUSH_ITEMS):
             assert not writer.due
             writer.add(ordinal, GOOD)
+        assert writer.due
+
+    def test_records_count_by_their_items_and_are_large_by_their_bytes(self, writer, monkeypatch) -> None:
+        record = record_of(Taxonomy.flat(["cat"]), ["cat"] * 3)
+        monkeypatch.setattr(outcome_writer, "_LARGE_BYTES", 2 * len(record) - 1)
+        writer.add_answered(Answered([0, 1, 2], record), [])
+        assert not writer.is_large
+        writer.add_answered(Answered([0, 1, 2], record), [])
+        assert writer.is_large
+        writer.write(left=1)
+        assert not writer.is_large
+        for _ in range(FLUSH_ITEMS // 3):
+            writer.add_answered(Answered([0, 1, 2], record), [])
+            assert not writer.due
+        writer.add_answered(Answered([0, 1, 2], record), [])
         assert writer.due
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from prelabel.worker.model.precedence import PATIENCE_S, Precedence, Turns
+from prelabel.worker.model.precedence import EXPECTED_S, PATIENCE_S, Precedence, Turns
 from tests.conftest import eventually
 
 
@@ -154,3 +154,16 @@ def test_the_end_of_an_announcement_is_told_whatever_became_of_it() -> None:
     with pytest.raises(ValueError, match="broken"), precedence.expect():
         raise ValueError("a broken image")
     assert told == [False]
+
+
+def test_what_a_slow_download_holds_up_is_expected_no_more_until_it_is_announced_again() -> None:
+    clock = Clock()
+    precedence = Precedence(clock=clock)
+    with precedence.expect():
+        clock.now += EXPECTED_S
+        assert precedence.expected
+        clock.now += 0.1
+        assert not precedence.expected
+        with precedence.expect():
+            assert precedence.expected
+        assert not precedence.expected

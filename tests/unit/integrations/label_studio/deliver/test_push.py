@@ -277,6 +277,24 @@ def test_a_job_goes_on_with_what_it_claimed_before(label_studio, settings, claim
         assert pusher.push(target, [predicted(0)], check_existing=True, who="job").pushed == (0,)
 
 
+def test_a_claim_that_ran_out_during_one_import_is_taken_again_before_the_next(
+    label_studio, settings, claims, monkeypatch
+):
+    label_studio.add_project(1, XML, tasks=range(1, 8))
+    import_all, free = label_studio.bulk, []
+
+    def bulk(method, query, body, number):
+        free.append(claims.take(1, [(1, VERSION)], "an adapter", for_s=60))
+        claims.let_go(1, [(task, VERSION) for task in range(1, 9)], "job")  # as if its time were over
+        return import_all(method, query, body, number)
+
+    monkeypatch.setattr(label_studio, "bulk", bulk)
+    with Pusher(settings(), claims) as pusher:
+        report = pusher.push(PushTarget(project=1, label_config=XML), [predicted(at) for at in range(8)], who="job")
+    assert len(report.pushed) == 7
+    assert free == [[False], [False]]
+
+
 def test_something_else_at_the_address(label_studio, push):
     label_studio.html = True
     with pytest.raises(ConfigError, match="does not answer like Label Studio's API"):
