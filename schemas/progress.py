@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from .jobs import Priority
+from .models import ModelCard
 from .taxonomy import LabelPath
 from .wire import Model, WireModel
 
@@ -120,13 +121,20 @@ class PushRefusal(Model):
 class WorkerInfo(Model):
     """What a live worker says of itself, every few seconds.
 
-    `beat` is the Unix second of the last heartbeat.
+    Attributes:
+        name: unique among workers.
+        model: `<model>@<revision8>` it serves.
+        device: where that runs: "cpu", "cuda:0", ….
+        dtype: what it computes in.
+        card: the model's facts; None where a release from before there were cards says nothing of them.
+        beat: Unix second of the last heartbeat.
     """
 
     name: str
     model: str
     device: str
     dtype: str
+    card: ModelCard | None = None
     beat: float = 0.0
 
 

@@ -139,7 +139,8 @@ class Runtime:
             ConfigError: a setting cannot be used.
         """
         name = os.environ.get(WORKER_NAME_VARIABLE) or new_worker_name()
-        info = WorkerInfo(name=name, model=encoder.card.id, device=encoder.device, dtype=encoder.dtype)
+        card = encoder.card
+        info = WorkerInfo(name=name, model=card.id, device=encoder.device, dtype=encoder.dtype, card=card)
         redis, sender = connect_redis(settings), Sender(settings)
         ledger = Ledger(redis, owner=name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
         jobs = JobStore(redis, settings.job_ttl_s)
