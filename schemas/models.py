@@ -29,8 +29,8 @@ class ModelCard(Model):
 
     Attributes:
         id: `<model>@<revision8>`, put on predictions.
-        revision: what tells its weights from others of that name: a hub commit, or the digest of a directory's files;
-            None where nothing was pinned.
+        revision: what tells its weights from others of that name: a hub commit, or the beginning of a digest of a
+            directory's files; None where that is not known.
         family: how it is loaded and run: "siglip", "clip", …, or what a package that brings another family calls it.
         dim: length of an embedding.
         logit_scale: exp(t) in `logit = logit_scale * cos(image, text) + logit_bias`.

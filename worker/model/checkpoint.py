@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ from ...schemas.errors import ModelLoadError, ModelUnreachable
 CONFIG: Final = "config.json"
 _ADAPTER: Final = "adapter_config.json"
 _ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+_PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_README: Final = "README.md"
+_README_HEAD: Final = 4096
+_LICENCE: Final = re.compile(r"\A---\s*$.*?^licen[sc]e:[ \t]*[\"']?([\w.+-]+)[\"']?[ \t]*$.*?^---", re.M | re.S)
+"""In a model card's metadata (https://huggingface.co/docs/hub/model-cards)."""
+
 _VOCABULARIES: Final = ("tokenizer.json", "*.model", "vocab*", "*.spm", "*.tiktoken")
 """Where the tokenizers of transformers keep their vocabularies."""
 
@@ -65,14 +72,54 @@ class Checkpoint:
                 "save the checkpoint's processor there too, processor.save_pretrained(folder)"
             )
         if not _has_weights(self.folder):
-            raise self.refused(
-                "it holds no *.safetensors, and pickled weights are never opened: "
-                "save the model there, model.save_pretrained(folder)"
-            )
+            if any(True for pattern in _PICKLES for _ in self.folder.glob(pattern)):
+                raise self.refused(_converted(self.source))
+            raise self.refused("it holds no *.safetensors: save the model there, model.save_pretrained(folder)")
+
+    def require_whole_weights(self) -> None:
+        """That every weights file of a local directory is as long as it says, and that none is missing.
+
+        Of a checkpoint on the hub its own client makes sure.
+
+        Raises:
+            ModelLoadError: one is damaged, cut short or missing.
+        """
+        if not self.folder:
+            return
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name != _ADAPTER_WEIGHTS and (problem := weights_problem(path)):
+                raise self.refused(f"{path.name} is damaged or cut short, copy it again: {problem}")
+        for path in sorted(self.folder.glob("*.safetensors.index.json")):
+            try:
+                wanted = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+                raise self.refused(f"{path.name} cannot be read, copy it again: {_first_line(error)}") from error
+            missing = [name for name in wanted if not (self.folder / str(name)).is_file()]
+            if missing:
+                raise self.refused(f"{path.name} names {missing[0]}, which is not there: copy it")
+
+    def licence(self) -> str | None:
+        """What the head of its README names as the weights' licence; None where it names none."""
+        path = self.folder / _README if self.folder else self._cached(_README)
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")[:_README_HEAD] if path else ""
+        except OSError:
+            return None
+        found = _LICENCE.search(text)
+        return found[1] if found else None
+
+    def _cached(self, name: str) -> Path | None:
+        from transformers.utils import cached_file
+
+        with quiet_transformers(), contextlib.suppress(Exception):  # it is for people alone
+            return Path(str(cached_file(self.model, name, revision=self.revision)))
+        return None
 
     def load_error(self, error: Exception) -> ModelLoadError:
         """What a loader raised, in one line; where the hub may be to blame, with what helps there."""
         reason = _first_line(error)
+        if not self.folder and "safetensors" in reason and isinstance(error, OSError):
+            return self.refused(_converted(self.source))
         return self.refused(reason) if self.folder else _unreachable(self.model, reason)
 
 
@@ -156,6 +203,36 @@ def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, An
             model, folder, "config.json names no model_type: set PRELABEL_MODEL to a checkpoint in transformers' format"
         )
     return config
+
+
+def _converted(source: str) -> str:
+    """Why pickled weights are not opened, and what makes others of them."""
+    return (
+        "it holds pickled weights and no *.safetensors, and pickles are never opened, for they can run code: convert "
+        'them once where you trust them, python -c "from transformers import AutoModel; '
+        f"AutoModel.from_pretrained('{source}').save_pretrained('converted')\", copy the other files beside them and "
+        "set PRELABEL_MODEL to that folder"
+    )
+
+
+def weights_problem(path: Path) -> str:
+    """What is wrong with a weights file, by its head and its length alone; empty where nothing is.
+
+    A file is the length of its head (u64, little-endian), that head (JSON), and tensors at places that it names
+    (https://huggingface.co/docs/safetensors).
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                return "its head is longer than the file"
+            head = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"]
+        whole = 8 + length + max(ends, default=0)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return _first_line(error)
+    return "" if size == whole else f"it has {size:,} bytes and says {whole:,}"
 
 
 def _has_weights(folder: Path) -> bool:

@@ -6,6 +6,8 @@ come first.
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from typing import Final, Protocol, runtime_checkable
 
 from ...integrations.plugins import Plugin, Plugins
@@ -15,7 +17,18 @@ from .encoder import Encoder
 
 GROUP: Final = "prelabel.models"
 
-_SIGLIP: Final = ("siglip", "siglip2")
+_FAMILIES: Final = {
+    "siglip": ("siglip", "FAMILY"),
+    "clip": ("clip", "FAMILY"),
+    "metaclip_2": ("clip", "METACLIP_2"),
+    "altclip": ("altclip", "FAMILY"),
+}
+"""`model_type` -> the module beside this one, and the object in it, that loads it."""
+
+_HALVES: Final = re.compile(
+    r"(siglip2?|clip|metaclip_2|altclip|chinese_clip)_(text|vision)_model|(vit|dinov2|dinov3_vit|bert|roberta|xlm-roberta)"
+)
+"""Kinds of model that embed images or texts alone."""
 
 
 @runtime_checkable
@@ -48,10 +61,8 @@ def load_encoder(settings: Settings, model_id: str) -> Encoder:
         ConfigError: the package that brings the family is broken.
     """
     checkpoint = read_checkpoint(settings.model, settings.pinned_revision)
-    if checkpoint.model_type in _SIGLIP:
-        from .siglip import FAMILY
-
-        return FAMILY.load(checkpoint, settings, model_id)
+    if checkpoint.model_type in _FAMILIES:
+        return _ours(checkpoint.model_type).load(checkpoint, settings, model_id)
     plugin = _plugin(checkpoint)
     family = plugin.load()
     if isinstance(family, type) or not isinstance(family, Family):
@@ -62,11 +73,22 @@ def load_encoder(settings: Settings, model_id: str) -> Encoder:
     return encoder
 
 
+def _ours(model_type: str) -> Family:
+    module, name = _FAMILIES[model_type]
+    family: Family = getattr(import_module(f".{module}", __package__), name)
+    return family
+
+
 def _plugin(checkpoint: Checkpoint) -> Plugin:
     plugins = Plugins(GROUP, "model family")
     plugin = plugins.find(checkpoint.model_type)
     if plugin is None:
-        known = ", ".join(sorted({*_SIGLIP, *plugins.names}))
+        if _HALVES.fullmatch(checkpoint.model_type):
+            raise checkpoint.refused(
+                f"config.json says model_type {checkpoint.model_type!r}, which embeds images alone or texts alone: set "
+                "PRELABEL_MODEL to a dual encoder, the whole checkpoint this is a half of"
+            )
+        known = ", ".join(sorted({*_FAMILIES, *plugins.names}))
         raise checkpoint.refused(
             f"config.json says model_type {checkpoint.model_type!r}, and there are families for {known} alone: "
             "set PRELABEL_MODEL to such a checkpoint, or install a package that brings the family"

@@ -1,6 +1,8 @@
-"""Squashing an image to a model's input size: to the bit as Pillow does, or with torch's faster kernel."""
+"""Bringing an image to a model's input size: to the bit as Pillow does, or with torch's faster kernel."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,8 +11,15 @@ from PIL import Image
 from ..arrays import Pixels
 from .devices import use_threads
 
+Resizer = Callable[[Pixels], Pixels]
+"""`(h, w, 3)` uint8 -> a prepared image, uint8. Called from many threads."""
+
 _TORCH_MODES = {Image.Resampling.BICUBIC: "bicubic", Image.Resampling.BILINEAR: "bilinear"}
 """Filters torch has an antialiased uint8 kernel for; the one torchvision calls."""
+
+_LONG = 16
+"""How many times as long as its crop an image may be scaled whole; of a longer one only the part that stays is scaled,
+which memory does not grow with and which differs by a rounding of the filter's places."""
 
 
 class Squash:
@@ -41,6 +50,43 @@ class Squash:
         if image.shape[0] > height and image.shape[0] - height > 2 * (image.shape[1] - width):
             image = _interpolated(image, (height, image.shape[1]), self._mode)
         return _interpolated(image, self._size, self._mode)
+
+
+class Crop:
+    """Scales the shorter edge and cuts out the middle. Called from many threads.
+
+    Sizes and places are those of transformers' `CLIPImageProcessor`, which are torchvision's.
+
+    Args:
+        shortest: pixels of the shorter edge once it is scaled.
+        size: height and width of what is cut out, pixels; no more than `shortest`.
+        resample: the processor's own filter.
+        exact: as for `Squash`.
+    """
+
+    def __init__(self, shortest: int, size: tuple[int, int], resample: Image.Resampling, *, exact: bool) -> None:
+        self._shortest = shortest
+        self._size = size
+        self._resample = resample
+        self._exact = exact
+
+    def __call__(self, image: Pixels) -> Pixels:
+        """`(h, w, 3)` uint8 -> `(height, width, 3)` uint8."""
+        short, long = sorted(image.shape[:2])
+        scaled = int(self._shortest * long / short)
+        height, width = (self._shortest, scaled) if image.shape[0] <= image.shape[1] else (scaled, self._shortest)
+        top, left = (height - self._size[0]) // 2, (width - self._size[1]) // 2
+        if scaled > _LONG * self._shortest:
+            return self._middle(image, (height, width), (top, left))
+        whole = Squash((height, width), self._resample, exact=self._exact)(image)
+        return np.ascontiguousarray(whole[top : top + self._size[0], left : left + self._size[1]])
+
+    def _middle(self, image: Pixels, scaled: tuple[int, int], corner: tuple[int, int]) -> Pixels:
+        """What stays of an image, without making the rest."""
+        down, right = image.shape[0] / scaled[0], image.shape[1] / scaled[1]
+        (top, left), (height, width) = corner, self._size
+        box = (left * right, top * down, (left + width) * right, (top + height) * down)
+        return np.array(Image.fromarray(image).resize((width, height), resample=self._resample, box=box))
 
 
 def _interpolated(image: Pixels, size: tuple[int, int], mode: str) -> Pixels:

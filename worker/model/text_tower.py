@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...schemas.models import PaddingSide
 from ..arrays import Vectors
+from .checkpoint import Checkpoint
 from .devices import device_errors, use_threads
 
 log = logging.getLogger(__name__)
@@ -18,22 +21,68 @@ log = logging.getLogger(__name__)
 _BATCH = 64
 
 
-class PaddedTexts:
-    """A text tower that was trained on texts padded to one length, without an attention mask.
+@dataclass(frozen=True, kw_only=True)
+class TextRules:
+    """A text's way to the text tower. Any other silently changes the vectors.
+
+    Attributes:
+        length: tokens of every text: longer ones are cut, shorter ones filled up.
+        lower_case: lower-case texts first; the tokenizer does not do so itself.
+        mask: tell the model what a text was filled up with.
+        side: where it is filled up.
+        ends_with_eos: every text ends with the end-of-sequence token.
+    """
+
+    length: int
+    lower_case: bool = False
+    mask: bool = False
+    side: PaddingSide = "right"
+    ends_with_eos: bool = True
+
+    def name(self, tokenizer: Any) -> str:
+        """`ModelCard.tokenisation`: other tokens, another name."""
+        case = "lower" if self.lower_case else "own"
+        return f"{type(tokenizer).__name__} {self.length} {case} {self.side} {'mask' if self.mask else 'no mask'}"
+
+    def apply(self, checkpoint: Checkpoint, tokenizer: Any) -> None:
+        """Set the tokenizer to them, whatever its own config says of the side.
+
+        Raises:
+            ModelLoadError: it has no end-of-sequence token, or does not end texts with it: its config was lost.
+        """
+        tokenizer.padding_side = self.side
+        if not self.ends_with_eos:
+            return
+        eos, ids = tokenizer.eos_token_id, list(tokenizer("a")["input_ids"])
+        if eos is None or not ids or ids[-1] != eos:
+            raise checkpoint.refused(
+                "its tokenizer does not end texts with the end-of-sequence token: tokenizer_config.json was lost or is "
+                "another checkpoint's; copy it from the checkpoint again"
+            )
+
+
+def lower_case(text: str) -> str:
+    """A text in lower case as tokenizers have it: each character by itself, so that a Greek sigma is never a final one.
+
+    So do TensorFlow's and Hugging Face's tokenizers; `str.lower` looks at what stands around.
+    """
+    return text.lower() if "\u03a3" not in text else "".join(character.lower() for character in text)
+
+
+class TokenTexts:
+    """The text half of a loaded transformers model.
 
     Args:
-        model: a loaded model with `get_text_features`, in eval mode, on its device.
-        tokenizer: the checkpoint's own.
-        length: tokens of every text. Padding any other way silently changes the vectors.
-        lower_case: lower-case texts first.
+        model: a model with `get_text_features`, in eval mode, on its device.
+        tokenizer: the checkpoint's own, with the rules applied.
+        rules: the checkpoint's.
         threads: CPU threads of a forward pass.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, length: int, lower_case: bool, threads: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, threads: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._length = length
-        self._lower_case = lower_case
+        self._rules = rules
         self._threads = threads
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -45,26 +94,30 @@ class PaddedTexts:
         use_threads(self._threads)
         rows = []
         for start in range(0, len(texts), _BATCH):
-            batch = [text.lower() if self._lower_case else text for text in texts[start : start + _BATCH]]
+            batch = [lower_case(text) if self._rules.lower_case else text for text in texts[start : start + _BATCH]]
             self._warn_of_truncation(batch)
             encoded = self._tokenizer(
-                batch, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+                batch, padding="max_length", max_length=self._rules.length, truncation=True, return_tensors="pt"
             )
+            # Without a mask where the model was trained without: with one the embedding is another.
+            names = ("input_ids", "attention_mask") if self._rules.mask else ("input_ids",)
             with torch.inference_mode(), device_errors(len(batch)):
-                # input_ids only: with an attention mask the embedding is another one.
-                ids = encoded["input_ids"].to(self._model.device)
-                rows.append(_to_numpy(self._model.get_text_features(input_ids=ids)))
+                inputs = {name: encoded[name].to(self._model.device) for name in names}
+                rows.append(to_numpy(self._model.get_text_features(**inputs)))
         return np.concatenate(rows)
 
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         with _quiet_tokenizer():
             lengths = [len(ids) for ids in self._tokenizer(list(texts))["input_ids"]]
         for text, length in zip(texts, lengths, strict=True):
-            if length > self._length:
-                log.warning("prompt of %d tokens cut to %d, its end is not scored: %.80s…", length, self._length, text)
+            if length > self._rules.length:
+                log.warning(
+                    "prompt of %d tokens cut to %d, its end is not scored: %.80s…", length, self._rules.length, text
+                )
 
 
-def _to_numpy(features: Any) -> Vectors:
+def to_numpy(features: Any) -> Vectors:
+    """What a tower gives: `(n, dim)` float32."""
     # transformers 5 returns an output object, 4 returned the tensor.
     tensor = getattr(features, "pooler_output", features)
     result: Vectors = tensor.to(torch.float32).cpu().numpy()

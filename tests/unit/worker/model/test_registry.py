@@ -42,6 +42,7 @@ def test_the_demos_checkpoint_is_a_siglip_and_its_card_says_all_of_it() -> None:
     card = load(CHECKPOINT).card
     assert card.model_dump(exclude={"logit_scale", "logit_bias", "wire_version"}) == {
         "id": "m@1",
+        "revision": "1",
         "family": "siglip",
         "dim": 96,
         "head": "sigmoid",
@@ -52,12 +53,16 @@ def test_the_demos_checkpoint_is_a_siglip_and_its_card_says_all_of_it() -> None:
         "text_length": 64,
         "lower_case": False,
         "padded": True,
+        "padding_side": "right",
+        "mask": False,
+        "ends_with_eos": True,
         # Part of the keys of stored vectors: with other names every vector anybody stored would be lost.
-        "tokenisation": "SiglipTokenizer 64 own",
-        "preprocessing": "64x64 BICUBIC fast 2",
+        "tokenisation": "SiglipTokenizer 64 own right no mask",
+        "preprocessing": "64x64 squash BICUBIC 0.5,0.5,0.5/0.5,0.5,0.5 fast 2",
         "template": "This is a photo of {label}.",
         "threshold": 0.1,
         "licence": None,
+        "gflop": 0.0678,
     }
     assert card.logit_scale > 1
     assert card.logit_bias < 0
@@ -79,8 +84,8 @@ def an_adapter_alone(checkpoint: Path) -> None:
 
 REFUSED = {
     "another kind": (
-        lambda c: as_type(c, "clip"),
-        r"config\.json says model_type 'clip', .* siglip, siglip2 alone: set",
+        lambda c: as_type(c, "gpt2"),
+        r"config\.json says model_type 'gpt2', .* altclip, clip, metaclip_2, siglip alone: set",
     ),
     "no kind": (lambda c: as_type(c, None), r"config\.json names no model_type: set PRELABEL_MODEL"),
     "no object": (lambda c: (c / "config.json").write_text("[]"), r"config\.json names no model_type"),
@@ -91,7 +96,7 @@ REFUSED = {
     "no text": (lambda c: (c / "config.json").write_bytes(b"\xff"), r"config\.json cannot be read, copy .* again: "),
     "no config": (without("config.json"), r"holds no config\.json: set PRELABEL_MODEL to a checkpoint's folder"),
     "no tokenizer": (without("spiece.model"), r"holds no tokenizer file .* processor\.save_pretrained"),
-    "no weights": (without("model.safetensors"), r"holds no \*\.safetensors, .* model\.save_pretrained"),
+    "no weights": (without("model.safetensors"), r"holds no \*\.safetensors: .* model\.save_pretrained"),
     "an adapter": (an_adapter_alone, r"adapter_config\.json says that it is an adapter \(LoRA\) .*merge_and_unload"),
 }
 
@@ -115,7 +120,10 @@ def test_weights_with_an_adapters_config_beside_them_are_a_checkpoint(tmp_path) 
 def test_a_flexible_resolution_is_refused_before_the_weights_are_read(checkpoint) -> None:
     processor = json.loads((checkpoint / "preprocessor_config.json").read_text())
     (checkpoint / "preprocessor_config.json").write_text(json.dumps({**processor, "do_resize": False}))
-    with pytest.raises(ModelLoadError, match="is no fixed-resolution SigLIP"):
+    with pytest.raises(
+        ModelLoadError,
+        match=r"image processor \(preprocessor_config\.json\) has do_resize off: save the checkpoint's own",
+    ):
         load(checkpoint)
 
 
@@ -155,10 +163,10 @@ def test_a_checkpoint_of_the_hub_is_read_from_its_cache(tmp_path) -> None:
 
 
 def test_another_kind_on_the_hub_is_refused_without_torch(tmp_path, checkpoint) -> None:
-    as_type(checkpoint, "clip")
-    in_cache(tmp_path, "me/clip", checkpoint)
-    refused, torch_is_there = load_from_cache(tmp_path, "me/clip")
-    assert refused.startswith("ModelLoadError cannot load me/clip: config.json says model_type 'clip'")
+    as_type(checkpoint, "gpt2")
+    in_cache(tmp_path, "me/gpt2", checkpoint)
+    refused, torch_is_there = load_from_cache(tmp_path, "me/gpt2")
+    assert refused.startswith("ModelLoadError cannot load me/gpt2: config.json says model_type 'gpt2'")
     assert torch_is_there == "False"
 
 
@@ -201,7 +209,7 @@ def test_a_family_that_is_not_asked_for_is_not_imported(site, tmp_path) -> None:
 
 def test_a_kind_nobody_knows_is_refused_with_all_that_somebody_does(site, tmp_path) -> None:
     site.install("brought_good", BROUGHT, GROUP, "colours = brought_good:colours")
-    with pytest.raises(ModelLoadError, match="families for colours, siglip, siglip2 alone"):
+    with pytest.raises(ModelLoadError, match="families for altclip, clip, colours, metaclip_2, siglip alone"):
         load(painted(tmp_path / "model", "sounds"))
 
 

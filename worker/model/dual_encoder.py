@@ -1,0 +1,222 @@
+"""Dual encoders through transformers, loaded alike: a family says what is its own, as data and two functions.
+
+The checkpoint's processor and config are read, and whatever is wrong with them is said, before a weight is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...schemas.models import Head, ModelCard, Resize
+from ...schemas.settings import Settings
+from .checkpoint import Checkpoint, quiet_transformers
+from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
+from .encoder import Encoder, ImageTower
+from .image_rules import read_image_rules
+from .text_tower import TextRules, TokenTexts
+from .tower import Normalisation, TorchImages
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The image half of a family, before its weights are there.
+
+    Attributes:
+        input_size, resize, preprocessing, mean, std: as the card has them.
+        tower: makes the tower of a loaded model.
+        example: of a model: inputs of one image's pass, on the device "meta"; what that costs is counted with it.
+    """
+
+    input_size: tuple[int, int]
+    resize: Resize
+    preprocessing: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    tower: Callable[[Any], ImageTower]
+    example: Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualEncoderFamily:
+    """Loads the checkpoints of one family. See `prelabel.worker.model.registry.Family`.
+
+    Attributes:
+        name: `ModelCard.family`.
+        head: what the logits were trained for.
+        text_rules: of a config and a tokenizer.
+        dims: of a config: length of an image's and of a text's embedding.
+        pictures: reads the image processor.
+        processors: what the class names of its image processors and tokenizers may begin with; another family's mean
+            that two checkpoints' files lie in one folder.
+    """
+
+    name: str
+    head: Head
+    text_rules: Callable[[Any, Any], TextRules]
+    dims: Callable[[Any], tuple[int, int]]
+    processors: tuple[str, ...]
+    pictures: Callable[[Checkpoint, Any, Any, Settings], Pictures]
+
+    def load(self, checkpoint: Checkpoint, settings: Settings, model_id: str) -> Encoder:
+        """Load one, ready to encode.
+
+        Raises:
+            ModelLoadError: a file is missing, damaged or not what the family reads, or the device is missing.
+        """
+        checkpoint.require_files()
+        device = pick_device(settings.device)
+        threads = forward_threads(settings.cpu_threads)
+        config, processor = _load_config(checkpoint), _load_processor(checkpoint)
+        image_processor, tokenizer = processor.image_processor, processor.tokenizer
+        self._refuse_strangers(checkpoint, image_processor, tokenizer)
+        dim, text_dim = self.dims(config)
+        if dim != text_dim:
+            raise checkpoint.refused(
+                f"config.json gives images {dim} dimensions and texts {text_dim}, which cannot be compared: copy it "
+                "from the checkpoint again"
+            )
+        rules = self.text_rules(config, tokenizer)
+        rules.apply(checkpoint, tokenizer)
+        pictures = self.pictures(checkpoint, config, image_processor, settings)
+        checkpoint.require_whole_weights()
+        dtype = pick_dtype(settings.dtype, device)
+        model = _load_model(checkpoint, dtype).to(device)
+        bias = getattr(model, "logit_bias", None)
+        card = ModelCard(
+            id=model_id,
+            revision=checkpoint.revision or model_id.rpartition("@")[2],
+            family=self.name,
+            dim=dim,
+            logit_scale=model.logit_scale.detach().float().exp().item(),
+            logit_bias=None if bias is None else bias.detach().item(),
+            head=self.head,
+            input_size=pictures.input_size,
+            resize=pictures.resize,
+            mean=pictures.mean,
+            std=pictures.std,
+            text_length=rules.length,
+            lower_case=rules.lower_case,
+            padded=True,
+            padding_side=rules.side,
+            mask=rules.mask,
+            ends_with_eos=rules.ends_with_eos,
+            tokenisation=rules.name(tokenizer),
+            preprocessing=pictures.preprocessing,
+            licence=checkpoint.licence(),
+            gflop=_gflop(model, pictures.example),
+        )
+        return Encoder(
+            card=card,
+            images=pictures.tower(model),
+            texts=TokenTexts(model, tokenizer, rules, threads=threads),
+            device=str(device),
+            dtype=str(dtype).removeprefix("torch."),
+            device_memory=partial(memory_by_kind, device),
+        )
+
+    def _refuse_strangers(self, checkpoint: Checkpoint, *processors: Any) -> None:
+        """Files of two families in one folder load, and give numbers that mean nothing."""
+        for processor in processors:
+            name = type(processor).__name__
+            known = next((start for start in ("Siglip2", "Siglip", "CLIP") if name.startswith(start)), None)
+            if known and known not in self.processors:
+                raise checkpoint.refused(
+                    f"config.json says {checkpoint.model_type}, and its processor's files are of a {name}: two "
+                    "checkpoints' files lie in one folder; copy one of them again into an empty one"
+                )
+
+
+def fixed_size(checkpoint: Checkpoint, _config: Any, processor: Any, settings: Settings) -> Pictures:
+    """Images of one size, squashed or cropped: see `DualEncoderFamily.pictures`."""
+    rules = read_image_rules(checkpoint, processor)
+
+    def tower(model: Any) -> ImageTower:
+        return TorchImages(
+            model,
+            rules.resizer(settings.preprocessing),
+            Normalisation(rules.rescale, rules.mean, rules.std, model.device),
+            compile_=settings.compile,
+            threads=forward_threads(settings.cpu_threads),
+        )
+
+    return Pictures(
+        input_size=rules.size,
+        resize=rules.resize,
+        preprocessing=rules.name(settings.preprocessing),
+        mean=rules.mean,
+        std=rules.std,
+        tower=tower,
+        example=lambda: {"pixel_values": torch.empty(1, 3, *rules.size, device="meta")},
+    )
+
+
+def _load_config(checkpoint: Checkpoint) -> Any:
+    try:
+        with quiet_transformers():
+            return transformers.AutoConfig.from_pretrained(checkpoint.source, revision=checkpoint.revision)
+    except Exception as error:  # the loader raises a dozen unrelated types
+        raise checkpoint.load_error(error) from error
+
+
+def _load_processor(checkpoint: Checkpoint) -> Any:
+    try:
+        with quiet_transformers():
+            processor = transformers.AutoProcessor.from_pretrained(checkpoint.source, revision=checkpoint.revision)
+    except Exception as error:  # the loader raises a dozen unrelated types
+        raise checkpoint.load_error(error) from error
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise checkpoint.refused(
+            f"it holds the files of a {type(processor).__name__} alone, and it takes an image processor and a "
+            "tokenizer: save the checkpoint's processor there, processor.save_pretrained(folder)"
+        )
+    return processor
+
+
+def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The model in eval mode."""
+    try:
+        with quiet_transformers():
+            loaded, told = transformers.AutoModel.from_pretrained(
+                checkpoint.source,
+                revision=checkpoint.revision,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # the loader raises a dozen unrelated types
+        raise checkpoint.load_error(error) from error
+    # What the file lacks is made up of random numbers.
+    missing = sorted({*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])})
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise checkpoint.refused(
+            f"its weights (*.safetensors) lack {missing[0]}{more}, which config.json asks for: one of the two is of "
+            "another checkpoint, or of half of one; copy both again"
+        )
+    return loaded.eval()
+
+
+def _gflop(model: Any, example: Callable[[], dict[str, Any]]) -> float | None:
+    """10^9 operations of one image's pass, counted on a model without weights; None where that cannot be run."""
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(quiet_transformers())
+            stack.enter_context(torch.device("meta"))
+            empty = type(model)(model.config).eval()
+            counter = stack.enter_context(FlopCounterMode(display=False))
+            empty.get_image_features(**example())
+    except Exception as error:  # an operator that has no form without numbers; the figure is for people alone
+        log.debug("the operations of one image are not counted: %s", error)
+        return None
+    return float(f"{counter.get_total_flops() / 1e9:.3g}") or None
