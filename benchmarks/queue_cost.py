@@ -31,8 +31,10 @@ from prelabel.schemas.items import ImageRef
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.machine.children import spawn, stop
+from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.vectors.disk.store import DiskStore
+from prelabel.worker.vectors.keys import image_space, space_tag
 
 from .common import RunningWorker, add_json, console, in_own_session, running_worker, shown_machine, write
 
@@ -64,14 +66,15 @@ class Cost:
     items_per_s: float
 
 
-def stored(folder: Path, count: int, dim: int) -> list[ImageRef]:
-    """References whose vectors lie in a store."""
+def stored(folder: Path, count: int, encoder: Encoder) -> list[ImageRef]:
+    """References whose vectors lie in a store, under keys as the encoder's have them."""
+    tag = space_tag(image_space(encoder.card, encoder.dtype))
     store = DiskStore(folder, 8 * 2**30)
     rng = np.random.default_rng(0)
     references = []
     for start in range(0, count, 4096):
-        keys = [rng.bytes(16) for _ in range(min(4096, count - start))]
-        store.put({key: rng.normal(size=dim).astype(np.float32) for key in keys})
+        keys = [rng.bytes(16 - len(tag)) + tag for _ in range(min(4096, count - start))]
+        store.put({key: rng.normal(size=encoder.card.dim).astype(np.float32) for key in keys})
         store.flush(60)
         references += [
             ImageRef(uri=f"s3://photos/2026/img-{start + i:09d}.jpg", vector=key.hex()) for i, key in enumerate(keys)
@@ -154,7 +157,7 @@ def main() -> None:
         root = Path(directory)
         settings = load_settings(model=str(CHECKPOINT), image_roots=(root,), vector_store_dir=root / "vectors")
         encoder = load_encoder(settings, settings_model_id(settings))
-        references = stored(root / "vectors", options.items, encoder.card.dim)
+        references = stored(root / "vectors", options.items, encoder)
         with running_worker(settings, root / "state") as worker:
             costs = list(through_prelabel(worker, references))
             costs += [through_celery(worker.stack.redis_url, options.tasks, kept) for kept in (False, True)]

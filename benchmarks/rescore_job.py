@@ -24,6 +24,7 @@ from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.schemas import Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
+from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.vectors.disk.store import DiskStore
 
@@ -61,11 +62,11 @@ class Cost:
     streaming_s: float
 
 
-def measure(worker: RunningWorker, folder: Path, items: int, labels: int, dim: int) -> Cost:
+def measure(worker: RunningWorker, folder: Path, items: int, labels: int, encoder: Encoder) -> Cost:
     """One job of so many items, scored again with so many labels."""
     client = worker.stack.client()
     redis: Any = connect_redis(load_settings(redis_url=worker.stack.redis_url))
-    references = stored(folder, items, dim)
+    references = stored(folder, items, encoder)
     first = client.submit(references, Taxonomy.flat([f"label {i}" for i in range(20)]))
     _until_done(first)
     taxonomy = Taxonomy.flat([f"other {i}" for i in range(labels)])
@@ -87,7 +88,7 @@ def measure(worker: RunningWorker, folder: Path, items: int, labels: int, dim: i
     table = time.perf_counter() - started
     store = DiskStore(folder, 8 * 2**30)
     keys = [bytes.fromhex(reference.vector) for reference in references if reference.vector]
-    texts = np.random.default_rng(1).normal(size=(labels, dim)).astype(np.float32)
+    texts = np.random.default_rng(1).normal(size=(labels, encoder.card.dim)).astype(np.float32)
     started = time.perf_counter()
     rescore(store, keys, texts)
     streaming = time.perf_counter() - started
@@ -128,7 +129,7 @@ def main() -> None:
         settings = load_settings(model=str(CHECKPOINT), image_roots=(root,), vector_store_dir=root / "vectors")
         encoder = load_encoder(settings, settings_model_id(settings))
         with running_worker(settings, root / "state") as worker:
-            cost = measure(worker, root / "vectors", options.items, options.labels, encoder.card.dim)
+            cost = measure(worker, root / "vectors", options.items, options.labels, encoder)
     table = Table("", "s", title=f"{cost.items:,} items scored again, {cost.labels} labels")
     for name, seconds in (
         ("from Client.rescore to the last item", cost.total_s),

@@ -1,6 +1,7 @@
 """An mkdocs hook: the tables of the reference pages come from the code at build time, so they cannot be out of date.
 
-A page says where: `<!-- reference: settings -->` and `<!-- reference: commands -->` on lines of their own.
+A page says where: `<!-- reference: settings -->`, `<!-- reference: commands -->` and `<!-- reference: models -->` on
+lines of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
+from prelabel.schemas.known_models import KNOWN_MODELS
 from prelabel.schemas.settings import DEFAULT_REVISION, Settings
 from prelabel.worker.cli import app
 
@@ -48,12 +50,29 @@ _REST = "Everything else"
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the tables in; called by mkdocs for every page."""
-    for name, make in (("settings", settings_reference), ("commands", commands_reference)):
+    tables = {"settings": settings_reference, "commands": commands_reference, "models": models_reference}
+    for name, make in tables.items():
         marker = f"<!-- reference: {name} -->"
         if marker in markdown:
             markdown = markdown.replace(marker, make())
     # ```json task: a word for people (and for the tests) behind the language.
     return re.sub(r"^( *```\w+) (\w+)$", r'\1 title="\2"', markdown, flags=re.MULTILINE)
+
+
+def models_reference() -> str:
+    """The published checkpoints in one table, and where their figures are from."""
+    sources = list(dict.fromkeys(model.source for model in KNOWN_MODELS))
+    lines = [
+        "| `PRELABEL_MODEL` | family | params M | GFLOP | ImageNet | T→I | I→T | languages | licence | source |",
+        "|---|---|--:|--:|--:|--:|--:|---|---|--:|",
+    ]
+    for one in KNOWN_MODELS:
+        figures = (one.parameters, one.gflop, one.imagenet, one.images_of_text, one.texts_of_image)
+        shown = " | ".join("" if figure is None else f"{figure:g}" for figure in figures)
+        where = sources.index(one.source) + 1
+        lines.append(f"| `{one.name}` | {one.family} | {shown} | {one.languages} | {one.licence} | {where} |")
+    notes = [f"{number}. <{source}>" for number, source in enumerate(sources, 1)]
+    return "\n".join([*lines, "", *notes])
 
 
 def settings_reference() -> str:

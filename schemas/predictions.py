@@ -23,11 +23,14 @@ class LabelScore(Model):
         path: names from the root down.
         logit: raw `exp(logit_scale) * cos(image, text) + logit_bias`; None for a parent, which has no prompt.
         probability: 0..1 under the answer's rule.
+        pairwise: the logit says by itself whether image and text belong together; False for a model that was trained
+            with a softmax (CLIP), whose logits mean something only beside others.
     """
 
     path: LabelPath
     logit: float | None = None
     probability: float
+    pairwise: bool = True
 
     @property
     def label(self) -> str:
@@ -36,8 +39,8 @@ class LabelScore(Model):
 
     @property
     def sigmoid(self) -> float | None:
-        """The raw SigLIP pair probability `1 / (1 + exp(-logit))`: no temperature, no shift."""
-        if self.logit is None:
+        """The pair's raw probability `1 / (1 + exp(-logit))`, no temperature, no shift; None where there is none."""
+        if self.logit is None or not self.pairwise:
             return None
         if self.logit >= 0:
             return 1.0 / (1.0 + math.exp(-self.logit))

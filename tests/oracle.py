@@ -9,6 +9,7 @@ from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.similarity import pair_logits
+from prelabel.worker.vectors.records import as_stored
 from tests.answers_oracle import SlowAnswerer
 
 
@@ -17,6 +18,6 @@ def right_answer(
 ) -> Answer:
     exact = settings.preprocessing == "exact"
     pixels = decode_pixels(data, max_pixels=settings.max_image_pixels, region=region, exact=exact)
-    vectors = encoder.images.encode(np.expand_dims(encoder.images.prepare(pixels), 0))
+    vectors = as_stored(encoder.images.encode(np.expand_dims(encoder.images.prepare(pixels), 0)))
     texts = TextVectors(encoder, settings.text_cache).matrix(taxonomy)
     return SlowAnswerer(taxonomy)(pair_logits(vectors, texts, encoder.card.logit_scale, encoder.card.logit_bias)[0])

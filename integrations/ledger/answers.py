@@ -213,6 +213,8 @@ class _Table:
                 scores.append({"path": labels.paths[node], "logit": _short(value), "probability": _short(probability)})
             else:
                 scores.append({"path": labels.paths[node], "probability": _short(value)})
+        if not columns.pairwise:
+            scores = [{**score, "pairwise": False} for score in scores]
         return _SCORES.validate_python(scores)
 
 

@@ -29,6 +29,7 @@ and `t` tables, each with the `r` answers to one control by one list of labels:
                     bit 2: there is `Answer.index`
                     bit 3: every answer keeps the same number of scores
                     bit 4: there are norms
+                    bit 5: the logits are no log odds of a pair by itself (`LabelScore.pairwise` is false)
             u8      w: 1, 2 or 4 bytes for a label
             u32     r
             u32     CRC-32 of the list of labels: each path's names joined by U+001F, the paths by U+001E, UTF-8
@@ -74,7 +75,7 @@ MOST_IMAGES: Final = 0xFFFF
 """Images of an item whose place, and whose `Answer.index`, a record can hold."""
 
 _FIRST_IMAGE_ALONE: Final = 1
-_BROUGHT, _ONE_EACH, _INDEXED, _EVEN, _NORMS = 1, 2, 4, 8, 16
+_BROUGHT, _ONE_EACH, _INDEXED, _EVEN, _NORMS, _NOT_PAIRWISE = 1, 2, 4, 8, 16, 32
 
 _HEAD: Final = struct.Struct("<BIBHHH")
 _CHECKED_FROM: Final = 5
@@ -101,6 +102,7 @@ class AnswerColumns:
         confidences: `(r,)`, 0..1.
         chosen_counts: `(r,)` labels chosen.
         chosen: `(sum(chosen_counts),)` places of labels.
+        pairwise: as `LabelScore.pairwise`.
     """
 
     place: int
@@ -115,6 +117,7 @@ class AnswerColumns:
     confidences: Floats[float]
     chosen_counts: Ints[int]
     chosen: Ints[int]
+    pairwise: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -182,6 +185,7 @@ def _table(answers: AnswerColumns) -> list[bytes]:
         | (_INDEXED if answers.indices is not None else 0)
         | (_EVEN if is_even else 0)
         | (_NORMS if answers.norms is not None else 0)
+        | (0 if answers.pairwise else _NOT_PAIRWISE)
     )
     columns = (
         answers.items,
@@ -277,6 +281,7 @@ class _Reader:
             confidences=confidences,
             chosen_counts=chosen_counts,
             chosen=self.array(code, sum(chosen_counts)),
+            pairwise=not flags & _NOT_PAIRWISE,
         )
 
     def end(self) -> None:

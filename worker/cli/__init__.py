@@ -14,6 +14,7 @@ from .console import err
 from .demo import demo
 from .doctor import doctor
 from .label_studio import connect, disconnect
+from .models import models
 from .projects import projects
 from .streams import standard_streams
 from .trial import try_
@@ -47,6 +48,7 @@ app.command(rich_help_panel="Try it")(demo)
 app.command(rich_help_panel="Run it")(services.up)
 app.command(rich_help_panel="Run it")(services.worker)
 app.command(rich_help_panel="Run it")(services.serve)
+app.command(rich_help_panel="Run it")(models)
 app.command(rich_help_panel="Run it")(doctor)
 app.command(rich_help_panel="Label Studio")(connect)
 app.command(rich_help_panel="Label Studio")(disconnect)

@@ -26,7 +26,7 @@ from ..machine.host import usable_cpus
 from ..model.engine import Engine
 from ..model.precedence import Turns
 from ..telemetry.stages import stage
-from ..vectors.keys import ImageKeys, vector_space
+from ..vectors.keys import ImageKeys, image_space, space_tag
 from ..vectors.records import floats
 from ..vectors.store import EmbeddingStore
 from .pending import PendingVector
@@ -151,8 +151,8 @@ class ImageEmbedder:
         self._engine = engine
         self._fetch = fetch
         self._store = store
-        card = engine.encoder.card
-        self._space = vector_space(card.id, card.dim, f"{card.preprocessing} {engine.encoder.dtype}")
+        self._space = image_space(engine.encoder.card, engine.encoder.dtype)
+        self._tag = space_tag(self._space)
         self._max_pixels = max_pixels
         self._exact = preprocessing == "exact"
         self._scaled = preprocessing == "scaled"
@@ -186,7 +186,7 @@ class ImageEmbedder:
         """
         if image.problem:
             raise ItemError(image.problem)
-        if image.vector and (vector := _recalled(self._store, bytes.fromhex(image.vector))):
+        if (key := self._key_of(image)) and (vector := _recalled(self._store, key)):
             return vector
         if last is not None:
             return self._embed(image, last)
@@ -221,13 +221,17 @@ class ImageEmbedder:
 
     def recall(self, images: Iterable[ImageRef]) -> dict[str, PendingVector]:
         """The stored vectors of images whose vector's key is known, by that key; on any thread, in one look."""
-        texts = list(dict.fromkeys(image.vector for image in images if image.vector))
-        keys = [bytes.fromhex(text) for text in texts]
+        keys = list(dict.fromkeys(key for image in images if (key := self._key_of(image))))
         recalled: dict[str, PendingVector] = {}
         for positions, halves in self._store.blocks(keys):
             for at, vector in zip(positions.tolist(), floats(halves), strict=True):
-                recalled[texts[at]] = PendingVector.at_hand(keys[at], vector)
+                recalled[keys[at].hex()] = PendingVector.at_hand(keys[at], vector)
         return recalled
+
+    def _key_of(self, image: ImageRef) -> bytes | None:
+        """The key a job has handed on, if its vector was made as this worker makes them."""
+        key = bytes.fromhex(image.vector) if image.vector else b""
+        return key if key.endswith(self._tag) else None
 
     def _prepared(self, image: ImageRef, file: LastFile) -> tuple[Pixels, str]:
         """The image at the model's size, and a thumbnail when one is due.

@@ -168,7 +168,9 @@ def recalled_item(choose: Choose, item: Item, vectors: Mapping[str, PendingVecto
                 embedded[part_of(image)] = vectors[image.vector]
                 continue
             gone = ItemError(
-                image.problem or f"{image.display}: its vector is not stored (any more): submit the image again"
+                image.problem
+                or f"{image.display}: its vector is not stored (any more), or was made with another "
+                "PRELABEL_PREPROCESSING or PRELABEL_DTYPE: submit the image again"
             )
             # A vector that was there and is gone is no fault of the image, whose answer would be missing.
             if not can_miss or image.vector:

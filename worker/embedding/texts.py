@@ -14,7 +14,8 @@ from ...schemas.taxonomy import Taxonomy
 from ..arrays import Vectors
 from ..model.encoder import Encoder, TextTower
 from ..model.similarity import average_prompts
-from ..vectors.keys import text_key, vector_space
+from ..vectors.keys import text_key, text_space
+from ..vectors.records import as_stored
 from ..vectors.store import EmbeddingStore, NoStore
 
 _SLICE = 64
@@ -35,8 +36,7 @@ class TextVectors:
     def __init__(self, encoder: Encoder, capacity: int, store: EmbeddingStore | None = None) -> None:
         self._tower = encoder.texts
         self._store = store or NoStore()
-        card = encoder.card
-        self._space = vector_space(card.id, card.dim, f"text {card.tokenisation} {encoder.dtype}")
+        self._space = text_space(encoder.card, encoder.dtype)
         self._vectors: LRUCache[tuple[str, ...], Vectors] = LRUCache(capacity)
         # Label Studio asks with a job for every task: jobs with the same labels share a matrix while one of them lives.
         self._matrices: WeakValueDictionary[tuple[tuple[str, ...], ...], Vectors] = WeakValueDictionary()
@@ -84,7 +84,8 @@ class TextVectors:
         known = self._store.get(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if missing:
-            fresh = dict(zip(missing, encode_halving(self._tower, list(missing.values())), strict=True))
+            encoded = as_stored(encode_halving(self._tower, list(missing.values())))
+            fresh = dict(zip(missing, encoded, strict=True))
             self._store.put(fresh)
             known |= fresh
         return np.stack([known[key] for key in keys])

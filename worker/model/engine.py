@@ -24,6 +24,7 @@ import numpy as np
 from ...schemas.errors import OutOfMemory, ScorerError
 from ..arrays import Pixels, Vectors
 from ..telemetry import metrics, trace
+from ..vectors.records import as_stored
 from .encoder import Encoder
 from .precedence import Precedence
 
@@ -105,8 +106,8 @@ class Engine:
         """Queue one prepared image; blocks while too many wait (urgent ones never block).
 
         Returns:
-            A future of its `(dim,)` float32 embedding, un-normalised. It raises `OutOfMemory` when not even
-            this image alone fits, another `ScorerError` when the encoder fails.
+            A future of its `(dim,)` float32 embedding, un-normalised, rounded as a store keeps it. It raises
+            `OutOfMemory` when not even this image alone fits, another `ScorerError` when the encoder fails.
         """
         future: Future[Vectors] = Future()
         if self._broken:
@@ -273,7 +274,8 @@ class Engine:
     def _finish(self, started: _Started) -> None:
         try:
             try:
-                vectors = started.finish()
+                # Rounded here, once: what is answered from a store later must not differ.
+                vectors = as_stored(started.finish())
             finally:
                 self._on_device.pop(id(started.batch), None)
         except Exception as error:

@@ -62,14 +62,24 @@ class Answerer:
         place: the control's place among the job's.
         brought: the taxonomy holds labels that came with items.
         top_k: scores kept; None keeps every node's.
+        pairwise: see `LabelScore.pairwise`.
     """
 
-    def __init__(self, taxonomy: Taxonomy, *, place: int = 0, brought: bool = False, top_k: int | None = 20) -> None:
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        *,
+        place: int = 0,
+        brought: bool = False,
+        top_k: int | None = 20,
+        pairwise: bool = True,
+    ) -> None:
         self.labels = Labels.of(taxonomy)
         self._taxonomy = taxonomy
         self._place = place
         self._brought = brought
         self._top_k = top_k
+        self._pairwise = pairwise
         self._is_multiple = taxonomy.choice == "multiple"
         nodes = list(taxonomy.walk())
         is_leaf = np.asarray(self.labels.are_leaves)
@@ -112,6 +122,7 @@ class Answerer:
             confidences=_column("d", chosen.confidences),
             chosen_counts=_column(count_code(self._code), chosen.mask.sum(axis=1)),
             chosen=_column(self._code, picked),
+            pairwise=self._pairwise,
         )
 
     def _probabilities(self, logits: NDArray[np.float32]) -> tuple[Floats, Floats | None]:

@@ -14,6 +14,7 @@ from cachetools import LRUCache
 
 from ...integrations.ledger.answers import JobLabels, Outcomes
 from ...integrations.ledger.columns import MOST_IMAGES, Columns, labels_crc
+from ...schemas.answerable import unanswerable
 from ...schemas.errors import ConfigError, ItemError, OutOfMemory, PrelabelError, ScorerError
 from ...schemas.items import ImageRef, Item, Options
 from ...schemas.jobs import Control, JobSpec
@@ -85,12 +86,18 @@ class JobScorer:
 
     Attributes:
         version: `model_version` of its predictions.
+
+    Raises:
+        ConfigError: the model cannot answer what is asked.
     """
 
     def __init__(self, spec: JobSpec, encoder: Encoder, texts: TextVectors, kept: KeptRules | None = None) -> None:
         self.version = model_version(encoder.card.id, spec.controls)
         self._spec = spec
-        self._scale, self._bias = encoder.card.logit_scale, encoder.card.logit_bias
+        card = encoder.card
+        if problem := unanswerable(card, spec.controls):
+            raise ConfigError(problem)
+        self._scale, self._bias, self._pairwise = card.logit_scale, card.logit_bias, card.head == "sigmoid"
         self._texts = texts
         self._labels = JobLabels(spec.controls)
         self._fixed = {
@@ -274,7 +281,7 @@ class JobScorer:
         return made
 
     def _rules(self, place: int, taxonomy: Taxonomy, *, brought: bool = False) -> Rules:
-        answerer = Answerer(taxonomy, place=place, brought=brought, top_k=self._spec.top_k)
+        answerer = Answerer(taxonomy, place=place, brought=brought, top_k=self._spec.top_k, pairwise=self._pairwise)
         return Rules(answerer, self._texts.matrix(taxonomy))
 
 

@@ -7,11 +7,14 @@ import json
 from typing import NamedTuple
 
 from ...schemas.items import ImageRef, Region
+from ...schemas.models import ModelCard
 
 VectorKey = bytes
-"""16 bytes: BLAKE2b of everything a vector depends on."""
+"""16 bytes: 12 of BLAKE2b of everything a vector depends on, and the 4 of its space's `space_tag`."""
 
-_SPACE_VERSION = 1
+TAG_BYTES = 4
+
+_SPACE_VERSION = 2
 """Bumped when prelabel itself makes other pixels or vectors of the same bytes."""
 
 
@@ -24,6 +27,31 @@ def vector_space(model_id: str, dim: int, preprocessing: str) -> str:
         preprocessing: everything else that changes a vector of the same image, like "fast" or "exact".
     """
     return json.dumps([_SPACE_VERSION, model_id, dim, preprocessing])
+
+
+def image_space(card: ModelCard, dtype: str) -> str:
+    """The name for the vectors of images that a model makes.
+
+    Args:
+        card: the model's facts.
+        dtype: what it computes in.
+    """
+    return vector_space(card.id, card.dim, f"{card.preprocessing} {dtype}")
+
+
+def text_space(card: ModelCard, dtype: str) -> str:
+    """The same of texts."""
+    return vector_space(card.id, card.dim, f"text {card.tokenisation} {dtype}")
+
+
+def space_tag(space: str) -> bytes:
+    """How every key of a space ends, so that a key somebody hands on tells whether its vector may be compared.
+
+    Args:
+        space: from `vector_space`.
+    """
+    name = space.encode(errors="surrogatepass")
+    return hashlib.blake2b(name, digest_size=TAG_BYTES, person=b"prelabel.space").digest()
 
 
 class ImageKeys(NamedTuple):
@@ -40,7 +68,7 @@ class ImageKeys(NamedTuple):
     def content(self, data: bytes) -> VectorKey:
         """The key of the vector of the image that is in an undecoded file, wherever that file lies."""
         # Of a megabyte: SHA-256 has instructions of its own in today's processors, BLAKE2b takes twice as long.
-        return _key(b"prelabel.image", self.space, hashlib.sha256(data).digest(), _canonical(self.ref.region))
+        return _vector_key(b"prelabel.image", self.space, hashlib.sha256(data).digest(), _canonical(self.ref.region))
 
     def stamp(self, mark: str) -> bytes:
         """The key of "this object had that content".
@@ -53,12 +81,16 @@ class ImageKeys(NamedTuple):
 
 def text_key(space: str, prompt: str) -> VectorKey:
     """The key of a prompt's vector."""
-    return _key(b"prelabel.text", space, prompt)
+    return _vector_key(b"prelabel.text", space, prompt)
 
 
 def _canonical(region: Region | None) -> str:
     # Without what is None: a region that has no mask keeps the key it had before there were any.
     return region.model_dump_json(exclude_none=True) if region else ""
+
+
+def _vector_key(person: bytes, space: str, *parts: str | bytes) -> VectorKey:
+    return _key(person, space, *parts)[:-TAG_BYTES] + space_tag(space)
 
 
 def _key(person: bytes, *parts: str | bytes) -> bytes:

@@ -45,6 +45,28 @@ class Block(NamedTuple):
     vectors: Halves
 
 
+def as_stored(vectors: Vectors) -> Vectors:
+    """Vectors as a store gives them back, so that an image has the same numbers whether its vector is fresh or stored.
+
+    Args:
+        vectors: `(n, dim)` float32.
+
+    Returns:
+        The same, rounded to fp16; a row that no store takes stays as it is.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded: Vectors = vectors.astype(np.float16).astype(np.float32)
+    fits = _fits(vectors)
+    return rounded if fits.all() else np.where(fits[:, np.newaxis], rounded, vectors)
+
+
+def _fits(matrix: Vectors) -> NDArray[np.bool_]:
+    """`(n,)`: which rows fp16 can hold."""
+    peaks = np.abs(matrix).max(axis=1)  # NaN where there is one, and then neither comparison holds
+    fits: NDArray[np.bool_] = (peaks >= _SMALLEST) & (peaks <= _LARGEST)
+    return fits
+
+
 def record_bytes(dim: int) -> int:
     """Size of a record of `dim` components."""
     return _HEADER_BYTES + 2 * dim
@@ -71,8 +93,7 @@ def pack(vectors: Mapping[bytes, Vectors]) -> dict[bytes, bytes]:
     packed: dict[bytes, bytes] = {}
     for dim, keys in by_dim.items():
         matrix = np.stack([np.asarray(vectors[key], dtype=np.float32) for key in keys])
-        peaks = np.abs(matrix).max(axis=1)  # NaN where there is one, and then neither comparison holds
-        fits = (peaks >= _SMALLEST) & (peaks <= _LARGEST)
+        fits = _fits(matrix)
         records: Records = np.empty((len(keys), record_bytes(dim)), dtype=np.uint8)
         with np.errstate(over="ignore", invalid="ignore"):
             records[:, _HEADER_BYTES:] = matrix.astype("<f2").view(np.uint8)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ....schemas.settings import Settings
+from ..models import card_lines
 from . import Check, Checks
 
 _NO_CUDA = "install the torch build for your CUDA (README, GPU hosts)"
@@ -35,6 +36,8 @@ def check_model(settings: Settings, load: bool, devices: Path = Path("/dev")) ->
 
         encoder = load_encoder(settings, settings_model_id(settings))
         yield Check("model", "ok", f"{encoder.card.id} loads on {encoder.device} ({encoder.dtype})")
+        for name, value in card_lines(encoder.card):
+            yield Check(f"model's {name}", "ok", value)
         if gpu and encoder.device == "cpu" and settings.device == "auto" and "+cpu" not in version("torch"):
             yield Check("device", "warn", "torch does not see the NVIDIA GPU", "nvidia-smi; " + _NO_CUDA)
         return

@@ -24,10 +24,11 @@ from prelabel.worker.chunks.tools import Tools
 from prelabel.worker.embedding.images import bulk_embedder, urgent_embedder
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.fetching.fetcher import Fetcher
-from prelabel.worker.model.colour import ColourEncoder, ColourImages, ColourTexts
+from prelabel.worker.model.colour import ColourEncoder, ColourImages, ColourTexts, colour_card
 from prelabel.worker.model.engine import Engine
 from prelabel.worker.scoring.job_scorer import JobScorers
 from prelabel.worker.vectors.disk.store import DiskStore
+from prelabel.worker.vectors.keys import image_space, space_tag
 
 COLOURS = Taxonomy.flat(["red", "green", "blue"])
 
@@ -333,19 +334,24 @@ class TestImagesAnItemCanDoWithout:
         assert len(work.stopped) == 1
 
 
+def key(letter: str) -> bytes:
+    """Of a vector made as this file's encoder makes them."""
+    return letter.encode() * 12 + space_tag(image_space(colour_card(), "float32"))
+
+
 class TestVectorsThatAreKnown:
     """An item all of whose vectors are stored under known keys passes no image thread."""
 
     def test_such_items_are_answered_and_the_others_of_their_chunk_read(self, work, tmp_path) -> None:
         red, gone = np.array([1, -1, -1, 0.1], dtype=np.float32), np.array([-1, -1, 1, 0.1], dtype=np.float32)
-        work.store.put({b"r" * 16: red, b"b" * 16: gone})
+        work.store.put({key("r"): red, key("b"): gone})
         work.store.flush()
         items = [
-            ImageRef(uri=str(tmp_path / "not there.png"), vector=(b"r" * 16).hex()),
+            ImageRef(uri=str(tmp_path / "not there.png"), vector=key("r").hex()),
             ImageRef(uri=picture(tmp_path, "green")),
-            ImageRef(uri=str(tmp_path / "not there either.png"), vector=(b"b" * 16).hex()),
-            ImageRef(uri=picture(tmp_path, "blue"), vector=(b"?" * 16).hex()),
-            ImageRef(uri=str(tmp_path / "nor this.png"), vector=(b"!" * 16).hex()),
+            ImageRef(uri=str(tmp_path / "not there either.png"), vector=key("b").hex()),
+            ImageRef(uri=picture(tmp_path, "blue"), vector=key("?").hex()),
+            ImageRef(uri=str(tmp_path / "nor this.png"), vector=key("!").hex()),
         ]
         job = work.client.submit(items, COLOURS)
         work.run(job)
@@ -353,13 +359,23 @@ class TestVectorsThatAreKnown:
         assert labels == {0: "red", 1: "green", 2: "blue", 3: "blue", 4: "ItemError"}
         assert not work.waits(job)
 
+    def test_a_vector_made_in_another_way_does_not_answer_for_an_image(self, work, tmp_path) -> None:
+        there = np.array([1, -1, -1, 0.1], dtype=np.float32)
+        other = b"r" * 12 + space_tag(image_space(colour_card(), "bfloat16"))
+        work.store.put({other: there})
+        work.store.flush()
+        job = work.client.submit([ImageRef(uri=picture(tmp_path, "blue"), vector=other.hex())], COLOURS)
+        work.run(job)
+        (result,) = job.results(5)
+        assert result.label == "blue"
+
     def test_one_of_whose_images_the_vector_is_gone_is_read_with_it(self, work, tmp_path) -> None:
         red = np.array([1, -1, -1, 0.1], dtype=np.float32)
-        work.store.put({b"r" * 16: red})
+        work.store.put({key("r"): red})
         work.store.flush()
         images = (
-            ImageRef(uri="s3://nobody/reads-this.png", name="a", vector=(b"r" * 16).hex()),
-            ImageRef(uri=picture(tmp_path, "blue"), name="b", vector=(b"?" * 16).hex()),
+            ImageRef(uri="s3://nobody/reads-this.png", name="a", vector=key("r").hex()),
+            ImageRef(uri=picture(tmp_path, "blue"), name="b", vector=key("?").hex()),
         )
         controls = [Control(name=name, taxonomy=COLOURS, image=name) for name in "ab"]
         job = work.client.submit([Item(images=images)], controls)

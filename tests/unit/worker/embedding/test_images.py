@@ -16,6 +16,7 @@ from prelabel.worker.embedding.images import ImageEmbedder, LastFile
 from prelabel.worker.fetching.reader import Fetched
 from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.model.engine import Engine
+from prelabel.worker.vectors.records import Block
 from prelabel.worker.vectors.store import NoStore
 from tests.conftest import eventually
 
@@ -103,6 +104,44 @@ def test_regions_known_by_the_files_mark_are_not_read_again(embedding):
     again = [embedder.embed(ImageRef(uri="a.png", region=region), last=last) for region in (LEFT, RIGHT)]
     assert [one.key for one in again] == [one.key for one in first]
     assert last.content == b""
+
+
+class OneVector(DictStore):
+    """Has a vector under any key, and a way to stream it."""
+
+    def get(self, keys):
+        return {key: np.ones(4, dtype=np.float32) for key in keys}
+
+    def blocks(self, keys, rows=2048):
+        if keys:
+            yield Block(np.arange(len(keys)), np.ones((len(keys), 4), dtype=np.float16))
+
+
+def test_a_key_that_a_job_hands_on_counts_only_where_vectors_are_made_the_same_way() -> None:
+    def made(dtype):
+        engine = Engine(ColourEncoder(dtype=dtype), 8)
+        embedder = ImageEmbedder(
+            engine,
+            lambda image, _: Fetched(None, halves()),
+            OneVector(),
+            max_pixels=10**6,
+            fetches=1,
+            decodes=1,
+            preprocessing="fast",
+            urgent=False,
+        )
+        return engine, embedder
+
+    (engine, ours), (other_engine, other) = made("float32"), made("bfloat16")
+    key = ours.embed(ImageRef(uri="a.png")).key.hex()
+    handed_on = ImageRef(uri="a.png", vector=key)
+    assert list(ours.recall([handed_on])) == [key]
+    assert list(other.recall([handed_on])) == []
+    assert other.embed(handed_on).key.hex() != key
+    for embedder in (ours, other):
+        embedder.close()
+    for one in (engine, other_engine):
+        one.close()
 
 
 def test_a_file_that_is_known_leaves_the_last_one_in_place(embedding):

@@ -13,7 +13,11 @@ from prelabel.schemas import OutOfMemory, ScorerError
 from prelabel.worker.arrays import Vectors
 from prelabel.worker.model.colour import ColourEncoder, ColourImages
 from prelabel.worker.model.engine import Engine
+from prelabel.worker.vectors.records import as_stored, pack, vectors_of
 from tests.conftest import eventually
+
+FP16 = 2**-11
+"""Half a step of numbers below 1: vectors are rounded as a store keeps them."""
 
 
 class Recording(ColourImages):
@@ -82,8 +86,26 @@ def test_everyone_gets_the_embedding_of_their_own_image() -> None:
     engine = Engine(ColourEncoder(images=device), batch_size=8)
     futures = {value: engine.submit(image(value)) for value in range(0, 250, 5)}
     for value, future in futures.items():
-        assert future.result(10)[0] == pytest.approx(value / 127.5 - 1, abs=1e-5)
+        assert future.result(10)[0] == pytest.approx(value / 127.5 - 1, abs=FP16)
     engine.close()
+
+
+def test_a_vector_is_rounded_as_a_store_will_give_it_back_unless_no_store_takes_it() -> None:
+    class Odd(ColourImages):
+        def encode(self, batch):
+            return np.asarray([[1 / 3, 1e5], [1 / 3, 1e4], [1e-5, 1e-6]], dtype=np.float32)[: len(batch)]
+
+    engine = Engine(ColourEncoder(images=Odd(2)), batch_size=1)
+    too_large = engine.submit(image(0)).result(10)
+    engine.close()
+    assert list(too_large) == [np.float32(1 / 3), np.float32(1e5)]
+    rounded = as_stored(Odd(2).encode(np.zeros((3, 2, 2, 3), dtype=np.uint8)))
+    keys = [bytes([number]) * 16 for number in range(3)]
+    stored = pack(dict(zip(keys, rounded, strict=True)))
+    assert list(stored) == [keys[1]]
+    kept = vectors_of(np.frombuffer(stored[keys[1]], dtype=np.uint8)[None])
+    assert (kept.astype(np.float32)[0] == rounded[1]).all()
+    assert rounded[1][0] == np.float32(np.float16(1 / 3))
 
 
 def test_out_of_memory_halves_the_batch_for_good_and_loses_nobody() -> None:
@@ -298,7 +320,7 @@ def test_an_expected_image_waits_for_one_batch_on_the_device_at_most() -> None:
         urgent = engine.submit(image(99), urgent=True)
         eventually(lambda: device.started == [1, 1, 2, 1])  # at once, behind the batch of two
         device.step(2)
-        assert urgent.result(10)[0] == pytest.approx(99 / 127.5 - 1, abs=1e-5)
+        assert urgent.result(10)[0] == pytest.approx(99 / 127.5 - 1, abs=FP16)
     device.finish_all()
     for future in futures:
         future.result(10)

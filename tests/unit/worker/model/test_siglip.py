@@ -18,10 +18,9 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.decoding.pixels import decode_pixels
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
-from prelabel.worker.model.similarity import pair_logits
+from prelabel.worker.model.similarity import normalise, pair_logits
 from tests.answering import Answers
 
 LABELS = ["circle", "red star", "a very small, crooked square!", "ring"]
@@ -65,7 +64,7 @@ def reference_logits(checkpoint: Path, images: list[Image.Image], texts: list[st
 def our_logits(checkpoint: Path, images: list[Image.Image], taxonomy: Taxonomy) -> np.ndarray:
     encoder = load(checkpoint, preprocessing="exact")
     vectors = encoder.images.encode(np.stack([encoder.images.prepare(np.array(image)) for image in images]))
-    texts = TextVectors(encoder, 100).matrix(taxonomy)
+    texts = normalise(encoder.texts.encode([text for (text,) in taxonomy.prompts()]))  # not rounded for a store
     return pair_logits(vectors, texts, encoder.card.logit_scale, encoder.card.logit_bias)
 
 

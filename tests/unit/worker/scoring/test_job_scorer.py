@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from prelabel.schemas import Control, ImageRef, Item, ItemError, JobSpec, Label, Options, Region, Taxonomy
+from prelabel.schemas import ConfigError, Control, ImageRef, Item, ItemError, JobSpec, Label, Options, Region, Taxonomy
 from prelabel.worker.embedding.items import EmbeddedItem, part_of
 from prelabel.worker.embedding.pending import PendingVector
 from prelabel.worker.embedding.texts import TextVectors
-from prelabel.worker.model.colour import ColourEncoder, ColourTexts
+from prelabel.worker.model.colour import ColourEncoder, ColourTexts, colour_card
 from prelabel.worker.scoring.job_scorer import JobScorer, JobScorers
 
 COLOURS = ("red", "green", "blue")
@@ -198,3 +198,24 @@ def test_an_item_that_has_none_of_a_lists_images_has_no_answer_about_each_of_the
     (outcome,) = outcomes_of(scorer, [ready(listed("a"), a="red")])
     assert [answer.control for answer in outcome.answers] == ["first"]
     assert outcome.unanswered == ()
+
+
+def softmax_encoder() -> ColourEncoder:
+    card = colour_card("clip@1").model_copy(update={"head": "softmax", "logit_bias": None, "family": "clip"})
+    return ColourEncoder(card=card)
+
+
+def test_a_model_trained_with_a_softmax_chooses_one_label_and_gives_no_pair_a_probability() -> None:
+    scorer = scorer_of(softmax_encoder(), Control(taxonomy=flat()))
+    (outcome,) = outcomes_of(scorer, [ready(listed("red.png"), **{"red.png": "red"})])
+    (answer,) = outcome.answers
+    assert answer.paths == (("red",),)
+    assert {score.sigmoid for score in answer.scores} == {None}
+    assert sum(score.probability for score in answer.scores) == pytest.approx(1)
+    again = type(outcome).from_json(outcome.to_json())
+    assert {score.sigmoid for score in again.answers[0].scores} == {None}
+
+
+def test_a_model_trained_with_a_softmax_is_not_asked_whether_each_label_holds() -> None:
+    with pytest.raises(ConfigError, match=r"kind may have several labels, and the scores of clip@1 .* each other: "):
+        scorer_of(softmax_encoder(), Control(taxonomy=flat()), Control(name="kind", taxonomy=flat("multiple")))
