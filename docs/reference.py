@@ -63,11 +63,12 @@ def models_reference() -> str:
     """The published checkpoints in one table, and where their figures are from."""
     sources = list(dict.fromkeys(model.source for model in KNOWN_MODELS))
     lines = [
-        "| `PRELABEL_MODEL` | family | params M | GFLOP | ImageNet | T→I | I→T | languages | licence | source |",
-        "|---|---|--:|--:|--:|--:|--:|---|---|--:|",
+        "| `PRELABEL_MODEL` | family | params M | GFLOP | ImageNet | EuroSAT | T→I | I→T "
+        "| languages | licence | source |",
+        "|---|---|--:|--:|--:|--:|--:|--:|---|---|--:|",
     ]
     for one in KNOWN_MODELS:
-        figures = (one.parameters, one.gflop, one.imagenet, one.images_of_text, one.texts_of_image)
+        figures = (one.parameters, one.gflop, one.imagenet, one.eurosat, one.images_of_text, one.texts_of_image)
         shown = " | ".join("" if figure is None else f"{figure:g}" for figure in figures)
         where = sources.index(one.source) + 1
         lines.append(f"| `{one.name}` | {one.family} | {shown} | {one.languages} | {one.licence} | {where} |")

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
         le=86_400,
         description="Seconds a producer keeps trying while Redis is away or takes no writes; 0 is an error at once",
     )
-    model: str = Field(DEFAULT_MODEL, description="Hub id or local directory of a SigLIP checkpoint")
+    model: str = Field(
+        DEFAULT_MODEL, description="Hub id or local directory of a checkpoint: SigLIP, SigLIP 2, CLIP, …"
+    )
     revision: str | None = Field(None, description="Hub commit; the default model is pinned, pin yours too")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda, then mps, then cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -17,7 +17,8 @@ from ...schemas.wire import Model
 
 log = logging.getLogger(__name__)
 
-_CHECKPOINT_FILES = (".json", ".safetensors", ".model")
+_CHECKPOINT_FILES = (".json", ".safetensors", ".model", ".spm", ".tiktoken", ".txt")
+"""Weights, configs, and the vocabularies of all kinds of tokenizers."""
 
 _MEMORY = "checkpoints.json"
 """In the state folder."""

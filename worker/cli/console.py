@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column, Table
 
 from ...schemas.errors import ConfigError, ModelLoadError, ModelUnreachable, PrelabelError
+from ...schemas.models import ModelCard
 from ...schemas.predictions import Prediction
 from ...schemas.progress import Progress as JobProgress
 from ...schemas.progress import PushRefusal
@@ -202,6 +203,36 @@ def refusals_table(refusals: Iterable[PushRefusal], title: str) -> Table:
     for refusal in refusals:
         table.add_row(f"[red]{refusal.count}[/]", plain(refusal.reason), plain(", ".join(refusal.examples)))
     return table
+
+
+def card_lines(card: ModelCard) -> Sequence[tuple[str, str]]:
+    """What a card says, in words: a name and a value a line."""
+    height, width = card.input_size
+    how = {
+        "squash": "squashed",
+        "crop": "shorter edge scaled, middle cut out",
+        "patches": "in its own proportions, as many patches",
+    }[card.resize]
+    bias = "no bias" if card.logit_bias is None else f"bias {card.logit_bias:.3f}"
+    pairs = "each pair by itself" if card.head == "sigmoid" else "labels against each other only"
+    text = "not cut" if card.text_length is None else f"{card.text_length} tokens"
+    if card.padded:
+        text += f", filled up on the {card.padding_side}, {'with' if card.mask else 'without'} a mask"
+    if card.lower_case:
+        text += ", lower-cased first"
+    lines = [
+        ("family", card.family),
+        ("vectors", f"{card.dim} dimensions"),
+        ("scores", f"{card.head} ({pairs}): {card.logit_scale:.2f} * cosine, {bias}"),
+        ("image", f"{width}x{height}, {how}"),
+        ("text", text),
+        ("prompt", card.template),
+        ("threshold", f"{card.threshold:g} for labels that hold each by itself"),
+    ]
+    if card.gflop is not None:
+        lines.append(("cost", f"{card.gflop:g} GFLOP an image"))
+    lines.append(("licence", card.licence or "not named by the checkpoint"))
+    return lines
 
 
 def confidence_bar(confidence: float) -> str:

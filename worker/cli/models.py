@@ -9,7 +9,6 @@ from rich.table import Table
 from ...integrations.client.client import Client
 from ...schemas.errors import BrokerUnavailable
 from ...schemas.known_models import KNOWN_MODELS, KnownModel
-from ...schemas.models import ModelCard
 from ...schemas.progress import WorkerInfo
 from . import options
 from .console import err, folding_table, out, plain, print_json, user_errors
@@ -48,36 +47,6 @@ def models(as_json: options.AsJson = False) -> None:
     out.print(_known(KNOWN_MODELS))
 
 
-def card_lines(card: ModelCard) -> Sequence[tuple[str, str]]:
-    """What a card says, in words: a name and a value a line."""
-    height, width = card.input_size
-    how = {
-        "squash": "squashed",
-        "crop": "shorter edge scaled, middle cut out",
-        "patches": "in its own proportions, as many patches",
-    }[card.resize]
-    bias = "no bias" if card.logit_bias is None else f"bias {card.logit_bias:.3f}"
-    pairs = "each pair by itself" if card.head == "sigmoid" else "labels against each other only"
-    text = "not cut" if card.text_length is None else f"{card.text_length} tokens"
-    if card.padded:
-        text += f", filled up on the {card.padding_side}, {'with' if card.mask else 'without'} a mask"
-    if card.lower_case:
-        text += ", lower-cased first"
-    lines = [
-        ("family", card.family),
-        ("vectors", f"{card.dim} dimensions"),
-        ("scores", f"{card.head} ({pairs}): {card.logit_scale:.2f} * cosine, {bias}"),
-        ("image", f"{width}x{height}, {how}"),
-        ("text", text),
-        ("prompt", card.template),
-        ("threshold", f"{card.threshold:g} for labels that hold each by itself"),
-    ]
-    if card.gflop is not None:
-        lines.append(("cost", f"{card.gflop:g} GFLOP an image"))
-    lines.append(("licence", card.licence or "not named by the checkpoint"))
-    return lines
-
-
 def _serving(workers: Sequence[WorkerInfo]) -> Table:
     table = folding_table("model", "workers", "family", "scores", "image", "vectors", "GFLOP", title="served now")
     by_model: dict[str, list[WorkerInfo]] = {}
@@ -97,11 +66,22 @@ def _serving(workers: Sequence[WorkerInfo]) -> Table:
 
 def _known(known: Sequence[KnownModel]) -> Table:
     table = folding_table(
-        *("checkpoint", "family", "params M", "GFLOP", "ImageNet", "COCO T>I", "COCO I>T", "languages", "licence"),
+        *(
+            "checkpoint",
+            "family",
+            "params M",
+            "GFLOP",
+            "ImageNet",
+            "EuroSAT",
+            "COCO T>I",
+            "COCO I>T",
+            "languages",
+            "licence",
+        ),
         title="published figures: zero-shot accuracy and recall at 1 in percent",
     )
     for one in known:
-        figures = (one.parameters, one.gflop, one.imagenet, one.images_of_text, one.texts_of_image)
+        figures = (one.parameters, one.gflop, one.imagenet, one.eurosat, one.images_of_text, one.texts_of_image)
         table.add_row(one.name, one.family, *map(_number, figures), one.languages, one.licence)
     table.caption = "\n".join(dict.fromkeys(one.source for one in known))
     table.caption_justify = "left"

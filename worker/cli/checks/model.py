@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ....schemas.settings import Settings
-from ..models import card_lines
+from ..console import card_lines
 from . import Check, Checks
 
 _NO_CUDA = "install the torch build for your CUDA (README, GPU hosts)"

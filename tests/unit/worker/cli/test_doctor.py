@@ -39,7 +39,10 @@ XML = (
 
 def test_the_model_is_looked_for_and_on_request_loaded(settings, tmp_path) -> None:
     assert by_name(check_model(settings, False))["model"].status == "ok"
-    assert "loads on cpu" in by_name(check_model(settings, True, tmp_path))["model"].detail
+    loaded = by_name(check_model(settings, True, tmp_path))
+    assert "loads on cpu" in loaded["model"].detail
+    assert loaded["model's image"].detail == "64x64, squashed"
+    assert "each pair by itself" in loaded["model's scores"].detail
     gone = load_settings(model=str(tmp_path / "gone"))
     assert by_name(check_model(gone, False))["model"].status == "fail"
     with pytest.raises(ModelLoadError):
