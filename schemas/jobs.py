@@ -8,12 +8,13 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from .errors import ConfigError
+from .queues import queue_of
 from .taxonomy import Taxonomy
 from .wire import Model, WireModel
 
 
 class Priority(StrEnum):
-    """Which queue a job's chunks go to. Interactive work never waits behind bulk work."""
+    """Which queues a job's chunks go to. Interactive work never waits behind bulk work."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -73,7 +74,7 @@ class JobSpec(WireModel):
 
     Attributes:
         controls: questions asked of every item; their names differ.
-        priority: the queue.
+        priority: whether it waits behind other bulk work or overtakes it.
         model: `<model>@<revision8>` the answers must come from; None takes whatever the worker serves.
         top_k: how many scores a prediction keeps per control; None keeps all.
         stored_only: score from stored vectors alone; no image is fetched, and one without a vector fails.
@@ -93,6 +94,11 @@ class JobSpec(WireModel):
     keep_s: Annotated[int, Field(ge=1, le=10**9)] | None = None
     push: PushTarget | None = None
     name: str = ""
+
+    @property
+    def queue(self) -> str:
+        """The queue its chunks are on."""
+        return queue_of(self.priority.value, self.model)
 
     @property
     def label_studio_project(self) -> int | None:

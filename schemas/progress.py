@@ -78,6 +78,8 @@ class Progress(Model):
         pushed: items whose answer is on the platform.
         refused: items whose answer the platform does not take; `Job.refusals` has the reasons.
         push_problem: why nothing can be pushed at present; empty when all is well, or nothing is to be pushed.
+        model: `<model>@<revision8>` the answers must come from; None takes whatever a worker serves.
+        waiting_for: what it lacks to go on, and the fix, where no worker serves its model; empty when all is well.
         rate: images per second from the first claim to the last result; None before the second result.
         eta_s: seconds until done at that rate; None when unknown.
     """
@@ -94,6 +96,8 @@ class Progress(Model):
     pushed: int = 0
     refused: int = 0
     push_problem: str = ""
+    model: str | None = None
+    waiting_for: str = ""
     created_at: float = 0.0
     rate: float | None = None
     eta_s: float | None = None

@@ -14,6 +14,28 @@ QUEUE_INTERACTIVE: Final = "interactive"
 QUEUE_BULK: Final = "bulk"
 QUEUE_PUSH: Final = "push"
 QUEUES: Final = (QUEUE_INTERACTIVE, QUEUE_BULK, QUEUE_PUSH)
+"""Those that are always there; each model that a job names has two more of its own, see `queue_of`."""
+
+_OF_MODEL: Final = ":"
+
+
+def queue_of(priority: str, model: str | None) -> str:
+    """The queue of a job's chunks.
+
+    A job that names a model is on that model's queue, which its workers alone consume, beside the plain one: what
+    nobody serves waits there without anybody looking at it.
+
+    Args:
+        priority: "interactive" or "bulk".
+        model: `<model>@<revision8>`, as the job names it; None takes whatever the worker serves.
+    """
+    return priority if model is None else f"{priority}{_OF_MODEL}{model}"
+
+
+def is_queue(name: str) -> bool:
+    """Whether a queue is one of prelabel's: not one that Celery keeps for itself."""
+    return name in QUEUES or name.startswith((f"{QUEUE_INTERACTIVE}{_OF_MODEL}", f"{QUEUE_BULK}{_OF_MODEL}"))
+
 
 CHUNK_ITEMS: Final = 64
 """Items in a chunk at most: a Celery message costs 1-2 ms of CPU, shared here by 64 items."""

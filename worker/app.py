@@ -1,7 +1,8 @@
 """The Celery app: `celery -A prelabel.worker.app worker` or, supervised, `prelabel worker`.
 
-The main consumer takes bulk chunks; interactive chunks and pushes have lanes of their own. The pool is
-threads: one process owns the device (CUDA does not survive a fork), and a chunk's thread mostly waits.
+The main consumer takes bulk chunks, of jobs that name this worker's model and of jobs that name none in turn;
+interactive chunks, likewise, and pushes have lanes of their own. The pool is threads: one process owns the device
+(CUDA does not survive a fork), and a chunk's thread mostly waits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kombu import Queue
 from ..integrations.broker.celery import BrokerApp, celery_config
 from ..integrations.broker.connection import refuse_unfit
 from ..schemas.errors import ModelLoadError, PrelabelError, ScorerError
-from ..schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK
+from ..schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK, queue_of
 from ..schemas.settings import get_settings
 from .consuming.lanes import LaneStep
 from .machine.children import EXIT_BROKEN, EXIT_CONFIG
@@ -72,7 +73,7 @@ class InteractiveLane(LaneStep):
     """Interactive chunks never wait behind bulk chunks."""
 
     name = "prelabel-interactive-lane"
-    queue = QUEUE_INTERACTIVE
+    queues = staticmethod(lambda: (QUEUE_INTERACTIVE, queue_of(QUEUE_INTERACTIVE, runtime().info.model)))
     threads = staticmethod(lambda: get_settings().interactive_chunks)
     handlers = {TASK_SCORE_CHUNK: score_urgent_chunk}  # noqa: RUF012  # declared ClassVar by LaneStep
 
@@ -81,7 +82,7 @@ class PushLane(LaneStep):
     """Pushes wait for a platform, not for the device."""
 
     name = "prelabel-push-lane"
-    queue = QUEUE_PUSH
+    queues = staticmethod(lambda: (QUEUE_PUSH,))
     threads = staticmethod(lambda: PUSH_THREADS)
     handlers = {TASK_PUSH: push}  # noqa: RUF012  # declared ClassVar by LaneStep
 
@@ -111,8 +112,8 @@ def _on_setup_logging(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _on_worker_init(**_: Any) -> None:
-    """Load the model and warm it up before the first message is taken."""
+def _on_worker_init(sender: Any, **_: Any) -> None:
+    """Load the model and warm it up before the first message is taken; its queue is consumed beside the plain one."""
     global _runtime
     try:
         refuse_unfit(get_settings())
@@ -128,6 +129,7 @@ def _on_worker_init(**_: Any) -> None:
         log.critical("the first forward passes failed: %r", error)
         sys.exit(EXIT_BROKEN)
     _runtime = loaded
+    sender.app.amqp.queues.select_add(Queue(queue_of(QUEUE_BULK, loaded.info.model)))
 
 
 @signals.worker_ready.connect

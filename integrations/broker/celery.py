@@ -14,7 +14,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.pools import ProducerPool
 
-from ...schemas.queues import QUEUE_BULK, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK
+from ...schemas.queues import QUEUE_BULK, QUEUE_PUSH, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK
 from ...schemas.settings import Settings
 from .connection import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, url_options
 
@@ -133,14 +133,15 @@ class Sender:
 
     def score_chunks(self, job_id: str, chunks: Iterable[int], queue: str) -> None:
         """Hint that chunks of a job wait; one round trip for all of them."""
+        there: Any = Queue(queue)  # by its name alone it would have to be declared, and jobs name models' queues
         with self._producers.acquire() as producer, _batch(producer):
             for chunk in chunks:
-                self._app.send_task(TASK_SCORE_CHUNK, args=[job_id, chunk], queue=queue, producer=producer)
+                self._app.send_task(TASK_SCORE_CHUNK, args=[job_id, chunk], queue=there, producer=producer)
 
     def push(self, job_id: str) -> None:
         """Hint that a job has predictions to push."""
         with self._producers.acquire() as producer:
-            self._app.send_task(TASK_PUSH, args=[job_id], queue="push", producer=producer)
+            self._app.send_task(TASK_PUSH, args=[job_id], queue=QUEUE_PUSH, producer=producer)
 
     def close(self) -> None:
         """Drop the connections; what is sent afterwards makes new ones."""

@@ -20,6 +20,7 @@ from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
 from .rescore import each_once
+from .workers import with_problems
 
 _CHUNKS_PER_TRIP = 16
 _JOB_ID = re.compile(r"[ -~]{1,64}")
@@ -84,7 +85,8 @@ class Client:
                 `Control`s, each with its own taxonomy.
             priority: "interactive" overtakes any bulk backlog.
             name: for people, in `prelabel jobs`.
-            model: `<model>@<revision8>` the answers must come from; None takes what the worker serves.
+            model: `<model>@<revision8>` the answers must come from: its workers alone take the images, and until there
+                is one they wait (`Progress.waiting_for`). None takes what the first worker that is free serves.
             top_k: scores kept per control; None keeps all.
             push: platform the predictions go to as they are ready.
             deadline_s: seconds from now at which the job is cancelled; what is done by then stays.
@@ -183,8 +185,7 @@ class Client:
             job_ids, place = self._patiently(partial(self.connection.store.page, place))
 
     def _submit(self, items: Iterable[Source], spec: JobSpec, on_submitted: Callable[[int], None] | None) -> Job:
-        queue = spec.priority.value
-        return self._made(spec, on_submitted, lambda job_id: self._send_items(job_id, items, queue, on_submitted))
+        return self._made(spec, on_submitted, lambda job_id: self._send_items(job_id, items, spec.queue, on_submitted))
 
     def _made(self, spec: JobSpec, on_submitted: object, send: Callable[[str], None]) -> Job:
         """A new job with the items that `send` gives it."""
@@ -239,7 +240,7 @@ class Client:
             chunks, submitted, more = self._patiently(
                 partial(self.connection.store.add_from, job_id, source_id, sent_chunks)
             )
-            self._patiently(partial(self.connection.sender.score_chunks, job_id, chunks, spec.priority.value))
+            self._patiently(partial(self.connection.sender.score_chunks, job_id, chunks, spec.queue))
             sent_chunks = chunks.stop
             if not submitted and not more and not self._patiently(lambda: self._was_cancelled(job_id)):
                 raise ConfigError(f"nothing to score again: job {source_id} has expired")
@@ -262,7 +263,8 @@ class Client:
 
     def jobs(self, limit: int = 50) -> list[Progress]:
         """The newest jobs' progress, newest first."""
-        return self._patiently(partial(self.connection.store.jobs, count_of(limit, "limit")))
+        store, most = self.connection.store, count_of(limit, "limit")
+        return self._patiently(lambda: with_problems(store, store.jobs(most)))
 
     def queues(self) -> dict[str, int]:
         """Messages waiting on each queue."""

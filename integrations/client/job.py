@@ -12,11 +12,13 @@ from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import Prediction
 from ...schemas.progress import JobState, Progress, PushRefusal
+from ...schemas.queues import queue_of
 from ...schemas.wire import kind_of
 from .arguments import count_of, seconds_of
 from .connection import Connection
 from .cutting import retry_batches
 from .refusals import Reasons
+from .workers import with_problems
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,8 +62,8 @@ class Job:
         return self._patiently(lambda: self._store.spec(self.id))
 
     def progress(self) -> Progress:
-        """Counts, state, images per second and time left, now."""
-        return self._patiently(lambda: self._store.progress(self.id))
+        """Counts, state, images per second and time left, now; and what it lacks where nobody works on it."""
+        return self._patiently(lambda: with_problems(self._store, [self._store.progress(self.id)])[0])
 
     def results(self, timeout: float | None = None) -> Iterator[Prediction]:
         """Predictions as they come, each item once, until the job has ended.
@@ -244,6 +246,7 @@ class Job:
         """
         retried = 0
         progress = self.progress()
+        queue = queue_of(progress.priority.value, progress.model)
         if progress.state is JobState.CANCELLED:
             raise ConfigError(f"job {self.id} was cancelled; submit its items again")
         if progress.state is JobState.SUBMITTING or not self._patiently(lambda: self._store.sealed(self.id)):
@@ -254,7 +257,7 @@ class Job:
             reopened = self._patiently(partial(self._store.reopen, self.id, batch))
             if reopened is not None:
                 chunk, count = reopened
-                self._patiently(partial(self._connection.sender.score_chunk, self.id, chunk, progress.priority.value))
+                self._patiently(partial(self._connection.sender.score_chunk, self.id, chunk, queue))
                 retried += count
         return retried
 

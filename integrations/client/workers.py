@@ -1,25 +1,122 @@
-"""Whether somebody would score what is asked."""
+"""Whether somebody would score what is asked, and the words for it where nobody would."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from .client import Client
+from ...schemas.model_version import model_id
+from ...schemas.progress import Progress
+from ...schemas.settings import DEFAULT_MODEL, DEFAULT_REVISION
+from ..ledger.protocol import Jobs
+from .connection import Connection
 
 
-def nobody_serves(client: Client, model: str) -> str:
+class Lack(NamedTuple):
+    """Why nobody scores with a model; as text the sentence for people.
+
+    Attributes:
+        problem: what is not there.
+        fix: what to start.
+    """
+
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}: start one with {self.fix}"
+
+
+class Unserved(NamedTuple):
+    """Work that nobody will do before another worker starts.
+
+    Attributes:
+        lack: whom it waits for.
+        jobs: how many.
+        images: items of theirs without an outcome.
+    """
+
+    lack: Lack
+    jobs: int
+    images: int
+
+
+_NO_WORKER: Final = Lack("no worker is running", "`prelabel worker`, or `prelabel up`")
+
+
+def nobody_serves(connection: Connection, model: str) -> str:
     """Why nobody scores with a model at present, and the fix; empty where a worker does.
 
     Args:
-        client: the queue of the workers.
+        connection: the way to the ledger.
         model: `schemas.model_id` of the checkpoint they would have to serve.
 
     Raises:
         BrokerUnavailable: Redis does not answer.
     """
-    served = {worker.model for worker in client.workers()}
-    if model in served:
-        return ""
-    others = f" (there are some with {', '.join(sorted(served))})" if served else ""
-    return f"no worker with {model} is running{others}: start one with `prelabel worker`"
+    return str(connection.patiently(lambda: _lacks(connection.store, [model])).get(model, ""))
+
+
+def with_problems(store: Jobs, listed: Sequence[Progress]) -> list[Progress]:
+    """Jobs' progress, with what those lack that nobody works on (`Progress.waiting_for`).
+
+    Args:
+        store: the ledger.
+        listed: what it says of the jobs.
+
+    Raises:
+        RedisError: Redis does not answer.
+    """
+    lacks = _lacks(store, [one.model for one in listed if _waits(one)])
+    return [
+        one.model_copy(update={"waiting_for": str(lacks[one.model])}) if _waits(one) and one.model in lacks else one
+        for one in listed
+    ]
+
+
+def unserved(connection: Connection) -> list[Unserved]:
+    """What nobody works on, the most images first.
+
+    Args:
+        connection: the way to the ledger.
+
+    Raises:
+        BrokerUnavailable: Redis does not answer.
+    """
+    store, patiently = connection.store, connection.patiently
+    jobs = [job for job in patiently(store.active) if _waits(job)]
+    pending: dict[str | None, list[int]] = {}
+    for job in jobs:
+        pending.setdefault(job.model, []).append(job.pending)
+    lacks = patiently(lambda: _lacks(store, pending))
+    found = [Unserved(lack, len(pending[model]), sum(pending[model])) for model, lack in lacks.items()]
+    return sorted(found, key=lambda one: -one.images)
+
+
+def _waits(progress: Progress) -> bool:
+    return not progress.state.ended and progress.pending > 0
+
+
+def _lacks(store: Jobs, models: Iterable[str | None]) -> dict[str | None, Lack]:
+    """Why nobody scores with these models, of those nobody does; None is a job that takes whatever is served."""
+    asked = set(models)
+    served = store.served() if asked else None
+    if served is None:
+        return {}
+    lacks: dict[str | None, Lack] = {model: _lack(model, served) for model in asked - served if model is not None}
+    return lacks | ({None: _NO_WORKER} if None in asked and not served else {})
+
+
+def _lack(model: str, served: Collection[str]) -> Lack:
+    others = f" (those running serve {', '.join(sorted(served))})" if served else ""
+    return Lack(f"no worker serves {model}{others}", _variables(model))
+
+
+def _variables(model: str) -> str:
+    """What a worker's environment must say for it to serve a model, as far as its id tells."""
+    name, _, revision = model.rpartition("@")
+    if "/" not in name:  # a folder, whose files are what makes the revision
+        return f"PRELABEL_MODEL=…/{name or model}"
+    if revision == "main" or model == model_id(DEFAULT_MODEL, DEFAULT_REVISION):
+        return f"PRELABEL_MODEL={name}"
+    return f"PRELABEL_MODEL={name} PRELABEL_REVISION={revision}…"

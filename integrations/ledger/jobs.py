@@ -7,9 +7,9 @@ The worker's half (claim, complete, release) is `leases` beside it; both work on
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -24,9 +24,9 @@ from .clock import redis_time
 from .entries import AT_ONCE, Block, Predictions, read_entries
 from .fleet import Fleet
 from .items import item_ids, items_of
-from .keys import ACTIVE, JOBS, PUSH_PENDING, JobKeys
+from .keys import ACTIVE, JOBS, MODEL_QUEUES, PUSH_PENDING, JobKeys
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
-from .queues import queue_lengths, queue_states
+from .queues import forget_queues, queue_lengths, queue_states
 from .recent import newest
 from .refusals import Refused, refusals_page
 from .scripts import ADD_CHUNKS, CANCEL, CREATE, RELEASE_PUSH, REOPEN, SEAL
@@ -34,6 +34,9 @@ from .sources import Added, SourceCutter, answered_items
 from .specs import parsed_spec
 
 log = logging.getLogger(__name__)
+
+_MOST_ACTIVE: Final = 1000
+"""Jobs that have not ended, looked at in one reading: Redis does nothing else meanwhile."""
 
 
 @contextmanager
@@ -72,14 +75,15 @@ class JobStore:
     def create(self, job_id: str, spec: JobSpec) -> None:
         """Write a job that has no items yet."""
         self._create(
-            keys=[JobKeys(job_id).meta, JOBS, ACTIVE, PUSH_PENDING],
+            keys=[JobKeys(job_id).meta, JOBS, ACTIVE, PUSH_PENDING, MODEL_QUEUES],
             args=[
                 job_id,
                 spec.to_json(),
-                spec.priority.value,
+                spec.queue,
                 int(spec.push is not None),
                 "" if spec.deadline_s is None else spec.deadline_s,
                 "" if spec.keep_s is None else spec.keep_s,
+                int(spec.model is not None),
             ],
         )
 
@@ -188,18 +192,26 @@ class JobStore:
         place, count = job_index.NEWEST, min(limit, job_index.PAGE)
         while len(jobs) < limit:
             job_ids, place = job_index.page(self._redis, place, count)
-            for job_id, counts in zip(job_ids, read_counts(self._redis, job_ids), strict=True):
-                try:
-                    jobs.append(self._progress(job_id, counts))
-                except NoSuchJob:
-                    gone.append(job_id)
-                except ConfigError as error:  # another release wrote it, and can read it
-                    log.debug("job %s is not listed: %s", job_id, error)
+            listed, expired = self._listed(job_ids)
+            jobs += listed
+            gone += expired
             if len(job_ids) < count:
                 break
             count = job_index.PAGE
         job_index.forget(self._redis, gone)
         return jobs[:limit]
+
+    def _listed(self, job_ids: Sequence[str]) -> tuple[list[Progress], list[str]]:
+        """Jobs' progress, and the ids of those that are gone; without those that another release wrote."""
+        jobs, gone = [], []
+        for job_id, counts in zip(job_ids, read_counts(self._redis, job_ids), strict=True):
+            try:
+                jobs.append(self._progress(job_id, counts))
+            except NoSuchJob:
+                gone.append(job_id)
+            except ConfigError as error:  # another release wrote it, and can read it
+                log.debug("job %s is not listed: %s", job_id, error)
+        return jobs, gone
 
     def _progress(self, job_id: str, counts: Counts) -> Progress:
         spec = parsed_spec(self._existing(counts.meta.get("spec"), job_id))
@@ -292,7 +304,7 @@ class JobStore:
         Returns:
             The chunk's index and how many items are pending again; None when somebody else retried all of them.
         """
-        keys = JobKeys(job_id)
+        keys, spec = JobKeys(job_id), self.spec(job_id)
         ordinals = tuple(prediction.ordinal for prediction in failed)
         chunk = Chunk(ordinals=ordinals, items=tuple(prediction.item for prediction in failed))
         index, reopened = self._reopen(
@@ -306,12 +318,15 @@ class JobStore:
                 keys.results,
                 ACTIVE,
                 PUSH_PENDING,
+                MODEL_QUEUES,
                 *keys.all(),
             ],
             args=[
                 job_id,
-                int(self.spec(job_id).push is not None),
+                int(spec.push is not None),
                 chunk.to_json(),
+                spec.queue,
+                int(spec.model is not None),
                 *ordinals,
             ],
         )
@@ -329,6 +344,18 @@ class JobStore:
     def workers(self) -> list[WorkerInfo]:
         """Workers heard of within the last 20 s; one that another release describes in its own way is left out."""
         return Fleet(self._redis).workers()
+
+    def served(self) -> frozenset[str] | None:
+        """The models that live workers serve."""
+        return frozenset(worker.model for worker in self.workers())
+
+    def active(self) -> list[Progress]:
+        """The progress of jobs that have not ended, in no order, the first thousand found."""
+        return self._listed([job_id.decode() for job_id in self._redis.srandmember(ACTIVE, _MOST_ACTIVE)])[0]
+
+    def forget_queues(self, in_use: Set[str]) -> list[str]:
+        """Forget the queues of models that no job came to for a day, but for those `in_use`; which they were."""
+        return forget_queues(self._redis, in_use)
 
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting on each queue, by name."""

@@ -21,6 +21,9 @@ WATERMARKS: Final = "prelabel:watermarks"
 """Hash: queue -> when the newest message taken from it so far was sent, Unix ms. Queues are first in, first out: a
 chunk, or a push, whose message was sent well before that and that still waits has lost its message."""
 
+MODEL_QUEUES: Final = "prelabel:model_queues"
+"""Sorted set: names of the queues of models by the Unix second a job last came to them."""
+
 SWEEPER: Final = "prelabel:sweeper"
 """String with an expiry: the worker that looks for lost chunks at present."""
 
@@ -47,7 +50,8 @@ class JobKeys:
         open: sorted set: unfinished chunk index by lease deadline in Unix ms, or while it waits on its queue by
             minus the Unix ms its message was sent at; while it is postponed, is to be sent at.
         leases: hash: `token:<chunk>` fencing token, `owner:<chunk>`, `deaths:<chunk>` of workers in a row,
-            `why:<chunk>` the last one died, `postponed:<chunk>` times it was.
+            `why:<chunk>` the last one died, `postponed:<chunk>` times it was, `handed:<chunk>` it was handed over to
+            the workers of its model.
         finished: bitmap by item ordinal: the item has an outcome.
         failed: hash: ordinal -> id of its entry in `results`, for items whose outcome is an error.
         quarantined: set: ordinals among `failed` that killed their worker again and again.

@@ -24,7 +24,7 @@ from ...schemas.predictions import QUARANTINED, Outcome
 from . import scripts
 from .clock import redis_time
 from .entries import ranges
-from .keys import ACTIVE, WATERMARKS, JobKeys, held_key
+from .keys import ACTIVE, MODEL_QUEUES, WATERMARKS, JobKeys, held_key
 from .packing import pack
 from .source_scripts import RESOLVE
 from .sources import resolved
@@ -129,7 +129,7 @@ class Ledger:
         self._claim, self._renew, self._complete, self._split = map(
             client.register_script, (scripts.CLAIM, scripts.RENEW, scripts.COMPLETE, scripts.SPLIT)
         )
-        self._resolve = client.register_script(RESOLVE)
+        self._resolve, self._hand_over = map(client.register_script, (RESOLVE, scripts.HAND_OVER))
         self._release, self._free, self._reap, self._overdue = map(
             client.register_script, (scripts.RELEASE, scripts.FREE, scripts.REAP, scripts.OVERDUE)
         )
@@ -271,6 +271,20 @@ class Ledger:
             self._release(
                 keys=[keys.open, keys.leases, held_key(self._owner)],
                 args=[lease.ref.chunk, lease.token, lease.ref.member, pause_ms],
+            )
+        )
+
+    def hand_over(self, lease: Lease) -> bool:
+        """Give back a chunk that came to a worker with another model than its job names.
+
+        Returns:
+            Whether it needs a hint on the queue of that model (`JobSpec.queue`): the first time, if it is still ours.
+        """
+        keys = JobKeys(lease.ref.job_id)
+        return bool(
+            self._hand_over(
+                keys=[keys.meta, keys.open, keys.leases, held_key(self._owner), MODEL_QUEUES],
+                args=[lease.ref.chunk, lease.token, lease.ref.member, lease.spec.queue],
             )
         )
 

@@ -124,6 +124,7 @@ def progress_of(job_id: str, spec: JobSpec, counts: Counts) -> Progress:
         pushed=counts.pushed,
         refused=counts.refused,
         push_problem=meta.get("push_error", b"").decode(errors="replace"),
+        model=spec.model,
         created_at=float(meta["created"]),
         rate=rate,
         eta_s=(total - finished) / rate if rate and not state.ended else None,

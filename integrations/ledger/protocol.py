@@ -6,7 +6,7 @@ in this process, for tests. One suite (`tests/unit/integrations/ledger/contract`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Protocol
 
 from ...schemas.chunks import Chunk
@@ -142,6 +142,18 @@ class Jobs(Protocol):
         """Workers heard of within the last 20 s."""
         ...
 
+    def served(self) -> frozenset[str] | None:
+        """The models that live workers serve; None where whatever a job asks for is answered."""
+        ...
+
+    def active(self) -> list[Progress]:
+        """The progress of jobs that have not ended, in no order, the first thousand found."""
+        ...
+
+    def forget_queues(self, in_use: Set[str]) -> list[str]:
+        """Forget the queues of models that no job came to for a day, but for those `in_use`; which they were."""
+        ...
+
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting on each queue, by name."""
         ...
@@ -190,6 +202,13 @@ class Leases(Protocol):
 
     def release(self, lease: Lease, pause_s: float = 0.0) -> bool:
         """Give a chunk back, postponed by `pause_s` (ten minutes at most). Returns whether it is free."""
+        ...
+
+    def hand_over(self, lease: Lease) -> bool:
+        """Give back a chunk that came to a worker with another model than its job names.
+
+        Returns whether it needs a hint on the queue of that model: the first time, if it is still ours.
+        """
         ...
 
     def free_owner(self, owner: str, why: str) -> list[ChunkRef]:

@@ -70,7 +70,7 @@ _FORGET_CHUNK = """
 local function forget(open, leases, chunk)
   redis.call('ZREM', open, chunk)
   redis.call('HDEL', leases, 'token:' .. chunk, 'deaths:' .. chunk, 'owner:' .. chunk, 'why:' .. chunk,
-    'postponed:' .. chunk)
+    'postponed:' .. chunk, 'handed:' .. chunk)
 end
 """
 
@@ -169,6 +169,24 @@ return 1
 """
 )
 
+# KEYS: meta open leases held model_queues. ARGV: chunk, token, held member, queue of the job's model. Frees a chunk
+# whose message came to a worker with another model, and notes where the job belongs: an earlier release had all models
+# on one queue. Returns 1 when it needs a message there: only the first time, or workers could pass it to and fro.
+HAND_OVER = (
+    NOW_MS
+    + """
+redis.call('SREM', KEYS[4], ARGV[3])
+if redis.call('HGET', KEYS[3], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
+redis.call('ZADD', KEYS[2], -now, ARGV[1])
+redis.call('HINCRBY', KEYS[3], 'token:' .. ARGV[1], 1)
+if redis.call('HEXISTS', KEYS[1], 'updated') == 0 then redis.call('HDEL', KEYS[1], 'started') end
+redis.call('HSET', KEYS[1], 'queue', ARGV[4])
+redis.call('ZADD', KEYS[5], now / 1000, ARGV[4])
+return redis.call('HSETNX', KEYS[3], 'handed:' .. ARGV[1], 1)
+"""
+)
+
 # KEYS: open leases. ARGV: chunk, owner, why. Frees the lease of a dead owner; returns 1 when it was that owner's.
 FREE = (
     NOW_MS
@@ -236,8 +254,9 @@ return overdue
 )
 
 
-# KEYS: meta jobs active push_pending. ARGV: job id, spec, queue, whether it pushes (0/1), seconds until its deadline
-# or nothing, seconds it is kept once it has ended or nothing. A second time changes nothing.
+# KEYS: meta jobs active push_pending model_queues. ARGV: job id, spec, queue, whether it pushes (0/1), seconds until
+# its deadline or nothing, seconds it is kept once it has ended or nothing, whether the queue is a model's (0/1). A
+# second time changes nothing.
 CREATE = (
     NOW_MS
     + """
@@ -248,9 +267,21 @@ if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'keep', ARGV[6]) end
 redis.call('ZADD', KEYS[2], now / 1000, ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
 if ARGV[4] == '1' then redis.call('SADD', KEYS[4], ARGV[1]) end
+if ARGV[7] == '1' then redis.call('ZADD', KEYS[5], now / 1000, ARGV[3]) end
 """
 )
 
+
+# KEYS: model_queues watermarks queue. ARGV: queue name, Unix second. Forgets a model's queue, and what is on it, unless
+# a job came to it since that second; returns 1 when it did.
+FORGET_QUEUE = """
+local used = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not used or tonumber(used) > tonumber(ARGV[2]) then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[3])
+return 1
+"""
 
 # KEYS: meta chunks open. ARGV: submitted in all, first chunk index, chunk JSONs... Returns 0 when the job was
 # cancelled. Says the same thing however often it is sent: a client repeats what it got no reply to.
@@ -291,15 +322,16 @@ for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
 return 1
 """
 
-# KEYS: meta chunks open finished failed quarantined results active push_pending, then all keys.
-# ARGV: job id, whether it pushes (0/1), chunk JSON, ordinals... Takes failed items back to pending and opens one chunk
-# with them, whether or not some are there already; returns its index, or -1 when none is failed any more.
+# KEYS: meta chunks open finished failed quarantined results active push_pending model_queues, then all keys.
+# ARGV: job id, whether it pushes (0/1), chunk JSON, queue, whether that is a model's (0/1), ordinals... Takes failed
+# items back to pending and opens one chunk with them, whether or not some are there already; returns its index, or -1
+# when none is failed any more.
 REOPEN = (
     NOW_MS
     + NEW_CHUNK
     + """
 local reopened = 0
-for i = 4, #ARGV do
+for i = 6, #ARGV do
   local entry = redis.call('HGET', KEYS[5], ARGV[i])
   if entry then
     redis.call('XDEL', KEYS[7], entry)
@@ -312,12 +344,13 @@ end
 if reopened == 0 then return {-1, 0} end
 local chunk = new_chunk(KEYS[1])
 redis.call('HDEL', KEYS[1], 'started', 'updated')
-redis.call('HSET', KEYS[1], 'base', redis.call('BITCOUNT', KEYS[4]))
+redis.call('HSET', KEYS[1], 'base', redis.call('BITCOUNT', KEYS[4]), 'queue', ARGV[4])
 redis.call('HSET', KEYS[2], chunk, ARGV[3])
 redis.call('ZADD', KEYS[3], -now, chunk)
 redis.call('SADD', KEYS[8], ARGV[1])
 if ARGV[2] == '1' then redis.call('SADD', KEYS[9], ARGV[1]) end
-for i = 10, #KEYS do redis.call('PERSIST', KEYS[i]) end
+if ARGV[5] == '1' then redis.call('ZADD', KEYS[10], now / 1000, ARGV[4]) end
+for i = 11, #KEYS do redis.call('PERSIST', KEYS[i]) end
 return {chunk, reopened}
 """
 )

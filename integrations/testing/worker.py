@@ -12,7 +12,7 @@ from ...schemas.jobs import Control, JobSpec
 from ...schemas.model_version import model_version
 from ...schemas.predictions import Answer, ItemFailure, Outcome, Unanswered
 from ...schemas.progress import Recent, WorkerInfo
-from ...schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE
+from ...schemas.queues import QUEUE_INTERACTIVE
 from ..client.connection import Hints
 from ..ledger.leases import ChunkRef, Lease, Refusal
 from ..ledger.memory.leases import MemoryLedger
@@ -56,6 +56,7 @@ class MemoryWorker:
         self._answer = answer
         self._model = model
         self._ledger: Leases = MemoryLedger(state, owner=_NAME, lease_s=_LEASE_S, ttl_s=ttl_s)
+        state.any_model = True
         state.workers.append(WorkerInfo(name=_NAME, model=model, device="cpu", dtype="float32"))
 
     def work(self, limit: int | None = None) -> int:
@@ -78,10 +79,14 @@ class MemoryWorker:
     def _next_message(self) -> tuple[str, ChunkRef] | None:
         """The queue and the chunk of the next message, which is taken; None when there is none."""
         with self._state.changed:
-            for queue in (QUEUE_INTERACTIVE, QUEUE_BULK):
-                if self._state.chunk_messages[queue]:
-                    return queue, self._state.chunk_messages[queue].popleft()
-        return None
+            messages = self._state.chunk_messages
+            waiting = [queue for queue, chunks in messages.items() if chunks]
+            if not waiting:
+                return None
+            # Of one priority the queues take turns, as a worker's do.
+            queue = min(waiting, key=lambda name: not name.startswith(QUEUE_INTERACTIVE))
+            messages[queue] = messages.pop(queue)
+            return queue, messages[queue].popleft()
 
     def _work_on(self, queue: str, ref: ChunkRef, most: int | None) -> int:
         """Work on items of one chunk, `most` at most, and put it back first in its queue when some are left."""

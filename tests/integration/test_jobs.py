@@ -98,12 +98,6 @@ def test_cancel_stops_a_running_job_and_keeps_what_is_done(live: Client, picture
     assert len(list(job.results_so_far())) == len(kept)
 
 
-def test_a_job_for_another_model_fails_its_items_with_the_fix(live: Client, photo: Path) -> None:
-    (prediction,) = live.submit([str(photo)], Taxonomy.flat(["a"]), model="other@12345678").results(timeout=30)
-    assert "asks for other@12345678" in prediction.error.message
-    assert "PRELABEL_MODEL" in prediction.error.message
-
-
 def test_five_thousand_labels_get_a_right_answer(live: Client, pictures: list[Picture]) -> None:
     picture = next(picture for picture in pictures if picture.pairs == (("red", "ring"),))
     labels = [f"word{i}" for i in range(4998)]

@@ -88,7 +88,7 @@ def test_what_is_wrong_is_one_line_with_the_fix(
     assert "LABEL_STUDIO_API_KEY" in line(*here, status=2, LABEL_STUDIO_API_KEY="")
     assert "add --yes" in line("--project", project, "--config", "-", "--save", status=2, stdin=SOME_SHAPES)
     # As if no worker served the model: these settings name another revision of it.
-    assert "no worker with" in line(*here, status=1, PRELABEL_REVISION="0123456789")
+    assert "no worker serves" in line(*here, status=1, PRELABEL_REVISION="0123456789")
     assert "no Redis" in line(*here, status=1, PRELABEL_REDIS_URL="redis://:s3cret@127.0.0.1:1/0")
     assert "s3cret" not in line(*here, status=1, PRELABEL_REDIS_URL="redis://:s3cret@127.0.0.1:1/0")
 

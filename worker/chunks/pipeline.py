@@ -81,6 +81,12 @@ class Pipeline:
             return Refusal.UNREADABLE
 
     def _work_on(self, lease: Lease) -> None:
+        if not self.tools.scorers.serves(lease.spec):
+            # An earlier release put every model's chunks on one queue.
+            log.info("job %s chunk %d is left to the workers that serve %s", *lease.ref, lease.spec.model)
+            if self.tools.ledger.hand_over(lease):
+                self._hint_all([lease.ref], lease)
+            return
         with self.keeper.hold(lease) as lost:
             finished = False
             try:
@@ -96,4 +102,4 @@ class Pipeline:
 
     def _hint_all(self, refs: Sequence[ChunkRef], lease: Lease) -> None:
         for ref in refs:
-            self.tools.hint(ref, lease.spec.priority.value)
+            self.tools.hint(ref, lease.spec.queue)

@@ -1,6 +1,6 @@
 """Finds what got lost: leases that ran out, chunks that wait although no message says so, pushes left undone.
 
-It also forgets the ids of jobs that have expired.
+It also forgets the ids of jobs that have expired, and the queues of models nobody asks for any more.
 
 Runs in every worker; a lock in Redis lets one at a time do it, so there is no extra process to forget.
 """
@@ -117,11 +117,16 @@ class Sweeper:
         for job_id, why in self._store.expired(_ABANDONED_S):
             log.warning("job %s: %s: cancelled", job_id, why)
             self._store.cancel(job_id, why)
+        queues = set()
         for job_id in self._ledger.active_jobs():
             keep()
+            queue = self._ledger.queue_of(job_id)
+            if queue is None:
+                continue
+            queues.add(queue)
             with log_about(job=job_id):
                 try:
-                    sent += self._sweep_job(job_id, judge_leases=judge_leases)
+                    sent += self._sweep_job(job_id, queue, judge_leases=judge_leases)
                 except PrelabelError as error:  # one odd job must not keep the others waiting
                     log.warning("job %s cannot be swept: %s", job_id, error)
         self._sweeps += 1
@@ -129,12 +134,11 @@ class Sweeper:
             for job_id in pending_jobs(self._redis):
                 self._push(job_id)
             self._forgotten_to = self._store.forget_expired(self._forgotten_to)
+            for queue in self._store.forget_queues(queues):
+                log.info("queue %s is forgotten: no job has come to it for a day", queue)
         return sent
 
-    def _sweep_job(self, job_id: str, *, judge_leases: bool) -> int:
-        queue = self._ledger.queue_of(job_id)
-        if queue is None:
-            return 0
+    def _sweep_job(self, job_id: str, queue: str, *, judge_leases: bool) -> int:
         expired = self._ledger.reap(job_id) if judge_leases else []
         metrics.leases_expired.inc(len(expired))
         for ref in expired:

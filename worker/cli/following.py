@@ -25,8 +25,12 @@ def follow(job: Job, description: str | None = None) -> None:
         shown.disable = not err.is_terminal
         task = shown.add_task(plain(what), total=None, detail="")
         due = time.monotonic() + _LINE_EVERY_S
+        waiting_for = ""
         while True:
             progress = job.progress()
+            if progress.waiting_for != waiting_for:
+                waiting_for = progress.waiting_for
+                tell_waiting(progress)
             # What failed leaves a gap: a full bar is a job that went well.
             shown.update(task, total=progress.total, completed=progress.done, detail=job_detail(progress))
             if not err.is_terminal and (progress.state.ended or time.monotonic() >= due):
@@ -35,6 +39,12 @@ def follow(job: Job, description: str | None = None) -> None:
             if progress.state.ended:
                 return
             time.sleep(0.2)
+
+
+def tell_waiting(progress: Progress) -> None:
+    """Say what a job lacks that nobody works on."""
+    if progress.waiting_for:
+        err.print(f"[yellow]waiting:[/] {plain(progress.waiting_for)}", soft_wrap=True)
 
 
 def _tell_line(what: str, progress: Progress) -> None:

@@ -36,7 +36,7 @@ from .console import (
     tell_partly,
     user_errors,
 )
-from .following import end_waiting, follow, going_on, jobs_table
+from .following import end_waiting, follow, going_on, jobs_table, tell_waiting
 from .here import settings_here
 
 JobId = Annotated[str, typer.Argument(help="Job id, as `prelabel submit` and `prelabel jobs` print it")]
@@ -78,7 +78,7 @@ def submit(
                     deadline_s=deadline and deadline * 3600,
                     on_submitted=shown,
                 )
-            progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
+            progress = _tell_submitted(job, wait=wait, as_json=as_json)
     if wait:
         end_waiting(progress)
 
@@ -99,16 +99,16 @@ def _submitting(total: int | None) -> Iterator[Callable[[int], None]]:
         yield told
 
 
-def _tell_submitted(client: Client, job: Job, *, wait: bool, as_json: bool) -> Progress:
+def _tell_submitted(job: Job, *, wait: bool, as_json: bool) -> Progress:
     """Print what a job just submitted is called and how it stands, at its end where it is waited for."""
     with going_on(job):
         if not as_json:
             out.print(job.id)
-        if not client.workers():
-            err.print("[yellow]no worker is running:[/] start one with `prelabel worker`, or `prelabel up`")
         if wait:
             follow(job)
         progress = job.progress()
+        if not wait:
+            tell_waiting(progress)
         if as_json:
             print_json(_progress_json(progress))
         elif wait:
@@ -133,7 +133,10 @@ def jobs(
         )
         return
     out.print(jobs_table(newest) if newest else "no jobs yet: `prelabel submit IMAGES… --labels cat,dog`")
-    out.print("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items()))
+    for problem in dict.fromkeys(progress.waiting_for for progress in newest if progress.waiting_for):
+        waiting = ", ".join(progress.job_id for progress in newest if progress.waiting_for == problem)
+        out.print(f"[yellow]waiting:[/] {plain(f'{problem} (job {waiting})')}")
+    out.print(plain("queues: " + ", ".join(f"{name} {length}" for name, length in queues.items())))
     if workers:
         for worker in workers:
             out.print(plain(f"worker {worker.name}: {worker.model} on {worker.device} ({worker.dtype})"))
@@ -166,6 +169,8 @@ def status(
 
 def _show_status(job: Job, progress: Progress, refusals: Sequence[PushRefusal]) -> None:
     out.print(jobs_table([progress]))
+    if progress.waiting_for:
+        out.print(f"[yellow]waiting:[/] {plain(progress.waiting_for)}")
     if progress.cancelled:
         out.print(f"cancelled: {plain(progress.cancelled)}")
     if progress.quarantined:
@@ -218,7 +223,7 @@ def rescore(
         with Client(settings_here()) as client:
             with _submitting(None) as shown:
                 job = client.rescore(int(project[1]) if project else source, chosen, name=name, on_submitted=shown)
-            progress = _tell_submitted(client, job, wait=wait, as_json=as_json)
+            progress = _tell_submitted(job, wait=wait, as_json=as_json)
     if wait:
         end_waiting(progress)
 

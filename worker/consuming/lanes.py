@@ -1,14 +1,14 @@
 """Lanes: queues with threads of their own, beside Celery's main consumer.
 
 Celery gives all queues of a worker one set of slots, so a backlog of bulk chunks would keep interactive chunks
-and pushes waiting for a slot. Each lane consumes its queue on its own channel with its own prefetch window
+and pushes waiting for a slot. Each lane consumes its queues on its own channel with its own prefetch window
 (Celery's documented custom consumer step), so neither can hold up the other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -21,21 +21,21 @@ Handler = Callable[..., None]
 
 
 class LaneStep(bootsteps.ConsumerStep):
-    """Consumes one queue on `threads` threads.
+    """Consumes some queues in turn, on `threads` threads.
 
     A message is acknowledged when its handler has returned; the ledger makes running it again harmless.
-    Subclasses name the queue, the tasks it carries and the number of threads.
+    Subclasses name the queues, the tasks they carry and the number of threads.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-    queue: ClassVar[str]
+    queues: ClassVar[Callable[[], Sequence[str]]]
     threads: ClassVar[Callable[[], int]]
     handlers: ClassVar[dict[str, Handler]]
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         self._consumer: Any = parent
         self._threads = type(self).threads()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"prelabel-{self.queue}")
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=str(self.name))
         super().__init__(parent, **kwargs)
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
@@ -43,7 +43,7 @@ class LaneStep(bootsteps.ConsumerStep):
         return [
             Consumer(
                 channel,
-                queues=[Queue(self.queue)],
+                queues=[Queue(name) for name in type(self).queues()],
                 on_message=self._on_message,
                 accept=["json"],
                 prefetch_count=self._threads,
@@ -55,7 +55,7 @@ class LaneStep(bootsteps.ConsumerStep):
         try:
             super().stop(parent)
         except Exception as error:
-            log.debug("queue %s: its consumer went with the connection: %s", self.queue, error)
+            log.debug("%s: its consumer went with the connection: %s", self.name, error)
 
     def shutdown(self, parent: Any) -> None:
         """Stop consuming and wait for the handlers that run; `Runtime.stop_soon` makes them end in time."""
@@ -65,13 +65,13 @@ class LaneStep(bootsteps.ConsumerStep):
     def _on_message(self, message: Any) -> None:
         handler = self.handlers.get(message.headers.get("task", ""))
         if handler is None:
-            log.error("unknown task %r on queue %s dropped", message.headers.get("task"), self.queue)
+            log.error("unknown task %r on queue %s dropped", message.headers.get("task"), _queue_of(message))
             message.ack()
             return
         try:
             args, kwargs, _ = message.decode()
         except Exception as error:
-            log.error("unreadable message on queue %s dropped: %s", self.queue, error)
+            log.error("unreadable message on queue %s dropped: %s", _queue_of(message), error)
             message.ack()
             return
         try:
@@ -91,4 +91,9 @@ class LaneStep(bootsteps.ConsumerStep):
         try:
             message.ack()
         except Exception as error:  # Redis was away: the channel is gone, and the message comes again, harmlessly
-            log.info("message on queue %s comes again: %s", self.queue, error)
+            log.info("message on queue %s comes again: %s", _queue_of(message), error)
+
+
+def _queue_of(message: Any) -> str:
+    """The queue a message was sent to."""
+    return str((message.delivery_info or {}).get("routing_key", ""))

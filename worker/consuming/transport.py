@@ -22,7 +22,7 @@ from redis import RedisError
 
 from ...integrations.broker.errors import unfit
 from ...integrations.ledger.malformed import set_aside
-from ...schemas.queues import QUEUES
+from ...schemas.queues import is_queue
 from ...schemas.settings import get_settings
 from ..machine.children import EXIT_CONFIG
 
@@ -61,7 +61,7 @@ class Channel(redis.Channel):
         self, queue: str, no_ack: bool, callback: Callable[..., Any] | None, consumer_tag: str | None, **options: Any
     ) -> str:
         """Called by kombu for each queue; see its `Channel`."""
-        if queue not in QUEUES:
+        if not is_queue(queue):
             its_tag: str = super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
             return its_tag
 
@@ -125,7 +125,7 @@ class Transport(redis.Transport):
 
     def _deliver(self, message: Any, queue: str | None) -> None:
         # Celery's own queues, for `inspect` and `control`, carry other envelopes.
-        problem = envelope_problem(message) if queue in QUEUES else ""
+        problem = envelope_problem(message) if queue and is_queue(queue) else ""
         if problem:
             channels: Any = self.channels
             channels[0].put_aside(str(queue), message, problem)

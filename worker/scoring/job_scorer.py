@@ -335,11 +335,14 @@ class JobScorers:
         self._kept = KeptRules()
         self._lock = threading.Lock()
 
+    def serves(self, spec: JobSpec) -> bool:
+        """Whether a job may be answered here: it names this model, or none."""
+        return spec.model in (None, self._encoder.card.id)
+
     def get(self, job_id: str, spec: JobSpec) -> JobScorer:
         """The job's scorer; the first call for a job encodes those of its labels that are new.
 
         Raises:
-            ConfigError: the job asks for another model.
             OutOfMemory: the device has no room for even one of the labels' texts.
             ScorerError: the model fails.
         """
@@ -347,12 +350,6 @@ class JobScorers:
             known = self._scorers.get(job_id)
         if known:
             return known
-        model = self._encoder.card.id
-        if spec.model is not None and spec.model != model:
-            raise ConfigError(
-                f"the job asks for {spec.model}, this worker serves {model}: "
-                "set PRELABEL_MODEL alike for producers, adapter and workers"
-            )
         scorer = JobScorer(spec, self._encoder, self._texts, self._kept)
         with self._lock:
             self._scorers[job_id] = scorer

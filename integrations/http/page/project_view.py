@@ -74,6 +74,11 @@ class ProjectView:
         return next((job.progress.push_problem for job in self.jobs if job.progress.push_problem), "")
 
     @property
+    def waiting_for(self) -> str:
+        """What its jobs lack to go on, and the fix, where no worker serves their model; empty when all is well."""
+        return next((job.progress.waiting_for for job in self.jobs if job.progress.waiting_for), "")
+
+    @property
     def refusals(self) -> Sequence[PushRefusal]:
         """Why Label Studio did not take predictions of these jobs, the most frequent reason first."""
         return merged(refusal for job in self.jobs for refusal in job.refusals)[:REASONS]

@@ -42,7 +42,7 @@ def try_images(
             items.append(item_from_task(task, questions.config, url, s3_direct=settings.s3_direct))
         except ItemError as error:
             problems[number] = str(error)
-    if items and (nobody := nobody_serves(client, model)):
+    if items and (nobody := nobody_serves(client.connection, model)):
         return Step("image", "warning", nobody)
     if items:
         problems |= _problems(client, project, questions, model, items)

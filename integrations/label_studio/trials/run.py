@@ -92,7 +92,7 @@ def try_label_config(
         }
         if not isinstance(old, Unusable) and old.version == new.version:
             return Trial(**about)
-        if nobody := nobody_serves(client, model):
+        if nobody := nobody_serves(client.connection, model):
             raise TransientError(f"{nobody}, and try again")
         asked = [one for one in (old, new) if isinstance(one, Questions)]
         reading_until = started + _READING * timeout_s

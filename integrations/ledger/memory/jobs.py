@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import islice
 
 from ....schemas.chunks import Chunk
@@ -257,24 +257,39 @@ class MemoryJobs:
         with self._state.changed:
             return [worker.model_copy(update={"beat": self._state.now()}) for worker in self._state.workers]
 
+    def served(self) -> frozenset[str] | None:
+        """The models that workers serve; None where whatever a job asks for is answered."""
+        with self._state.changed:
+            return None if self._state.any_model else frozenset(worker.model for worker in self._state.workers)
+
+    def active(self) -> list[Progress]:
+        """The progress of jobs that have not ended, the newest first."""
+        with self._state.changed:
+            return [self._progress(job) for job in self._state.active()]
+
+    def forget_queues(self, in_use: Set[str]) -> list[str]:  # noqa: ARG002  # the protocol's
+        """Nothing is worth forgetting: the queues in memory go with the process."""
+        return []
+
     def queue_lengths(self) -> dict[str, int]:
         """Messages waiting on each queue, by name."""
         with self._state.changed:
-            lengths = {queue: len(messages) for queue, messages in self._state.chunk_messages.items()}
-            return {**lengths, QUEUE_PUSH: len(self._state.push_messages)}
+            lengths = {queue: len(messages) for queue, messages in sorted(self._state.chunk_messages.items())}
+            return {**dict.fromkeys(QUEUES, 0), **lengths, QUEUE_PUSH: len(self._state.push_messages)}
 
     def queue_states(self) -> dict[str, QueueState]:
         """Length of each queue, and how long its oldest work has waited."""
         with self._state.changed:
             now = self._state.now()
-            since = {queue: [now] for queue in QUEUES}
+            depths = self.queue_lengths()
+            since = {queue: [now] for queue in depths}
             for job in self._state.active():
                 waiting = (chunk.sent_at for chunk in job.open.values() if chunk.leased_until is None)
-                since[job.spec.priority.value] += waiting
+                since.setdefault(job.spec.queue, [now]).extend(waiting)
             for job in self._state.jobs():
                 if job.spec.push is not None:
                     since[QUEUE_PUSH] += (entry.written_at for entry in job.entries[:1])
-            return {queue: QueueState(depth, now - min(since[queue])) for queue, depth in self.queue_lengths().items()}
+            return {queue: QueueState(depth, now - min(since[queue])) for queue, depth in depths.items()}
 
     def recent(self, limit: int) -> list[Recent]:
         """The last predictions of all jobs, the newest first."""

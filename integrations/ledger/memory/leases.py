@@ -53,7 +53,7 @@ class MemoryLedger:
                     chunk.wait(now)
                 return Refusal.SUSPECT
             if not has_run_out:
-                queue = job.spec.priority.value
+                queue = job.spec.queue
                 self._state.watermarks[queue] = max(self._state.watermarks.get(queue, 0.0), chunk.sent_at)
             return self._lease(ref, job, chunk, now)
 
@@ -157,6 +157,20 @@ class MemoryLedger:
             chunk.postponed += pause_s > 0
             return True
 
+    def hand_over(self, lease: Lease) -> bool:
+        """Give back a chunk that came to a worker with another model; whether its model's queue needs a hint."""
+        with self._state.changed:
+            self._let_go(lease)
+            job, chunk = self._held(lease)
+            if job is None or chunk is None:
+                return False
+            chunk.wait(self._state.now())
+            chunk.token += 1
+            if job.updated_at is None:
+                job.started_at = None
+            is_first, chunk.handed = not chunk.handed, True
+            return is_first
+
     def free_owner(self, owner: str, why: str) -> list[ChunkRef]:
         """Free every lease of a worker that has died; each chunk returned needs a new hint on its queue."""
         with self._state.changed:
@@ -192,7 +206,7 @@ class MemoryLedger:
         """The job's chunks that wait without a message; they count as sent now, and each needs a new hint."""
         with self._state.changed:
             now = self._state.now()
-            newest = self._state.watermarks.get(queue, 0.0) if self._state.chunk_messages[queue] else now
+            newest = self._state.watermarks.get(queue, 0.0) if self._state.chunk_messages.get(queue) else now
             job = self._state.job(job_id)
             overdue = []
             for index, chunk in job.open.items() if job else ():
@@ -210,7 +224,7 @@ class MemoryLedger:
         """The queue the job's chunks go to; None when the job is gone."""
         with self._state.changed:
             job = self._state.job(job_id)
-            return job.spec.priority.value if job else None
+            return job.spec.queue if job else None
 
     def forget_owner(self) -> None:
         """Sign off: drop what is kept under this worker's name."""

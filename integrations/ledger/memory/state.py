@@ -13,7 +13,6 @@ from ....schemas.chunks import Chunk
 from ....schemas.jobs import JobSpec
 from ....schemas.predictions import Outcome, Prediction
 from ....schemas.progress import Recent, WorkerInfo
-from ....schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE
 from ..leases import ChunkRef
 from ..progress import Counts
 from ..recent import KEPT
@@ -34,6 +33,7 @@ class OpenChunk:
         deaths: leases in a row that ended with the death of their worker and no item done.
         why: how the last one died.
         postponed: times it was.
+        handed: it was handed over to the workers of its model.
     """
 
     sent_at: float
@@ -43,6 +43,7 @@ class OpenChunk:
     deaths: int = 0
     why: str = ""
     postponed: int = 0
+    handed: bool = False
 
     def wait(self, sent_at: float) -> None:
         """Be leased no more and wait for a worker, under a message of this time (Unix seconds)."""
@@ -181,18 +182,20 @@ class MemoryState:
         held: owner -> the chunks it has leased.
         push_hinted: jobs that have a message on the push queue.
         workers: the workers at work.
+        any_model: they answer for whatever model a job asks.
         recent: the last predictions, the newest first.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.now = clock
         self.changed = threading.Condition()
-        self.chunk_messages: dict[str, deque[ChunkRef]] = {QUEUE_INTERACTIVE: deque(), QUEUE_BULK: deque()}
+        self.chunk_messages: defaultdict[str, deque[ChunkRef]] = defaultdict(deque)
         self.push_messages: deque[str] = deque()
         self.watermarks: dict[str, float] = {}
         self.held: defaultdict[str, set[ChunkRef]] = defaultdict(set)
         self.push_hinted: set[str] = set()
         self.workers: list[WorkerInfo] = []
+        self.any_model = False
         self.recent: deque[Recent] = deque(maxlen=KEPT)
         self._jobs: dict[str, StoredJob] = {}
 

@@ -1,4 +1,4 @@
-"""Which chunks a worker works on: what it cannot read is left to others."""
+"""Which chunks a worker works on: what it cannot read, and what names another model, is left to others."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from prelabel.integrations.ledger.keys import JobKeys
+from prelabel.integrations.ledger.keys import MODEL_QUEUES, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef
-from prelabel.schemas import Taxonomy
+from prelabel.schemas import JobState, Taxonomy
 from prelabel.worker.chunks.pipeline import Pipeline
 from prelabel.worker.chunks.tools import Tools
+from prelabel.worker.embedding.texts import TextVectors
+from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.scoring.job_scorer import JobScorers
 
 
 @pytest.fixture
@@ -53,3 +56,52 @@ def test_a_job_this_release_cannot_read_is_left_to_other_workers_and_said_once(
     assert why in said
     assert not [record for record in caplog.records if record.exc_info]
     assert client.connection.redis.zcount(JobKeys(job.id).open, "(0", "+inf") == 0, "no chunk of it is leased"
+
+
+@pytest.fixture
+def sent() -> list[tuple[ChunkRef, str]]:
+    """Messages for chunks that were handed over, each with its queue."""
+    return []
+
+
+@pytest.fixture
+def other(ledger, sent) -> Pipeline:
+    """A worker's that serves `colour@1`."""
+    absent: Any = None
+    encoder = ColourEncoder()
+    tools = Tools(
+        engine=absent,
+        scorers=JobScorers(encoder, TextVectors(encoder, 10)),
+        bulk=absent,
+        urgent=absent,
+        ledger=ledger(),
+        hint=lambda ref, queue: sent.append((ref, queue)),
+        push=absent,
+        stopping=threading.Event(),
+    )
+    return Pipeline(tools=tools, keeper=absent)
+
+
+def test_a_chunk_of_another_model_is_handed_over_to_its_workers_and_none_of_it_fails(client, other, sent) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(70)], Taxonomy.flat(["cat"]), model="siglip@1")
+    redis, keys = client.connection.redis, JobKeys(job.id)
+    redis.hset(keys.meta, "queue", "bulk")  # as an earlier release submitted it
+    redis.delete(MODEL_QUEUES)
+    for chunk in (0, 1, 0, 1, 0):  # messages may come twice
+        other.run(ChunkRef(job.id, chunk))
+    assert sent == [(ChunkRef(job.id, 0), "bulk:siglip@1"), (ChunkRef(job.id, 1), "bulk:siglip@1")]
+    assert redis.hget(keys.meta, "queue") == b"bulk:siglip@1", "where sweeps send it from now on"
+    assert "bulk:siglip@1" in client.queues()
+    progress = job.progress()
+    assert (progress.failed, progress.state) == (0, JobState.QUEUED)
+    assert redis.zcount(keys.open, "(0", "+inf") == 0, "no chunk of it is leased"
+
+
+def test_a_suspect_of_another_model_is_handed_over_with_its_deaths(client, other, sent, ledger) -> None:
+    job = client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat"]), model="siglip@1", priority="interactive")
+    ref = ChunkRef(job.id, 0)
+    ledger("dead").claim(ref)
+    ledger().free_owner("dead", "killed by SIGSEGV")
+    other.run(ref, urgent=False)
+    assert sent == [(ref, "interactive:siglip@1")]
+    assert ledger("right").claim(ref, alone=True).deaths == 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from prelabel.integrations.ledger.keys import SWEEPER, JobKeys
+from prelabel.integrations.ledger.keys import MODEL_QUEUES, SWEEPER, JobKeys
 from prelabel.integrations.ledger.leases import ChunkRef, Lease
 from prelabel.schemas import Answer, JobState, Outcome, Taxonomy
 from prelabel.worker.chunks.sweeper import Sweeper
@@ -75,6 +75,30 @@ def test_a_chunk_whose_message_was_lost_is_sent_again(client, sweeper, hints) ->
     assert hints == [ref]
     sweeper.sweep()
     assert hints == [ref]  # it counts as sent now
+
+
+def test_the_message_of_a_job_that_names_a_model_is_sent_again_to_that_model_s_queue(client, ledger) -> None:
+    _, ref = submit(client, model="a@1")
+    client.connection.redis.delete("bulk:a@1")
+    sent: list[tuple[ChunkRef, str]] = []
+    redis, store = client.connection.redis, client.connection.store
+    hint = lambda ref, queue: sent.append((ref, queue))  # noqa: E731
+    sweeper = Sweeper(ledger("s"), store, redis, hint, lambda _: None, owner="s", every_s=0.5, lease_s=3.0)
+    time.sleep(1.1)
+    sweeper.sweep()
+    assert sent == [(ref, "bulk:a@1")]
+
+
+def test_a_model_s_queue_is_forgotten_when_no_job_is_on_it_any_more(client, sweeper) -> None:
+    redis = client.connection.redis
+    for model in ("gone@1", "waits@1"):
+        job, _ = submit(client, model=model)
+        redis.zincrby(MODEL_QUEUES, -100_000, f"bulk:{model}")
+        if model == "gone@1":
+            job.cancel()
+    for _ in range(10):
+        sweeper.sweep()
+    assert list(client.queues()) == ["interactive", "bulk", "push", "bulk:waits@1"]
 
 
 def test_a_lost_message_is_noticed_though_the_queue_never_runs_empty(client, ledger, sweeper, hints) -> None:

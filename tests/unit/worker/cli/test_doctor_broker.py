@@ -9,7 +9,7 @@ import pytest
 
 from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.client.checkpoint import settings_model_id
-from prelabel.integrations.ledger.keys import WORKERS
+from prelabel.integrations.ledger.keys import WORKERS, JobKeys
 from prelabel.schemas import Settings, Taxonomy
 from prelabel.schemas.progress import WorkerInfo
 from prelabel.worker.cli.checks import Check, broker
@@ -107,10 +107,43 @@ def test_live_workers_are_listed_with_their_device(settings, client) -> None:
     assert checks["queues"] == Check("queues", "ok", "interactive 0, bulk 0, push 0")
 
 
-def test_a_worker_with_another_model_is_a_warning(settings, client) -> None:
+def test_several_models_are_nothing_out_of_the_ordinary(settings, client) -> None:
+    announce(settings)
+    for name in ("v", "u"):
+        announce(settings, name=name, model="other@12345678")
+    checks = list(check_workers(settings))
+    assert {check.status for check in checks} == {"ok"}
+    assert by_name(checks)["models"].detail == (
+        f"served: other@12345678 (2 workers), {settings_model_id(settings)} (1 worker)"
+    )
+
+
+def test_that_nobody_serves_the_settings_own_model_is_a_warning(settings, client) -> None:
     announce(settings, model="other@12345678")
-    check = by_name(check_workers(settings))["worker"]
-    assert (check.status, "other@12345678" in check.detail, "PRELABEL_MODEL" in check.fix) == ("warn", True, True)
+    check = by_name(check_workers(settings))["models"]
+    assert (check.status, "PRELABEL_MODEL" in check.fix) == ("warn", True)
+    assert f"no worker serves {settings_model_id(settings)} (those running serve other@12345678)" in check.detail
+
+
+def test_work_for_a_model_nobody_serves_is_a_failure_that_says_which_and_how_much(settings, client) -> None:
+    announce(settings)
+    for count in (1, 70):
+        client.submit([f"s3://b/{i}.jpg" for i in range(count)], Taxonomy.flat(["cat"]), model="org/name@main")
+    client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat"]))
+    check = by_name(check_workers(settings))["waiting"]
+    assert check.status == "fail"
+    assert check.detail.startswith("71 images of 2 jobs: no worker serves org/name@main (those running serve ")
+    assert check.fix == "start one with PRELABEL_MODEL=org/name"
+
+
+def test_people_who_wait_for_one_model_are_a_warning(settings, client) -> None:
+    announce(settings, model="org/name@main")
+    job = client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat"]), model="org/name@main", priority="interactive")
+    client.connection.redis.zincrby(JobKeys(job.id).open, 100_000, 0)
+    check = by_name(check_workers(settings))["queues"]
+    assert check.status == "warn"
+    assert "interactive:org/name@main 1 (oldest " in check.detail
+    assert check.detail.endswith(": people wait")
 
 
 def test_work_that_nobody_works_on_is_a_failure(settings, client) -> None:

@@ -11,9 +11,10 @@ import pytest
 from rich.console import ColorSystem
 from typer.testing import CliRunner
 
+from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.leases import ChunkRef
 from prelabel.integrations.ledger.pushes import Pushes
-from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy, get_settings
+from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy, WorkerInfo, get_settings
 from prelabel.worker.cli import app, following
 from prelabel.worker.cli.console import err, out
 from prelabel.worker.cli.following import follow
@@ -170,6 +171,7 @@ def test_tables_of_80_columns_cut_nothing_of_a_path(client, ledger, run, printed
 
 def test_who_has_no_terminal_is_told_how_a_job_comes_on(client, ledger, run, monkeypatch, capsys) -> None:
     monkeypatch.setattr(following, "_LINE_EVERY_S", 0.3)
+    Fleet(client.connection.redis).beat(WorkerInfo(name="w", model="m@1", device="cpu", dtype="float32"))
     job = client.submit(["s3://b/1.jpg", "s3://b/2.jpg"], TAXONOMY)
     worker = ledger()
     lease = worker.claim(ChunkRef(job.id, 0))
@@ -181,3 +183,22 @@ def test_who_has_no_terminal_is_told_how_a_job_comes_on(client, ledger, run, mon
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first.startswith("pictures: 1/2")
     assert last.startswith("pictures: 2/2")
+
+
+def test_a_job_whose_model_nobody_serves_says_so_wherever_it_is_shown(client, run) -> None:
+    Fleet(client.connection.redis).beat(WorkerInfo(name="w", model="other@1", device="cpu", dtype="float32"))
+    job = client.submit(["s3://b/1.jpg"], TAXONOMY, model="org/name@main")
+    plain = client.submit(["s3://b/1.jpg"], TAXONOMY)
+    says = "no worker serves org/name@main (those running serve other@1): start one with PRELABEL_MODEL=org/name"
+    assert f"waiting: {says}" in run("status", job.id)
+    assert json.loads(run("status", job.id, "--json"))["waiting_for"] == says
+    assert "waiting" not in run("status", plain.id)
+    listed = run("jobs")
+    assert f"waiting: {says} (job {job.id})" in listed
+    assert "bulk:org/name@main 1" in listed
+    job.cancel()
+    assert "waiting" not in run("status", job.id)
+
+
+def test_a_job_submitted_while_nobody_works_is_told_what_it_waits_for(client, run) -> None:
+    assert "waiting: no worker is running: start one with" in run("submit", "s3://b/1.jpg", "--labels", "cat,dog")

@@ -85,6 +85,14 @@ def test_an_empty_page_says_what_to_do_first(page) -> None:
     assert "prelabel connect --project 7 --all" in html
 
 
+def test_a_job_whose_model_nobody_serves_says_so_on_the_page_and_its_project_s(page, client) -> None:
+    push = PushTarget(project=7, label_config="<View/>")
+    client.submit(["s3://b/1.jpg"], TAXONOMY, model="org/name@main", push=push)
+    says = "aiting: no worker serves org/name@main: start one with PRELABEL_MODEL=org/name"
+    assert read(page).count(says) == 2, "at the job, and at the project"
+    assert page.get("/projects/7", headers=HTML).text.count(says) == 2
+
+
 def test_programs_get_the_health_answer(page) -> None:
     assert page.get("/").json() == {"status": "UP", "model_class": "prelabel"}
 

@@ -10,6 +10,7 @@ import pytest
 
 from prelabel.integrations import Client
 from prelabel.integrations.broker.connection import connect_redis
+from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.leases import Ledger
 from prelabel.integrations.ledger.memory.leases import MemoryLedger
@@ -20,7 +21,7 @@ from prelabel.integrations.ledger.protocol import Leases, PushMarks, PushOutcome
 from prelabel.integrations.ledger.push_hints import PushHints
 from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.integrations.testing.connection import MemoryConnection
-from prelabel.schemas import Settings
+from prelabel.schemas import Settings, WorkerInfo
 
 
 class Kept(Protocol):
@@ -45,6 +46,9 @@ class Kept(Protocol):
 
     def open_chunks(self, job_id: str) -> list[int]:
         """The job's chunks that are not closed."""
+
+    def show_worker(self, model: str) -> None:
+        """Have a worker that serves a model be alive."""
 
 
 class InRedis:
@@ -71,6 +75,9 @@ class InRedis:
 
     def open_chunks(self, job_id):
         return [int(chunk) for chunk in self._redis.zrange(JobKeys(job_id).open, 0, -1)]
+
+    def show_worker(self, model):
+        Fleet(self._redis).beat(_worker(model))
 
     def close(self):
         self._redis.flushall()
@@ -103,8 +110,15 @@ class InMemory:
     def open_chunks(self, job_id):
         return list(self._state.job(job_id).open)
 
+    def show_worker(self, model):
+        self._state.workers.append(_worker(model))
+
     def close(self):
         self.client.close()
+
+
+def _worker(model: str) -> WorkerInfo:
+    return WorkerInfo(name=f"of {model}", model=model, device="cpu", dtype="float32")
 
 
 @pytest.fixture(params=["redis", "memory"])

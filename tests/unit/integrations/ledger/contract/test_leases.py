@@ -339,3 +339,27 @@ def test_a_job_has_one_message_on_the_push_queue_until_it_is_taken(kept) -> None
     assert [marks.due("a"), marks.due("a"), marks.due("b")] == [True, False, True]
     marks.taken("a")
     assert [marks.due("a"), marks.due("b")] == [True, False]
+
+
+def test_a_chunk_that_came_to_the_wrong_worker_is_handed_over_once_and_counts_no_death(client, ledger, kept) -> None:
+    job, ref = submit(client, model="a@1")
+    kept.take_messages("bulk:a@1")
+    wrong = ledger("wrong")
+    lease = wrong.claim(ref)
+    assert wrong.hand_over(lease)
+    assert not wrong.hand_over(lease), "it is ours no more"
+    assert not wrong.renew(lease)
+    assert job.progress().state is JobState.QUEUED, "nobody has begun"
+    assert not wrong.hand_over(wrong.claim(ref)), "its message has been sent: another would go to and fro"
+    right = ledger("right")
+    lease = right.claim(ref)
+    assert (lease.deaths, len(lease.pairs)) == (0, 3)
+    assert right.complete(lease, [(i, GOOD) for i in range(3)], close=True).held
+    assert job.progress().done == 3
+
+
+def test_a_chunk_whose_job_was_cancelled_meanwhile_is_not_handed_over(client, ledger) -> None:
+    job, ref = submit(client, model="a@1")
+    lease = ledger().claim(ref)
+    job.cancel()
+    assert not ledger().hand_over(lease)

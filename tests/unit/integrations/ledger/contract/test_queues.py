@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from prelabel.integrations.client.workers import unserved
 from prelabel.integrations.ledger.leases import ChunkRef
-from prelabel.schemas import Answer, Outcome, PushTarget, Taxonomy
+from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
+BAD = Outcome(error=ItemFailure(kind="ItemError", message="empty file"))
 
 
 def test_nothing_waits(client) -> None:
@@ -35,3 +37,65 @@ def test_a_prediction_that_waits_for_its_push_has_an_age(client, ledger, kept) -
     worker.complete(worker.claim(ChunkRef(job.id, 0)), [(0, GOOD)], close=True)
     kept.pass_time(0.25)
     assert 0.25 <= client.queue_states()["push"].oldest_s < 10
+
+
+def test_a_model_that_a_job_names_has_queues_of_its_own(client, ledger) -> None:
+    model = "google/siglip-base-patch16-224@7fd15f0a"
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(70)], TAXONOMY, model=model)
+    client.submit(["s3://b/1.jpg"], TAXONOMY, model="b@2", priority="interactive")
+    client.submit(["s3://b/1.jpg"], TAXONOMY)
+    assert client.queues() == {"interactive": 0, "bulk": 1, "push": 0, f"bulk:{model}": 2, "interactive:b@2": 1}
+    assert {queue: state.depth for queue, state in client.queue_states().items()} == client.queues()
+    assert ledger().queue_of(job.id) == f"bulk:{model}"
+
+
+def test_how_long_a_model_s_oldest_chunk_has_waited(client, kept) -> None:
+    client.submit(["s3://b/1.jpg"], TAXONOMY, model="a@1")
+    kept.pass_time(0.25)
+    states = client.queue_states()
+    assert 0.25 <= states["bulk:a@1"].oldest_s < 10
+    assert states["bulk"].oldest_s == 0
+
+
+def test_a_failed_item_that_is_tried_again_goes_to_its_model_s_queue(client, ledger, kept) -> None:
+    job = client.submit(["s3://b/1.jpg"], TAXONOMY, model="a@1")
+    kept.take_messages("bulk:a@1")
+    worker = ledger()
+    worker.complete(worker.claim(ChunkRef(job.id, 0)), [(0, BAD)], close=True)
+    assert job.retry_failed() == 1
+    assert client.queues()["bulk:a@1"] == 1
+
+
+def test_a_job_says_what_it_waits_for_until_somebody_serves_its_model(client, kept) -> None:
+    named = client.submit(["s3://b/1.jpg"], TAXONOMY, model="google/siglip-base-patch16-224@0badcafe")
+    plain = client.submit(["s3://b/1.jpg"], TAXONOMY)
+    assert plain.progress().waiting_for.startswith("no worker is running: start one with `prelabel worker`")
+    assert named.progress().waiting_for == (
+        "no worker serves google/siglip-base-patch16-224@0badcafe: start one with "
+        "PRELABEL_MODEL=google/siglip-base-patch16-224 PRELABEL_REVISION=0badcafe…"
+    )
+    kept.show_worker("demo@1")
+    assert plain.progress().waiting_for == ""
+    assert "0badcafe (those running serve demo@1): start one with" in named.progress().waiting_for
+    assert {one.job_id: bool(one.waiting_for) for one in client.jobs()} == {named.id: True, plain.id: False}
+    kept.show_worker("google/siglip-base-patch16-224@0badcafe")
+    assert [one.waiting_for for one in client.jobs()] == ["", ""]
+
+
+def test_a_job_that_has_ended_waits_for_nobody(client) -> None:
+    job = client.submit(["s3://b/1.jpg"], TAXONOMY, model="a@1")
+    job.cancel()
+    assert job.progress().waiting_for == ""
+    assert unserved(client.connection) == []
+
+
+def test_what_nobody_serves_is_counted_by_model(client, kept) -> None:
+    kept.show_worker("b@2")
+    for count in (3, 70):
+        client.submit([f"s3://b/{i}.jpg" for i in range(count)], TAXONOMY, model="local@1")
+    client.submit(["s3://b/1.jpg"], TAXONOMY, model="b@2")
+    client.submit(["s3://b/1.jpg"], TAXONOMY)
+    (one,) = unserved(client.connection)
+    assert (one.jobs, one.images) == (2, 73)
+    assert one.lack.problem == "no worker serves local@1 (those running serve b@2)"
+    assert one.lack.fix == "PRELABEL_MODEL=…/local", "a folder: where it is nobody can tell"
