@@ -1,4 +1,4 @@
-"""What every encoder keeps to: the real one, of a checkpoint that squashes and one that crops, and its in-memory twin."""
+"""What every encoder keeps to: the real one, one that squashes and one that crops, and its in-memory twin."""
 
 from __future__ import annotations
 
