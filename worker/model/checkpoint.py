@@ -14,6 +14,8 @@ from typing import Any, Final
 from ...schemas.errors import ModelLoadError, ModelUnreachable
 
 CONFIG: Final = "config.json"
+_PROCESSOR: Final = "processor_config.json"
+_IMAGE_PROCESSOR: Final = "preprocessor_config.json"
 _ADAPTER: Final = "adapter_config.json"
 _ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -51,6 +53,15 @@ class Checkpoint:
     def model_type(self) -> str:
         """What the config calls the kind of model."""
         return str(self.config["model_type"])
+
+    @property
+    def image_processor_file(self) -> str:
+        """Which of its files says what is done to images: transformers 5 writes another one than 4 did."""
+        try:
+            processor = (self.folder / _PROCESSOR).read_text(encoding="utf-8") if self.folder else ""
+        except (OSError, ValueError):
+            processor = ""
+        return _PROCESSOR if '"image_processor"' in processor else _IMAGE_PROCESSOR
 
     def refused(self, reason: str) -> ModelLoadError:
         """The error that says in one line why it cannot be loaded; the reason names the file and the fix."""

@@ -1,6 +1,6 @@
 """A dual encoder: a card, an image tower and a text tower. Images and texts go into one space.
 
-`siglip.py` makes one with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
+`dual_encoder.py` makes one with torch; `ColourEncoder` is its in-memory twin for tests and queue benchmarks.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ class ImageTower(Protocol):
             image: `(h, w, 3)` uint8, upright, RGB.
 
         Returns:
-            `(height, width, 3)` uint8 of the card's `input_size`. Rescaling and normalising are the device's.
+            `(height, width, 3)` uint8 of the card's `input_size`, or of a size that depends on the image where the
+            card's `resize` is "patches". Rescaling and normalising are the device's.
         """
         ...
 
     def encode(self, batch: Pixels) -> Vectors:
-        """Embed prepared images: `(n, height, width, 3)` uint8 -> `(n, dim)` float32, not normalised.
+        """Embed prepared images of one size: `(n, height, width, 3)` uint8 -> `(n, dim)` float32, not normalised.
 
         An image's vector does not depend on what else is in the batch.
 
@@ -51,10 +52,11 @@ class ImageTower(Protocol):
         ...
 
     def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
-        """Begin to embed prepared images; what is returned waits for the vectors, as those of `encode`.
+        """Begin to embed prepared images of any sizes that `prepare` gives.
 
-        A device that works by itself has its next batch before the last one's vectors are back; a CPU is done when
-        this returns. Called from one thread; the wait may happen in another.
+        What is returned waits for the vectors, which are those of `encode`. A device that works by itself has its next
+        batch before the last one's vectors are back; a CPU is done when this returns. Called from one thread; the wait
+        may happen in another.
 
         Raises:
             OutOfMemory: as for `encode`.

@@ -69,6 +69,21 @@ def named(resample: Image.Resampling, rescale: float, mean: Channels, std: Chann
     return f"{resample.name}{factor} {channels} {_BY_SETTING[preprocessing]}"
 
 
+OWN: Final = "save the checkpoint's own processor there, processor.save_pretrained(folder)"
+"""What helps where an image processor is not what it has to be."""
+
+
+def require_steps(checkpoint: Checkpoint, processor: Any) -> None:
+    """That an image processor resizes, rescales and normalises, as all our families take it to do.
+
+    Raises:
+        ModelLoadError: it leaves a step out.
+    """
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        if not getattr(processor, step, False):
+            raise checkpoint.refused(f"its image processor ({checkpoint.image_processor_file}) has {step} off: {OWN}")
+
+
 def channels(values: Any) -> Channels:
     """Three numbers of a processor."""
     red, green, blue = (float(value) for value in values)
@@ -85,23 +100,23 @@ def read_image_rules(checkpoint: Checkpoint, processor: Any) -> ImageRules:
     Raises:
         ModelLoadError: it neither squashes images to one size nor crops them to one, or leaves a step out.
     """
-    for step in ("do_resize", "do_rescale", "do_normalize"):
-        if not getattr(processor, step, False):
-            raise checkpoint.refused(f"its image processor (preprocessor_config.json) has {step} off: {_OWN}")
-    size, crop = _sides(processor.size), _sides(getattr(processor, "crop_size", None))
+    require_steps(checkpoint, processor)
+    file = checkpoint.image_processor_file
+    whole = getattr(processor, "size", None)
+    size, crop = _sides(whole), _sides(getattr(processor, "crop_size", None))
     shortest = None
     cut = size
     if getattr(processor, "do_center_crop", False) and crop != size:
-        shortest, cut = _edge(processor.size), crop
+        shortest, cut = _edge(whole), crop
         if shortest and cut and max(cut) > shortest:
             raise checkpoint.refused(
-                f"its image processor (preprocessor_config.json) scales the shorter edge to {shortest} and crops to "
-                f"{cut[0]}x{cut[1]}, which is more: {_OWN}"
+                f"its image processor ({file}) scales the shorter edge to {shortest} and crops to {cut[0]}x{cut[1]}, "
+                f"which is more: {OWN}"
             )
     if cut is None or (shortest is None and cut != size):
         raise checkpoint.refused(
-            "its image processor (preprocessor_config.json) neither squashes images to one size nor scales their "
-            f"shorter edge and crops: {_OWN}"
+            f"its image processor ({file}) neither squashes images to one size nor scales their shorter edge and "
+            f"crops: {OWN}"
         )
     return ImageRules(
         size=cut,
@@ -111,9 +126,6 @@ def read_image_rules(checkpoint: Checkpoint, processor: Any) -> ImageRules:
         mean=channels(processor.image_mean),
         std=channels(processor.image_std),
     )
-
-
-_OWN: Final = "save the checkpoint's own processor there, processor.save_pretrained(folder)"
 
 
 def _sides(size: Any) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ GROUP: Final = "prelabel.models"
 
 _FAMILIES: Final = {
     "siglip": ("siglip", "FAMILY"),
+    "siglip2": ("naflex", "FAMILY"),
     "clip": ("clip", "FAMILY"),
     "metaclip_2": ("clip", "METACLIP_2"),
     "altclip": ("altclip", "FAMILY"),

@@ -1,8 +1,4 @@
-"""An image tower on torch's device: uint8 batches in, vectors out, copies and compilation included.
-
-On CUDA a batch goes over from pinned memory while the one before it is computed, and its vectors come back the same
-way; on a CPU everything is done at once.
-"""
+"""An image tower on torch's device, for images of one size: uint8 batches in, vectors out, compilation included."""
 
 from __future__ import annotations
 
@@ -16,8 +12,9 @@ import torch
 
 from ...schemas.errors import OutOfMemory
 from ..arrays import Pixels, Vectors
-from .devices import device_errors, memory_of, use_threads
+from .devices import device_errors, memory_of
 from .encoder import Memory
+from .transfers import Transfers, pooled
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +78,7 @@ class TorchImages:
         self._device: torch.device = model.device
         self._dtype: torch.dtype = model.dtype
         self._compile = compile_
-        self._threads = threads
-        # Copies run beside the computation in a stream of their own.
-        self._copies: Any = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._transfers = Transfers(self._device, threads=threads)
         self._compiled: tuple[int, Callable[[torch.Tensor], torch.Tensor]] | None = None
 
     def prepare(self, image: Pixels) -> Pixels:
@@ -97,7 +92,7 @@ class TorchImages:
             OutOfMemory: the batch does not fit on the device.
             ScorerError: the forward pass failed.
         """
-        return self._launch(torch.from_numpy(batch))()
+        return self._transfers.launch(torch.from_numpy(batch), len(batch), self._features)()
 
     def start(self, images: Sequence[Pixels]) -> Callable[[], Vectors]:
         """Begin to embed; see `encoder.ImageTower.start`.
@@ -106,42 +101,9 @@ class TorchImages:
             OutOfMemory, ScorerError: as for `encode`; the second may come from the wait as well.
         """
         with device_errors(len(images)):
-            shape = (len(images), *images[0].shape)
-            # torch keeps pinned blocks and gives one out again when the copy from it is over.
-            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+            pixels = self._transfers.buffer((len(images), *images[0].shape))
             np.stack(images, out=pixels.numpy())
-        return self._launch(pixels)
-
-    def _launch(self, pixels: torch.Tensor) -> Callable[[], Vectors]:
-        use_threads(self._threads)
-        with torch.inference_mode(), device_errors(len(pixels)):
-            features = self._features(self._sent(pixels))
-            if self._device.type != "cuda":
-                vectors: Vectors = features.cpu().numpy()
-                return lambda: vectors
-            back = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
-            back.copy_(features, non_blocking=True)
-            done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            done.record(torch.cuda.current_stream(self._device))
-
-        def wait() -> Vectors:
-            with device_errors(len(back)):
-                done.synchronize()
-                arrived: Vectors = back.numpy().copy()
-                return arrived
-
-        return wait
-
-    def _sent(self, pixels: torch.Tensor) -> torch.Tensor:
-        """A batch on the device; on CUDA on its way there, beside what is computed meanwhile."""
-        if self._copies is None:
-            return pixels.to(self._device)
-        computing = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._copies):
-            sent = pixels.to(self._device, non_blocking=True)
-        computing.wait_stream(self._copies)
-        sent.record_stream(computing)  # its memory must not be given out while it is computed with
-        return sent
+        return self._transfers.launch(pixels, len(images), self._features)
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Compiled for batches that fill it more than half, which blanks make full; eager for the others."""
@@ -156,10 +118,7 @@ class TorchImages:
         return compiled(pixels)[:count]
 
     def _eager(self, pixels: torch.Tensor) -> torch.Tensor:
-        features = self._model.get_image_features(pixel_values=self._normalise(pixels).to(self._dtype))
-        # transformers 5 returns an output object, 4 returned the tensor.
-        tensor: torch.Tensor = getattr(features, "pooler_output", features)
-        return tensor.to(torch.float32)
+        return pooled(self._model.get_image_features(pixel_values=self._normalise(pixels).to(self._dtype)))
 
     def tune(self, batch_size: int, **options: Any) -> None:
         """Compile for one batch size, where that is asked for, works, gives the same vectors and is faster.

@@ -1,4 +1,4 @@
-"""What every encoder keeps to: the real one, on the demo's checkpoint, and its in-memory twin."""
+"""What every encoder keeps to: the real one, one that squashes and one that crops, and its in-memory twin."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 TEXTS = ["red", "This is a photo of a green star.", "blue"]
 
 
-@pytest.fixture(scope="module", params=["colour", "siglip"])
-def encoder(request: pytest.FixtureRequest) -> Encoder:
+@pytest.fixture(scope="module", params=["colour", "demo", "clip"])
+def encoder(request: pytest.FixtureRequest, made) -> Encoder:
     if request.param == "colour":
         return ColourEncoder()
-    return load_encoder(load_settings(model=str(CHECKPOINT), device="cpu"), "demo@00000000")
+    checkpoint = CHECKPOINT if request.param == "demo" else made(request.param)
+    return load_encoder(load_settings(model=str(checkpoint), device="cpu"), "m@00000000")
 
 
 @pytest.fixture(scope="module")

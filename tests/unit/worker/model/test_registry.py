@@ -85,7 +85,7 @@ def an_adapter_alone(checkpoint: Path) -> None:
 REFUSED = {
     "another kind": (
         lambda c: as_type(c, "gpt2"),
-        r"config\.json says model_type 'gpt2', .* altclip, clip, metaclip_2, siglip alone: set",
+        r"config\.json says model_type 'gpt2', .* altclip, clip, metaclip_2, siglip, siglip2 alone: set",
     ),
     "no kind": (lambda c: as_type(c, None), r"config\.json names no model_type: set PRELABEL_MODEL"),
     "no object": (lambda c: (c / "config.json").write_text("[]"), r"config\.json names no model_type"),
@@ -209,7 +209,7 @@ def test_a_family_that_is_not_asked_for_is_not_imported(site, tmp_path) -> None:
 
 def test_a_kind_nobody_knows_is_refused_with_all_that_somebody_does(site, tmp_path) -> None:
     site.install("brought_good", BROUGHT, GROUP, "colours = brought_good:colours")
-    with pytest.raises(ModelLoadError, match="families for altclip, clip, colours, metaclip_2, siglip alone"):
+    with pytest.raises(ModelLoadError, match="families for altclip, clip, colours, metaclip_2, siglip, siglip2 alone"):
         load(painted(tmp_path / "model", "sounds"))
 
 
