@@ -16,6 +16,7 @@ from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerIn
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
 from .arguments import Question, Source, controls_of, count_of, sources_of
+from .capable import asks_each_label, for_capable_workers
 from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
@@ -97,8 +98,8 @@ class Client:
             The job, which may be running already.
 
         Raises:
-            ConfigError: an argument that cannot be used; or something that is no image reference among the items,
-                and the job is cancelled.
+            ConfigError: an argument that cannot be used; a question that no worker's model can answer; or something
+                that is no image reference among the items, and the job is cancelled.
             BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
                 item, if Redis cannot be told now.
 
@@ -116,7 +117,7 @@ class Client:
             deadline_s=deadline_s,
             keep_s=keep_s,
         )
-        return self._submit(sources_of(items), spec, on_submitted)
+        return self._submit(sources_of(items), self._for_capable(spec), on_submitted)
 
     def rescore(
         self,
@@ -154,7 +155,7 @@ class Client:
         model = None if first is None else model_of(first)
         if model is None:
             raise ConfigError(f"nothing to score again: {brief(job)} has no answers yet")
-        spec = _spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True)
+        spec = self._for_capable(_spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True))
         is_elsewhere = isinstance(job, Job) and not job.is_of(self.connection)
         if isinstance(job, int) or is_elsewhere or spec.label_studio_project is not None:
             # Of a project each item once; and its adapter looks up which tasks are being worked on.
@@ -162,6 +163,10 @@ class Client:
             return self._submit(each_once(items), spec, on_submitted)
         source_id = job.id if isinstance(job, Job) else job
         return self._made(spec, on_submitted, lambda made: self._send_from(made, source_id, spec, on_submitted))
+
+    def _for_capable(self, spec: JobSpec) -> JobSpec:
+        """See `for_capable_workers`; the workers are asked for only where it matters."""
+        return for_capable_workers(spec, self.workers()) if asks_each_label(spec) else spec
 
     def _sources(self, job: Job | str | int) -> Iterator[Job]:
         if isinstance(job, Job):
