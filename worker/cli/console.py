@@ -227,8 +227,9 @@ def card_lines(card: ModelCard) -> Sequence[tuple[str, str]]:
         ("image", f"{width}x{height}, {how}"),
         ("text", text),
         ("prompt", card.template),
-        ("threshold", f"{card.threshold:g} for labels that hold each by itself"),
     ]
+    if card.head == "sigmoid":
+        lines.append(("threshold", f"{card.threshold:g} where several labels may hold"))
     if card.gflop is not None:
         lines.append(("cost", f"{card.gflop:g} GFLOP an image"))
     lines.append(("licence", card.licence or "not named by the checkpoint"))

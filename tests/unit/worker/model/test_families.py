@@ -15,10 +15,9 @@ from PIL import Image
 from prelabel.schemas import Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.shapes import draw, sample_scene
-from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
-from prelabel.worker.model.similarity import pair_logits
+from prelabel.worker.model.similarity import normalise, pair_logits
 from tests.checkpoints import BASES, MAKERS
 
 LABELS = ["circle", "Red Star", "a very small, crooked square!", "γάτα", "猫"]
@@ -73,7 +72,8 @@ def prepared(encoder: Encoder, images: list[Image.Image]) -> list[np.ndarray]:
 
 def logits(encoder: Encoder, images: list[Image.Image], labels: list[str]) -> np.ndarray:
     vectors = encoder.images.start(prepared(encoder, images))()
-    texts = TextVectors(encoder, 100).matrix(Taxonomy.flat(labels))
+    prompts = [text for (text,) in Taxonomy.flat(labels).prompts()]
+    texts = normalise(encoder.texts.encode(prompts))  # not rounded for a store yet
     return pair_logits(vectors, texts, encoder.card.logit_scale, encoder.card.logit_bias)
 
 
