@@ -26,5 +26,10 @@ def _dims(config: Any) -> tuple[int, int]:
 
 
 FAMILY: Final = DualEncoderFamily(
-    name="altclip", head="softmax", text_rules=_texts, dims=_dims, processors=("CLIP",), pictures=fixed_size
+    name="altclip",
+    head="softmax",
+    text_rules=_texts,
+    dims=_dims,
+    processors=("CLIP", "XLMRoberta"),
+    pictures=fixed_size,
 )

@@ -61,7 +61,8 @@ class Checkpoint:
             processor = (self.folder / _PROCESSOR).read_text(encoding="utf-8") if self.folder else ""
         except (OSError, ValueError):
             processor = ""
-        return _PROCESSOR if '"image_processor"' in processor else _IMAGE_PROCESSOR
+        alone = self.folder is not None and not (self.folder / _IMAGE_PROCESSOR).is_file()
+        return _PROCESSOR if '"image_processor"' in processor or (processor and alone) else _IMAGE_PROCESSOR
 
     def refused(self, reason: str) -> ModelLoadError:
         """The error that says in one line why it cannot be loaded; the reason names the file and the fix."""
@@ -86,6 +87,18 @@ class Checkpoint:
             if any(True for pattern in _PICKLES for _ in self.folder.glob(pattern)):
                 raise self.refused(_converted(self.source))
             raise self.refused("it holds no *.safetensors: save the model there, model.save_pretrained(folder)")
+
+    def require_image_processor(self) -> None:
+        """That a local directory says what is done to images.
+
+        Raises:
+            ModelLoadError: it does not.
+        """
+        file = self.image_processor_file
+        if self.folder and not (self.folder / file).is_file():
+            raise self.refused(
+                f"it holds no {file}: save the checkpoint's processor there, processor.save_pretrained(folder)"
+            )
 
     def require_whole_weights(self) -> None:
         """That every weights file of a local directory is as long as it says, and that none is missing.
@@ -126,12 +139,19 @@ class Checkpoint:
             return Path(str(cached_file(self.model, name, revision=self.revision)))
         return None
 
-    def load_error(self, error: Exception) -> ModelLoadError:
-        """What a loader raised, in one line; where the hub may be to blame, with what helps there."""
+    def load_error(self, error: Exception, what: str = "what is in it") -> ModelLoadError:
+        """What a loader raised, in one line; where the hub may be to blame, with what helps there.
+
+        Args:
+            error: what it raised.
+            what: the files it read.
+        """
         reason = _first_line(error)
         if not self.folder and "safetensors" in reason and isinstance(error, OSError):
             return self.refused(_converted(self.source))
-        return self.refused(reason) if self.folder else _unreachable(self.model, reason)
+        if self.folder:
+            return self.refused(f"{what} cannot be used, copy the checkpoint again: {reason}")
+        return _unreachable(self.model, reason)
 
 
 def read_checkpoint(model: str, revision: str | None) -> Checkpoint:
@@ -271,7 +291,9 @@ def _unreachable(model: str, reason: str, *, answered: bool = False) -> ModelLoa
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Of what an error says; with the next one where it only leads up to that."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 @contextlib.contextmanager

@@ -13,10 +13,15 @@ from typing import Any, Final
 from .dual_encoder import DualEncoderFamily, fixed_size
 from .text_tower import TextRules
 
+_HIGHEST: Final = 2
+"""What early configs have as the end-of-sequence token, which is none: their model looks for the highest number."""
+
 
 def _texts(config: Any, _tokenizer: Any) -> TextRules:
     """The tokenizer's own `model_max_length` may be anything: what the model has places for counts."""
-    return TextRules(length=int(config.text_config.max_position_embeddings))
+    text = config.text_config
+    looks_for = None if config.model_type == "clip" and text.eos_token_id == _HIGHEST else text.eos_token_id
+    return TextRules(length=int(text.max_position_embeddings), looks_for=looks_for)
 
 
 def _dims(config: Any) -> tuple[int, int]:
@@ -28,5 +33,10 @@ FAMILY: Final = DualEncoderFamily(
 )
 
 METACLIP_2: Final = DualEncoderFamily(
-    name="metaclip_2", head="softmax", text_rules=_texts, dims=_dims, processors=("CLIP",), pictures=fixed_size
+    name="metaclip_2",
+    head="softmax",
+    text_rules=_texts,
+    dims=_dims,
+    processors=("CLIP", "XLMRoberta"),
+    pictures=fixed_size,
 )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 import transformers
@@ -21,7 +21,7 @@ from ...schemas.settings import Settings
 from .checkpoint import Checkpoint, quiet_transformers
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
 from .encoder import Encoder, ImageTower
-from .image_rules import read_image_rules
+from .image_rules import OWN, read_image_rules
 from .text_tower import TextRules, TokenTexts
 from .tower import Normalisation, TorchImages
 
@@ -87,7 +87,7 @@ class DualEncoderFamily:
                 "from the checkpoint again"
             )
         rules = self.text_rules(config, tokenizer)
-        rules.apply(checkpoint, tokenizer)
+        rules.apply(checkpoint, tokenizer, int(config.text_config.vocab_size))
         pictures = self.pictures(checkpoint, config, image_processor, settings)
         checkpoint.require_whole_weights()
         dtype = pick_dtype(settings.dtype, device)
@@ -129,17 +129,27 @@ class DualEncoderFamily:
         """Files of two families in one folder load, and give numbers that mean nothing."""
         for processor in processors:
             name = type(processor).__name__
-            known = next((start for start in ("Siglip2", "Siglip", "CLIP") if name.startswith(start)), None)
+            known = next((start for start in _KNOWN if name.startswith(start)), None)
             if known and known not in self.processors:
                 raise checkpoint.refused(
-                    f"config.json says {checkpoint.model_type}, and its processor's files are of a {name}: two "
+                    f"config.json says {checkpoint.model_type}, and its processor's files are those of {name}: two "
                     "checkpoints' files lie in one folder; copy one of them again into an empty one"
                 )
 
 
-def fixed_size(checkpoint: Checkpoint, _config: Any, processor: Any, settings: Settings) -> Pictures:
+_KNOWN: Final = ("Siglip2", "Siglip", "Gemma", "CLIP", "XLMRoberta")
+"""What names of classes are told apart by, the longer ones first. Others may be anybody's."""
+
+
+def fixed_size(checkpoint: Checkpoint, config: Any, processor: Any, settings: Settings) -> Pictures:
     """Images of one size, squashed or cropped: see `DualEncoderFamily.pictures`."""
     rules = read_image_rules(checkpoint, processor)
+    side = config.vision_config.image_size
+    if rules.size != (tuple(side) if isinstance(side, list | tuple) else (side, side)):
+        raise checkpoint.refused(
+            f"its image processor ({checkpoint.image_processor_file}) makes images of {rules.size[0]}x{rules.size[1]}, "
+            f"and config.json says {side}: {OWN}"
+        )
 
     def tower(model: Any) -> ImageTower:
         return TorchImages(
@@ -166,15 +176,17 @@ def _load_config(checkpoint: Checkpoint) -> Any:
         with quiet_transformers():
             return transformers.AutoConfig.from_pretrained(checkpoint.source, revision=checkpoint.revision)
     except Exception as error:  # the loader raises a dozen unrelated types
-        raise checkpoint.load_error(error) from error
+        raise checkpoint.load_error(error, "config.json") from error
 
 
 def _load_processor(checkpoint: Checkpoint) -> Any:
+    checkpoint.require_image_processor()
     try:
         with quiet_transformers():
             processor = transformers.AutoProcessor.from_pretrained(checkpoint.source, revision=checkpoint.revision)
     except Exception as error:  # the loader raises a dozen unrelated types
-        raise checkpoint.load_error(error) from error
+        files = f"its processor ({checkpoint.image_processor_file}, tokenizer_config.json, the tokenizer's vocabulary)"
+        raise checkpoint.load_error(error, files) from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
         raise checkpoint.refused(
             f"it holds the files of a {type(processor).__name__} alone, and it takes an image processor and a "
@@ -192,12 +204,18 @@ def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
                 revision=checkpoint.revision,
                 dtype=dtype,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below; the loader's own message says nothing of them
                 output_loading_info=True,
             )
     except Exception as error:  # the loader raises a dozen unrelated types
-        raise checkpoint.load_error(error) from error
+        raise checkpoint.load_error(error, "its weights (*.safetensors)") from error
     # What the file lacks is made up of random numbers.
-    missing = sorted({*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])})
+    for name, theirs, asked in sorted(told["mismatched_keys"]):
+        raise checkpoint.refused(
+            f"its weights (*.safetensors) have {name} of {_shape(theirs)}, and config.json asks for {_shape(asked)}: "
+            "one of the two is of another checkpoint; copy both again"
+        )
+    missing = sorted(told["missing_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise checkpoint.refused(
@@ -205,6 +223,10 @@ def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             "another checkpoint, or of half of one; copy both again"
         )
     return loaded.eval()
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "one number"
 
 
 def _gflop(model: Any, example: Callable[[], dict[str, Any]]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,24 +21,43 @@ BYTES: Final = 1 / 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageRules:
-    """An image's way from decoded pixels to the image tower's input.
+class PixelRules:
+    """What is alike for all ways to resize.
 
     Attributes:
-        size: height and width of a prepared image, pixels.
-        shortest: pixels the shorter edge is scaled to before the middle is cut out; None squashes instead.
         resample: the filter.
         rescale: factor of the bytes.
         mean: taken off each channel after that.
         std: each channel is divided by it at last.
     """
 
-    size: tuple[int, int]
-    shortest: int | None
     resample: Image.Resampling
     rescale: float
     mean: Channels
     std: Channels
+
+    def pixels_name(self, preprocessing: str) -> str:
+        """Their part of `ModelCard.preprocessing`.
+
+        Args:
+            preprocessing: PRELABEL_PREPROCESSING.
+        """
+        factor = "" if abs(self.rescale - BYTES) < 1e-9 else f" x{self.rescale!r}"
+        channels = f"{','.join(map(repr, self.mean))}/{','.join(map(repr, self.std))}"
+        return f"{self.resample.name}{factor} {channels} {_BY_SETTING[preprocessing]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRules(PixelRules):
+    """An image's way from decoded pixels to the input of an image tower whose images have one size.
+
+    Attributes:
+        size: height and width of a prepared image, pixels.
+        shortest: pixels the shorter edge is scaled to before the middle is cut out; None squashes instead.
+    """
+
+    size: tuple[int, int]
+    shortest: int | None
 
     @property
     def resize(self) -> Resize:
@@ -59,35 +79,53 @@ class ImageRules:
         """`ModelCard.preprocessing`: other pixels, another name."""
         height, width = self.size
         way = "squash" if self.shortest is None else f"crop of {self.shortest}"
-        return f"{height}x{width} {way} {named(self.resample, self.rescale, self.mean, self.std, preprocessing)}"
-
-
-def named(resample: Image.Resampling, rescale: float, mean: Channels, std: Channels, preprocessing: str) -> str:
-    """The part of `ModelCard.preprocessing` that is alike for all ways to resize."""
-    factor = "" if abs(rescale - BYTES) < 1e-9 else f" x{rescale!r}"
-    channels = f"{','.join(map(repr, mean))}/{','.join(map(repr, std))}"
-    return f"{resample.name}{factor} {channels} {_BY_SETTING[preprocessing]}"
+        return f"{height}x{width} {way} {self.pixels_name(preprocessing)}"
 
 
 OWN: Final = "save the checkpoint's own processor there, processor.save_pretrained(folder)"
 """What helps where an image processor is not what it has to be."""
 
 
-def require_steps(checkpoint: Checkpoint, processor: Any) -> None:
-    """That an image processor resizes, rescales and normalises, as all our families take it to do.
+def read_pixel_rules(checkpoint: Checkpoint, processor: Any) -> dict[str, Any]:
+    """The fields of `PixelRules` in a transformers image processor.
 
     Raises:
-        ModelLoadError: it leaves a step out.
+        ModelLoadError: it leaves a step out that all our families take it to do, or has no number where it needs one.
     """
+    file = checkpoint.image_processor_file
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if not getattr(processor, step, False):
-            raise checkpoint.refused(f"its image processor ({checkpoint.image_processor_file}) has {step} off: {OWN}")
+            raise checkpoint.refused(f"its image processor ({file}) has {step} off: {OWN}")
+    rules: dict[str, Any] = {}
+    for field, name, read in _FIELDS:
+        value = getattr(processor, name, None)
+        try:
+            rules[field] = read(value)
+        except (TypeError, ValueError):
+            raise checkpoint.refused(
+                f"its image processor ({file}) has {name}={value!r}, which cannot be used: {OWN}"
+            ) from None
+    return rules
 
 
-def channels(values: Any) -> Channels:
-    """Three numbers of a processor."""
+def _channels(values: Any) -> Channels:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
+
+
+def _divisors(values: Any) -> Channels:
+    if not min(_channels(values)) > 0:
+        raise ValueError
+    return _channels(values)
+
+
+_FIELDS: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
+    ("resample", "resample", lambda value: Image.Resampling(int(value))),
+    ("rescale", "rescale_factor", float),
+    ("mean", "image_mean", _channels),
+    ("std", "image_std", _divisors),
+)
+"""A field of `PixelRules`, a processor's name for it, and what reads it."""
 
 
 def read_image_rules(checkpoint: Checkpoint, processor: Any) -> ImageRules:
@@ -100,7 +138,7 @@ def read_image_rules(checkpoint: Checkpoint, processor: Any) -> ImageRules:
     Raises:
         ModelLoadError: it neither squashes images to one size nor crops them to one, or leaves a step out.
     """
-    require_steps(checkpoint, processor)
+    pixels = read_pixel_rules(checkpoint, processor)
     file = checkpoint.image_processor_file
     whole = getattr(processor, "size", None)
     size, crop = _sides(whole), _sides(getattr(processor, "crop_size", None))
@@ -118,14 +156,7 @@ def read_image_rules(checkpoint: Checkpoint, processor: Any) -> ImageRules:
             f"its image processor ({file}) neither squashes images to one size nor scales their shorter edge and "
             f"crops: {OWN}"
         )
-    return ImageRules(
-        size=cut,
-        shortest=shortest,
-        resample=Image.Resampling(int(processor.resample)),
-        rescale=float(processor.rescale_factor),
-        mean=channels(processor.image_mean),
-        std=channels(processor.image_std),
-    )
+    return ImageRules(size=cut, shortest=shortest, **pixels)
 
 
 def _sides(size: Any) -> tuple[int, int] | None:

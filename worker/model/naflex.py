@@ -13,41 +13,31 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
-from ...schemas.models import Channels
 from ...schemas.settings import Settings
 from ..arrays import Pixels, Vectors
 from .checkpoint import Checkpoint
 from .devices import device_errors, forward_threads, memory_of
 from .dual_encoder import DualEncoderFamily, Pictures
 from .encoder import ImageTower, Memory
-from .image_rules import OWN, channels, named, require_steps
+from .image_rules import OWN, PixelRules, read_pixel_rules
 from .resize import Squash
 from .siglip import siglip_dims, siglip_texts
 from .transfers import Transfers, pooled
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchRules:
+class PatchRules(PixelRules):
     """An image's way from decoded pixels to the image tower's input.
 
     Attributes:
         patch: side of a patch, pixels.
         most: patches of an image at most.
-        resample: the filter.
-        rescale: factor of the bytes.
-        mean: taken off each channel after that.
-        std: each channel is divided by it at last.
     """
 
     patch: int
     most: int
-    resample: Image.Resampling
-    rescale: float
-    mean: Channels
-    std: Channels
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a prepared image, pixels: whole patches, `most` of them at most."""
@@ -56,8 +46,7 @@ class PatchRules:
 
     def name(self, preprocessing: str) -> str:
         """`ModelCard.preprocessing`: other pixels, another name."""
-        way = f"{self.most} patches of {self.patch}"
-        return f"{way} {named(self.resample, self.rescale, self.mean, self.std, preprocessing)}"
+        return f"{self.most} patches of {self.patch} {self.pixels_name(preprocessing)}"
 
 
 class PatchImages:
@@ -176,7 +165,7 @@ def read_patch_rules(checkpoint: Checkpoint, config: Any, processor: Any) -> Pat
     Raises:
         ModelLoadError: it cuts no patches, cuts others than the model takes, or leaves a step out.
     """
-    require_steps(checkpoint, processor)
+    pixels = read_pixel_rules(checkpoint, processor)
     file = checkpoint.image_processor_file
     patch, most = (getattr(processor, name, None) for name in ("patch_size", "max_num_patches"))
     if not isinstance(patch, int) or not isinstance(most, int) or patch < 1 or most < 1:
@@ -186,14 +175,7 @@ def read_patch_rules(checkpoint: Checkpoint, config: Any, processor: Any) -> Pat
             f"its image processor ({file}) cuts patches of {patch}, and config.json says "
             f"{config.vision_config.patch_size}: {OWN}"
         )
-    return PatchRules(
-        patch=patch,
-        most=most,
-        resample=Image.Resampling(int(processor.resample)),
-        rescale=float(processor.rescale_factor),
-        mean=channels(processor.image_mean),
-        std=channels(processor.image_std),
-    )
+    return PatchRules(patch=patch, most=most, **pixels)
 
 
 def flexible_size(checkpoint: Checkpoint, config: Any, processor: Any, settings: Settings) -> Pictures:
@@ -231,6 +213,6 @@ FAMILY: Final = DualEncoderFamily(
     head="sigmoid",
     text_rules=siglip_texts,
     dims=siglip_dims,
-    processors=("Siglip2",),
+    processors=("Siglip2", "Gemma"),
     pictures=flexible_size,
 )

@@ -36,7 +36,7 @@ FAMILY: Final = DualEncoderFamily(
     head="sigmoid",
     text_rules=siglip_texts,
     dims=siglip_dims,
-    # SigLIP 2's own tokenizer class is used by its checkpoints of one resolution, too.
-    processors=("Siglip", "Siglip2"),
+    # The last two are tokenizers of SigLIP 2's checkpoints of one resolution.
+    processors=("Siglip", "Siglip2", "Gemma"),
     pictures=fixed_size,
 )

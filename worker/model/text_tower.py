@@ -31,6 +31,7 @@ class TextRules:
         mask: tell the model what a text was filled up with.
         side: where it is filled up.
         ends_with_eos: every text ends with the end-of-sequence token.
+        looks_for: number of the end-of-sequence token by the model's config, where the model reads a text at it.
     """
 
     length: int
@@ -38,19 +39,31 @@ class TextRules:
     mask: bool = False
     side: PaddingSide = "right"
     ends_with_eos: bool = True
+    looks_for: int | None = None
 
     def name(self, tokenizer: Any) -> str:
         """`ModelCard.tokenisation`: other tokens, another name."""
         case = "lower" if self.lower_case else "own"
         return f"{type(tokenizer).__name__} {self.length} {case} {self.side} {'mask' if self.mask else 'no mask'}"
 
-    def apply(self, checkpoint: Checkpoint, tokenizer: Any) -> None:
+    def apply(self, checkpoint: Checkpoint, tokenizer: Any, vocabulary: int) -> None:
         """Set the tokenizer to them, whatever its own config says of the side.
 
+        Args:
+            checkpoint: whose it is.
+            tokenizer: the checkpoint's own; is changed.
+            vocabulary: tokens the model knows.
+
         Raises:
-            ModelLoadError: it has no end-of-sequence token, or does not end texts with it: its config was lost.
+            ModelLoadError: it has no end-of-sequence token, or does not end texts with it: its config was lost. Or it
+                is another model's.
         """
         tokenizer.padding_side = self.side
+        if tokenizer.vocab_size > vocabulary:
+            raise checkpoint.refused(
+                f"its tokenizer has {tokenizer.vocab_size:,} tokens, and config.json says {vocabulary:,}: the "
+                "tokenizer's files are another checkpoint's; copy them from the checkpoint again"
+            )
         if not self.ends_with_eos:
             return
         eos, ids = tokenizer.eos_token_id, list(tokenizer("a")["input_ids"])
@@ -58,6 +71,11 @@ class TextRules:
             raise checkpoint.refused(
                 "its tokenizer does not end texts with the end-of-sequence token: tokenizer_config.json was lost or is "
                 "another checkpoint's; copy it from the checkpoint again"
+            )
+        if self.looks_for not in (None, eos):
+            raise checkpoint.refused(
+                f"its tokenizer ends texts with the token {eos}, and config.json says {self.looks_for}: the "
+                "tokenizer's files are another checkpoint's; copy them from the checkpoint again"
             )
 
 
@@ -97,7 +115,12 @@ class TokenTexts:
             batch = [lower_case(text) if self._rules.lower_case else text for text in texts[start : start + _BATCH]]
             self._warn_of_truncation(batch)
             encoded = self._tokenizer(
-                batch, padding="max_length", max_length=self._rules.length, truncation=True, return_tensors="pt"
+                batch,
+                padding="max_length",
+                max_length=self._rules.length,
+                truncation=True,
+                return_attention_mask=self._rules.mask,  # whatever its own config says
+                return_tensors="pt",
             )
             # Without a mask where the model was trained without: with one the embedding is another.
             names = ("input_ids", "attention_mask") if self._rules.mask else ("input_ids",)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 MAX_OPTIONS = 5_000
 """Labels one task may bring along."""
 
-_WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-][^\W\d_]+)*")
+_IDEOGRAPH = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff"
+"""Kana, Han and Hangul: one may be a word."""
+
+_WORDS = re.compile(rf"(?:[^\W\d_]{{3,}}|[{_IDEOGRAPH}]+)(?:[ '-][^\W\d_]+)*")
+
+_JOINERS = "\u200c\u200d"
 
 _Attribute = Callable[[str], str | None]
 """From an attribute's name to its text as it stands; None where there is none."""
@@ -187,10 +193,16 @@ def _synonyms(predicted_values: str, value: str, alias: str) -> tuple[str, ...]:
     """Other names for a choice. An alias such as "c1" is a code: as a prompt it would only blur the label."""
     names = list(parts(predicted_values, ","))
     words = alias.replace("_", " ")
-    if _WORDS.fullmatch(words):
+    if _reads_as_words(words):
         names.insert(0, words)
     different: dict[str, str] = {}
     for name in names:
         if name.lower() != value.lower():
             different.setdefault(name.lower(), name)
     return tuple(different.values())
+
+
+def _reads_as_words(text: str) -> bool:
+    """Whether it is words of any script: vowel signs and accents are letters, and the first word has three of them."""
+    letters = "".join("a" if unicodedata.category(one).startswith("M") else one for one in text if one not in _JOINERS)
+    return text[:1].isalpha() and _WORDS.fullmatch(letters) is not None

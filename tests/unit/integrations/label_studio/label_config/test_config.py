@@ -359,6 +359,30 @@ def test_the_version_does_not_change_with_what_people_see_alone(change):
     assert version(SAME[change]) == version(BASE)
 
 
+def with_alias(alias):
+    xml = f'<Choices name="cls" toName="img"><Choice value="x" alias="{alias}"/><Choice value="?"/></Choices>'
+    return only(view(IMAGE, xml)).taxonomy.labels[0]
+
+
+LETTERS = ["kitty_cat", "e\u0301cole", "γάτα", "ΣΚΎΛΟΣ", "кошка", "قطة", "חתול"]
+SIGNS = ["बिल्ली", "क्\u200dषण", "แมว", "น้ำ", "猫", "猫_犬", "ねこ", "고양이"]
+CODES = ["c1", "A", "ab", "s_1", "Б2", "א", "क१", "१२३", "ก", "→", "\u0301\u0301\u0301"]
+
+
+@pytest.mark.parametrize("alias", LETTERS + SIGNS)
+def test_an_alias_that_reads_as_words_in_any_script_is_a_synonym(alias):
+    label = with_alias(alias)
+    assert label.synonyms == (alias.replace("_", " "),)
+    assert label.answer == alias
+
+
+@pytest.mark.parametrize("alias", CODES)
+def test_an_alias_that_is_a_code_in_any_script_is_none(alias):
+    label = with_alias(alias)
+    assert label.synonyms == ()
+    assert label.answer == alias
+
+
 TEXTS = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"), min_size=1, max_size=20
 ).filter(lambda text: text.strip() and not re.search(r"\$[A-Za-z_]", text))  # which stands for task data
