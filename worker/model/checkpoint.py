@@ -16,6 +16,7 @@ from ...schemas.errors import ModelLoadError, ModelUnreachable
 CONFIG: Final = "config.json"
 _PROCESSOR: Final = "processor_config.json"
 _IMAGE_PROCESSOR: Final = "preprocessor_config.json"
+_TOKENIZER: Final = "tokenizer_config.json"
 _ADAPTER: Final = "adapter_config.json"
 _ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -63,6 +64,15 @@ class Checkpoint:
             processor = ""
         alone = self.folder is not None and not (self.folder / _IMAGE_PROCESSOR).is_file()
         return _PROCESSOR if '"image_processor"' in processor or (processor and alone) else _IMAGE_PROCESSOR
+
+    @property
+    def tokenizer_class(self) -> str:
+        """What a local directory calls its tokenizer, which transformers may pass over; empty where it does not say."""
+        try:
+            told = json.loads((self.folder / _TOKENIZER).read_text(encoding="utf-8")) if self.folder else {}
+        except (OSError, ValueError):
+            return ""
+        return str(told.get("tokenizer_class") or "") if isinstance(told, dict) else ""
 
     def refused(self, reason: str) -> ModelLoadError:
         """The error that says in one line why it cannot be loaded; the reason names the file and the fix."""

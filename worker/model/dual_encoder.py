@@ -79,7 +79,8 @@ class DualEncoderFamily:
         threads = forward_threads(settings.cpu_threads)
         config, processor = _load_config(checkpoint), _load_processor(checkpoint)
         image_processor, tokenizer = processor.image_processor, processor.tokenizer
-        self._refuse_strangers(checkpoint, image_processor, tokenizer)
+        loaded = (type(image_processor).__name__, type(tokenizer).__name__)
+        self._refuse_strangers(checkpoint, *loaded, checkpoint.tokenizer_class)
         dim, text_dim = self.dims(config)
         if dim != text_dim:
             raise checkpoint.refused(
@@ -125,10 +126,9 @@ class DualEncoderFamily:
             device_memory=partial(memory_by_kind, device),
         )
 
-    def _refuse_strangers(self, checkpoint: Checkpoint, *processors: Any) -> None:
+    def _refuse_strangers(self, checkpoint: Checkpoint, *names: str) -> None:
         """Files of two families in one folder load, and give numbers that mean nothing."""
-        for processor in processors:
-            name = type(processor).__name__
+        for name in names:
             known = next((start for start in _KNOWN if name.startswith(start)), None)
             if known and known not in self.processors:
                 raise checkpoint.refused(

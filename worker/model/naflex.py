@@ -122,16 +122,16 @@ class PatchImages:
     def _features(self, flat: torch.Tensor, grids: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Of images one behind the other, each of so many patches down and across."""
         counts = [down * across for down, across in grids]
-        patches = self._cut(flat, grids, max(counts))
-        alike = min(counts) == max(counts)
-        places = torch.arange(max(counts), device=self._device)
-        mask = places < torch.tensor(counts, device=self._device)[:, None]
+        patches = self._cut(flat, grids, max(counts)).to(torch.float32)
+        normal = (patches * self._rules.rescale - self._mean) / self._std
+        mask = None
+        if min(counts) < max(counts):
+            places = torch.arange(max(counts), device=self._device)
+            mask = places < torch.tensor(counts, device=self._device)[:, None]
         return pooled(
             self._model.get_image_features(
-                pixel_values=((patches.to(torch.float32) * self._rules.rescale - self._mean) / self._std).to(
-                    self._dtype
-                ),
-                pixel_attention_mask=None if alike else mask,
+                pixel_values=normal.to(self._dtype),
+                pixel_attention_mask=mask,
                 # On the host: the model reads them one by one, and would wait for the device each time.
                 spatial_shapes=torch.tensor(grids, device="cpu"),
             )

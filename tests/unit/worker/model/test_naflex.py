@@ -148,6 +148,15 @@ def test_stacked_images_of_one_size_are_a_batch_too(encoder) -> None:
     assert stacked.shape == (2, encoder.card.dim)
 
 
+def test_half_the_bits_give_nearly_the_same_vectors(encoder, made) -> None:
+    rough = load(made("siglip 2 naflex"), dtype="bfloat16").images
+    ready = [encoder.images.prepare(noise(*size)) for size in ODD_SIZES]
+    some, others = encoder.images.encode(ready), rough.encode(ready)
+    assert others.dtype == np.float32
+    cosines = (some * others).sum(axis=1) / np.linalg.norm(some, axis=1) / np.linalg.norm(others, axis=1)
+    assert cosines.min() > 0.99
+
+
 def test_the_batch_size_is_found_and_tuned_for(made) -> None:
     encoder = load(made("siglip 2 naflex"))
     size = find_batch_size(encoder, largest=4, budget_s=1)
