@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from ...schemas.errors import ConfigError
 from ...schemas.model_version import model_id
 from ...schemas.progress import Progress
 from ...schemas.settings import DEFAULT_MODEL, DEFAULT_REVISION
+from ...schemas.wire import brief
 from ..ledger.protocol import Jobs
 from .connection import Connection
 
@@ -91,6 +93,27 @@ def unserved(connection: Connection) -> list[Unserved]:
     lacks = patiently(lambda: _lacks(store, pending))
     found = [Unserved(lack, len(pending[model]), sum(pending[model])) for model, lack in lacks.items()]
     return sorted(found, key=lambda one: -one.images)
+
+
+def served_model(connection: Connection, name: str) -> str:
+    """The `schemas.model_id` of a model that a live worker serves.
+
+    Args:
+        connection: the way to the ledger.
+        name: its id, or that without the revision.
+
+    Raises:
+        ConfigError: no worker serves it, or workers serve several revisions of it.
+        BrokerUnavailable: Redis does not answer.
+    """
+    served = sorted(connection.patiently(connection.store.served) or ())
+    found = [model for model in served if name in (model, model.rpartition("@")[0])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"workers serve several revisions of {name}: say which, {' or '.join(found)}")
+    there = f"those running serve {', '.join(served)}" if served else "none is running"
+    raise ConfigError(f"no worker serves {brief(name)} ({there}): start one with it first")
 
 
 def _waits(progress: Progress) -> bool:

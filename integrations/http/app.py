@@ -36,7 +36,7 @@ def create_app(settings: Settings, client: Client, *, model: str, thumbnail: Thu
     Args:
         settings: see `Settings`; read once, here.
         client: where work is queued.
-        model: `schemas.model_id` of the checkpoint the workers serve; model versions are made from it.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
         thumbnail: makes small pictures of tasks' images for the page; None where nothing that decodes is installed.
 
     Raises:

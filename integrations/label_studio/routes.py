@@ -17,11 +17,12 @@ from ..problems import problems
 from .bodies import BodyRoute, PredictBody, SetupBody, WebhookBody, beside_the_loop
 from .check import SecretCheck, look_around
 from .convert.items import project_number
-from .convert.questions import LabelConfigReader, Unusable
+from .convert.questions import Unusable
 from .deliver.counters import PredictCounters
 from .deliver.predict import Entry, Predictor
 from .projects.cleaner import Cleaner
 from .projects.gauges import FigureGauges
+from .projects.questions import ProjectReader
 from .projects.reconciler import Reconciler
 from .projects.register import Projects
 from .projects.registration import ACTIONS, SECRET_HEADER
@@ -41,7 +42,7 @@ class LabelStudioBackend:
     Args:
         settings: see `Settings`.
         client: where work is queued.
-        model: `schemas.model_id` of the checkpoint the workers serve; model versions are made from it.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
         registry: where the predictor's counters and the projects' figures are shown.
 
     Attributes:
@@ -53,8 +54,8 @@ class LabelStudioBackend:
         self.projects = Projects(client)
         registry.register(FigureGauges(self.projects))
         self._settings = settings
-        self._reader = LabelConfigReader(model)
-        self._predictor = Predictor(settings, client, self.projects, self._reader, model, PredictCounters(registry))
+        self._reader = ProjectReader(self.projects, model)
+        self._predictor = Predictor(settings, client, self.projects, self._reader, PredictCounters(registry))
         self._reconciler = Reconciler(settings, client, self.projects, model)
         self._cleaner = Cleaner(settings, client, self.projects, model)
         self._secret = SecretCheck(self.projects)
@@ -108,14 +109,14 @@ class LabelStudioBackend:
         return router
 
     def _setup(self, body: SetupBody, later: BackgroundTasks) -> dict[str, str]:
-        questions = self._reader.read(body.label_config)
+        project = project_number(body.project)
+        questions = self._reader.read_at_once(project, body.label_config)
         if isinstance(questions, Unusable):
             # An error would show in Label Studio without its text. The version does show; the text is in its log.
             log.warning("project %s cannot be pre-labelled: %s", body.project, questions.problem)
         else:
             for name, reason in questions.config.skipped:
                 log.info("project %s: control %s is left to people: %s", body.project, name, reason)
-        project = project_number(body.project)
         if project is not None:
             later.add_task(self._reconciler.announced, project)
         if isinstance(questions, Unusable):

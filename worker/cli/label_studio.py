@@ -14,8 +14,10 @@ from .console import EXIT_FAILED, err, folding_table, needs, out, plain, print_j
 from .here import settings_here
 
 if TYPE_CHECKING:
+    from ...integrations.client.client import Client
     from ...integrations.label_studio.projects.registration import Step
 
+_OWN_MODEL = "default"
 _COLOURS = {"ok": "green", "changed": "cyan", "warning": "yellow", "failed": "red"}
 
 Project = Annotated[int, typer.Option(min=1, help="Label Studio project number, as in its URL")]
@@ -50,6 +52,16 @@ def connect(
             show_default=False,
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model of the project from now on, one that a worker serves (`prelabel jobs` lists them; the revision "
+            "may be left out), or `default` for the adapter's own. A change scores the project again; default as it "
+            "was, at first the adapter's",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a Label Studio project use the adapter: tasks open with a pre-annotation from then on.
@@ -78,11 +90,25 @@ def connect(
                 backend_url=backend_url or own_url(settings),
                 model=settings_model_id(settings),
                 client=client,
+                chosen=_chosen(client, model),
                 pre_label_all=all_tasks,
                 unlabelled_only=unlabelled_only,
                 priority=priority,
             )
     _tell(steps, as_json=as_json)
+
+
+def _chosen(client: Client, name: str | None) -> str | None:
+    """The id of the model a project is to have; empty for the adapter's own, None for the one it has.
+
+    Raises:
+        ConfigError: no worker serves a model of that name, or workers serve several.
+    """
+    if name is None or name == _OWN_MODEL:
+        return None if name is None else ""
+    from ...integrations.client.workers import served_model
+
+    return served_model(client.connection, name)
 
 
 def disconnect(

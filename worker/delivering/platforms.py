@@ -14,6 +14,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import redis
 
+from ...integrations.broker.errors import broker_errors
 from ...integrations.platforms import HearsOfFailures, Platform, PushReport
 from ...integrations.plugins import Plugin, Plugins
 from ...schemas.errors import ConfigError
@@ -78,6 +79,7 @@ class Platforms:
 def _label_studio(settings: Settings, client: redis.Redis) -> Platform:
     # The SDK brings pandas: only when something is pushed.
     from ...integrations.label_studio.deliver.push import Pusher
+    from ...integrations.label_studio.projects.chosen import chosen_model
     from ...integrations.label_studio.projects.claims import Claims
     from ...integrations.label_studio.projects.hints import hint
     from ...integrations.label_studio.projects.unanswered import Unanswered
@@ -86,7 +88,11 @@ def _label_studio(settings: Settings, client: redis.Redis) -> Platform:
         with suppress(redis.RedisError):  # the adapter looks now and then on its own
             hint(client, project)
 
-    return Pusher(settings, Claims(client), Unanswered(client), moved)
+    def chosen(project: int) -> str:
+        with broker_errors(settings):
+            return chosen_model(client, project)
+
+    return Pusher(settings, Claims(client), Unanswered(client), moved, chosen)
 
 
 _OURS: Final[dict[str, MakePlatform]] = {LABEL_STUDIO: _label_studio}

@@ -55,7 +55,7 @@ def project_router(settings: Settings, client: Client, connected: Projects, *, m
         settings: LABEL_STUDIO_URL and its API key; the adapter's own address.
         client: the ledger.
         connected: the Label Studio projects that are served.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
         pictures: whether small pictures of tasks can be asked for.
     """
     router = APIRouter()

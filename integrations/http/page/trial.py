@@ -51,7 +51,7 @@ def trial_router(settings: Settings, client: Client, connected: Projects, *, mod
         settings: LABEL_STUDIO_URL and its API key.
         client: the queue of the workers.
         connected: the projects that are served.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
     """
     router = APIRouter()
     desk = _Desk(settings, client, connected, model)

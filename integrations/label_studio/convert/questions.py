@@ -20,11 +20,13 @@ class Questions:
     """A label config made ready.
 
     Attributes:
+        model: a `schemas.model_id`: of whom it is asked.
         version: the model version of its predictions.
         config: what it asks.
         controls: the same, as a job asks it.
     """
 
+    model: str
     version: str
     config: LabelConfig
     controls: tuple[Control, ...]
@@ -47,23 +49,23 @@ class LabelConfigReader:
     """Reads label configs, and remembers those seen lately. Thread-safe.
 
     Args:
-        model: a `schemas.model_id`; model versions are made from it.
+        model: the `schemas.model_id` that is asked where `read` is given none; model versions are made from it.
     """
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._remembered = lru_cache(maxsize=64)(self._parse)
 
-    def read(self, label_config: str) -> Questions | Unusable:
+    def read(self, label_config: str, model: str | None = None) -> Questions | Unusable:
         """What a label config (XML) asks. Never raises."""
-        if len(label_config) > REMEMBERED_CHARS:
-            return self._parse(label_config)
-        return self._remembered(label_config)
+        parse = self._parse if len(label_config) > REMEMBERED_CHARS else self._remembered
+        return parse(label_config, model or self._model)
 
-    def _parse(self, label_config: str) -> Questions | Unusable:
+    @staticmethod
+    def _parse(label_config: str, model: str) -> Questions | Unusable:
         try:
             config = LabelConfig.parse(label_config)
             controls = config.to_controls()
         except ConfigError as error:
-            return Unusable(self._model + UNUSABLE, str(error))
-        return Questions(model_version(self._model, controls), config, controls)
+            return Unusable(model + UNUSABLE, str(error))
+        return Questions(model, model_version(model, controls), config, controls)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from ....schemas import Item, ItemError, Prediction, PrelabelError, Priority, PushTarget, Settings
 from ..convert.items import has_version, item_from_task, project_number
-from ..convert.questions import LabelConfigReader, Questions, Unusable
+from ..convert.questions import Questions, Unusable
 from ..convert.regions import copies_of
 from ..convert.results import copies_left_out, prediction_to_label_studio
 from ..label_config.config import LabelConfig
 from ..projects.held import HeldTasks
+from ..projects.questions import ProjectReader
 from ..projects.register import Projects, Submitted
 from .counters import PredictCounters
 
@@ -47,7 +48,7 @@ class Predictor:
 
     Args:
         projects: who delivers what, and what is queued already.
-        reader: reads label configs.
+        reader: reads projects' label configs.
         clock: seconds, monotonic.
     """
 
@@ -56,8 +57,7 @@ class Predictor:
         settings: Settings,
         client: Client,
         projects: Projects,
-        reader: LabelConfigReader,
-        model: str,
+        reader: ProjectReader,
         counters: PredictCounters,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,7 +65,6 @@ class Predictor:
         self._client = client
         self._projects = projects
         self._reader = reader
-        self._model = model
         self._counters = counters
         self._clock = clock
         has_key = settings.label_studio_api_key is not None and bool(settings.label_studio_api_key.get_secret_value())
@@ -85,7 +84,7 @@ class Predictor:
         return entries
 
     def _fill(self, entries: list[Entry], tasks: Sequence[Any], project: int | None, label_config: str) -> None:
-        questions = self._reader.read(label_config)
+        questions = self._reader.read(project, label_config)
         if isinstance(questions, Unusable):
             log.warning("/predict: project %s cannot be pre-labelled: %s", project, questions.problem)
             self._counters.tasks("refused", len(tasks))
@@ -191,7 +190,7 @@ class Predictor:
             questions.controls,
             priority=priority,
             name=f"label studio project {project}",
-            model=self._model,
+            model=questions.model,
             push=push,
         )
         if push is not None:

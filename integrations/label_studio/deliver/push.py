@@ -79,6 +79,7 @@ class Pusher:
         claims: who else delivers; None when nobody does.
         unanswered: where it is written which tasks get no prediction; None where nobody asks.
         moved: called with a project that shows another version from now on.
+        chosen: the `schemas.model_id` a project has chosen; empty where it takes the adapter's, whichever that is.
 
     Raises:
         ConfigError: LABEL_STUDIO_URL or LABEL_STUDIO_API_KEY is not set.
@@ -90,11 +91,13 @@ class Pusher:
         claims: Claims | None = None,
         unanswered: Unanswered | None = None,
         moved: Callable[[int], object] = lambda _: None,
+        chosen: Callable[[int], str] = lambda _: "",
     ) -> None:
         self._api = LabelStudioAPI(settings)
         self._claims = claims
         self._unanswered = unanswered
         self._moved = moved
+        self._chosen = chosen
         self._shown: set[tuple[int, str]] = set()
 
     def __enter__(self) -> Self:
@@ -348,7 +351,8 @@ class Pusher:
 
         Label Studio's labeling screen and its score column use only predictions of the project's own
         `model_version`. It is moved from another version of ours, or from none, when `version` is what the
-        project's label config asks for now; what people chose otherwise stays. Best effort: the predictions are stored.
+        project's label config asks for now, of the model it has chosen; what people chose otherwise stays. Best
+        effort: the predictions are stored.
         """
         ours = ModelVersion.parse(version)
         if ours is None or (project, version) in self._shown:
@@ -358,7 +362,7 @@ class Pusher:
                 state = self._api.sdk.projects.get(id=project)
                 shown = state.model_version or ""
                 current = ModelVersion.of(ours.model, LabelConfig.parse(state.label_config or "").to_controls())
-            if current != ours.uncalibrated:
+            if current != ours.uncalibrated or self._chosen(project) not in ("", ours.model):
                 return
             if shown != version and is_ours_to_change(shown):
                 show(self._api, project, version)

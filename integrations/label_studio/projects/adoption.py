@@ -30,7 +30,7 @@ class Adoption:
         settings: how often projects are looked at; BASIC_AUTH_* are given to Label Studio where set.
         client: whose jobs.
         projects: which projects.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
     """
 
     def __init__(self, api: LabelStudioAPI, settings: Settings, client: Client, projects: Projects, model: str) -> None:
@@ -48,7 +48,7 @@ class Adoption:
         Raises:
             PrelabelError: Label Studio or Redis is unavailable, or refuses us.
         """
-        ours = [one for one in registration.backends(self._api, project) if self._is_mine(one)]
+        ours = [one for one in registration.backends(self._api, project) if self._is_mine(project, one)]
         if not ours:
             log.info("project %s has no ML backend of ours", project)
             return False
@@ -71,7 +71,7 @@ class Adoption:
             return True
         # One of ours at another address counts too: `prelabel connect` may be moving it just now.
         backends = registration.backends(self._api, project)
-        there = [one for one in backends if registration.is_at(one, state.backend_url) or self._is_mine(one)]
+        there = [one for one in backends if registration.is_at(one, state.backend_url) or self._is_mine(project, one)]
         if there and state.stopped:
             self._go_on(project, there[0])
         elif there:
@@ -120,7 +120,10 @@ class Adoption:
                 raise failure.__cause__ from None
             raise
 
-    def _is_mine(self, backend: dict[str, Any]) -> bool:
-        """Whether a backend answers with this adapter's model: another prelabel's project is left to it."""
+    def _is_mine(self, project: int, backend: dict[str, Any]) -> bool:
+        """Whether a backend answers with this adapter's model or the project's: another prelabel's is left to it."""
         version = ModelVersion.parse(backend.get("model_version") or "")
-        return version is not None and version.model == self._model
+        return version is not None and version.model in (
+            self._model,
+            self._projects.model_of(project, self._model),
+        )

@@ -30,7 +30,7 @@ def score_again(
     Args:
         settings: LABEL_STUDIO_URL and API key.
         client: the adapter's and the workers' Redis.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
         project: the project's number.
         numbers: the tasks.
         tab: the number of a tab of the project's Data Manager, instead of `numbers`: every task it lists.

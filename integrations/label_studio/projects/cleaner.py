@@ -15,10 +15,10 @@ from collections.abc import Callable
 from ....schemas import ModelVersion, PrelabelError, Settings
 from ...client.client import Client
 from ..api.connection import LabelStudioAPI
-from ..convert.questions import LabelConfigReader
 from . import at_once
 from .cleaning import Cleaning
 from .prune import prune
+from .questions import ProjectReader
 from .register import Projects
 from .shown import shown_version
 from .state import ProjectState
@@ -41,7 +41,7 @@ class Cleaner:
         settings: LABEL_STUDIO_URL and its API key; without them it does nothing, nor where old predictions are kept.
         client: whose jobs go first.
         projects: which projects.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
         pause: waits some seconds and says whether to stop; for tests.
     """
 
@@ -56,7 +56,7 @@ class Cleaner:
         self._settings = settings
         self._projects = projects
         self._cleaning = Cleaning(client)
-        self._reader = LabelConfigReader(model)
+        self._reader = ProjectReader(projects, model)
         self._stop = threading.Event()
         self._pause = pause or self._stop.wait
         self._thread = threading.Thread(target=self._run, name="prelabel-cleaner", daemon=True)
@@ -153,9 +153,9 @@ class Cleaner:
         return shown != state.version and ModelVersion.is_ours(shown)
 
     def _asks_for(self, project: int, version: str) -> bool:
-        """Whether the project's label config asks for this version now."""
+        """Whether the project's label config asks for this version now, and of its model."""
         label_config = self._connection().project(project).get("label_config") or ""
-        return self._reader.read(label_config).version == version
+        return self._reader.read(project, label_config).version == version
 
     def _look_through_again(self, project: int) -> None:
         """The config has changed meanwhile, perhaps to what it was: some of what was removed may be wanted again."""

@@ -35,6 +35,7 @@ def connect(
     backend_url: str,
     model: str,
     client: Client,
+    chosen: str | None = None,
     pre_label_all: bool = False,
     unlabelled_only: bool | None = None,
     priority: Priority | None = None,
@@ -45,8 +46,10 @@ def connect(
         settings: LABEL_STUDIO_URL and API key; BASIC_AUTH_* are given to Label Studio where set.
         project: the project's number.
         backend_url: the adapter as Label Studio reaches it.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model.
         client: the adapter's and the workers' Redis.
+        chosen: `schemas.model_id` of the model that scores the project from now on; empty for the adapter's, and None
+            leaves it as it was. Where that is another than before, the project is scored again.
         pre_label_all: also queue every task that has no prediction of the current version yet.
         unlabelled_only: leave tasks alone that somebody has labelled; None leaves it as it was.
         priority: the queue the project's tasks go to from now on; None leaves it as it was.
@@ -57,7 +60,7 @@ def connect(
     steps: list[Step] = []
     try:
         with closing(_api(settings)) as api:
-            asked = _asked(unlabelled_only, priority)
+            asked = _asked(unlabelled_only, priority, chosen)
             for done in _steps(api, settings, project, _with_scheme(backend_url), model, client, pre_label_all, asked):
                 steps.append(done)  # what was done before a failure is told too
     except StepFailed as failure:
@@ -95,9 +98,9 @@ def disconnect(settings: Settings, *, project: int, backend_url: str, client: Cl
     return _merged(steps)
 
 
-def _asked(unlabelled_only: bool | None, priority: Priority | None) -> dict[str, Any]:
+def _asked(unlabelled_only: bool | None, priority: Priority | None, chosen: str | None) -> dict[str, Any]:
     """The fields of `ProjectState` that somebody wants changed."""
-    fields = {"unlabelled_only": unlabelled_only, "priority": priority and priority.value}
+    fields = {"unlabelled_only": unlabelled_only, "priority": priority and priority.value, "model": chosen}
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -149,9 +152,13 @@ def _steps(
         user = api.json("GET", "api/current-user/whoami")
     yield Step("token", "ok", f"Label Studio knows the API key as {user.get('email')}")
 
+    projects = Projects(client)
+    with step("adapter"):
+        was_chosen = projects.model_of(project, "")
+        chosen = asked.get("model", was_chosen)
     with step("project"):
         record = api.project(project)
-        questions = LabelConfigReader(model).read(record.get("label_config") or "")
+        questions = LabelConfigReader(chosen or model).read(record.get("label_config") or "")
         if isinstance(questions, Unusable):
             raise ConfigError(f"project {project}: {questions.problem}")
     names = ", ".join(control.from_name for control in questions.config.controls)
@@ -163,7 +170,6 @@ def _steps(
     if dropped:
         yield Step("answers", "warning", dropped)
 
-    projects = Projects(client)
     with step("adapter"):
         secret = projects.secret()
         adapter = _adapter(api, settings, backend_url, secret)
@@ -174,13 +180,19 @@ def _steps(
         hooks_before = registration.webhooks(api, project, backend_url)
         announced = registration.announce(api, project, backend_url, secret)
     with step("backend"):
+        if chosen != was_chosen:  # now: while Label Studio makes the backend it asks the adapter for the version
+            projects.update(project, model=chosen)
         try:
             title = version_to_show(api, project, questions.version)
             registered = registration.register(api, settings, project, backend_url, title)
         except PrelabelError:
+            if chosen != was_chosen:
+                projects.update(project, model=was_chosen)
             if not hooks_before:
                 registration.unregister(api, project, backend_url)
             raise
+    if "model" in asked or chosen:
+        yield _scored_with(questions.model, was_chosen or model)
     yield registered
     yield announced
     before = _known_url(projects, project)
@@ -207,7 +219,7 @@ def _steps(
             **asked,
         )
     with step("image"):
-        tried = try_images(api, settings, client, project, questions, model)
+        tried = try_images(api, settings, client, project, questions)
     yield tried
     with step("tasks"):
         if not pre_label_all:
@@ -253,6 +265,12 @@ def _adapter(api: LabelStudioAPI, settings: Settings, backend_url: str, secret: 
         raise ConfigError(f"the adapter at {backend_url} does not reach Label Studio: {body['problem']}")
     elsewhere = "" if body["label_studio"] == api.url else f" at {body['label_studio']}"
     return Step("adapter", "ok", f"{backend_url} reaches Label Studio{elsewhere} as {body['user']}")
+
+
+def _scored_with(model: str, before: str) -> Step:
+    if model == before:
+        return Step("model", "ok", f"scored with {model}")
+    return Step("model", "changed", f"scored with {model} from now on, and again where {before} has")
 
 
 def _queued(report: LookReport, unlabelled_only: bool) -> Step:

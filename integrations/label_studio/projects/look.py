@@ -41,13 +41,11 @@ class Desk(NamedTuple):
         api: Label Studio.
         client: where tasks are queued.
         projects: what is known of them.
-        model: `schemas.model_id` of the checkpoint the workers serve.
     """
 
     api: LabelStudioAPI
     client: Client
     projects: Projects
-    model: str
 
 
 @dataclass
@@ -118,7 +116,6 @@ class Look:
     ) -> None:
         self._api, self._client, self._projects = desk.api, desk.client, desk.projects
         self._settings: Settings = desk.client.settings
-        self._model = desk.model
         self._project = project
         self._label_config = label_config
         self._questions = questions
@@ -194,7 +191,7 @@ class Look:
             self._questions.controls,
             priority=self._state.priority,
             name=f"label studio project {self._project}",
-            model=self._model,
+            model=self._questions.model,
             push=PushTarget(project=self._project, label_config=self._label_config),
         )
         self._report.job_id = job.id
@@ -206,7 +203,7 @@ class Look:
 
     def _to_score(self, listed: Iterator[dict[str, Any]] | Any) -> Iterator[Item]:
         listed = iter(listed)
-        with closing(StoredVectors(self._client, self._project, self._model)) as vectors:
+        with closing(StoredVectors(self._client, self._project, self._questions.model)) as vectors:
             while some := list(islice(listed, tasks.PAGE_SIZE)):
                 batch = {int(task["id"]): task for task in some}  # one may be listed by several filters
                 for item in self._wanted(batch):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ....schemas import ConfigError, PrelabelError
 from ..api.connection import LabelStudioAPI
-from ..convert.questions import LabelConfigReader, Unusable
+from ..convert.questions import Unusable
 from . import figures
 from .figures import ProjectFigures
+from .questions import ProjectReader
 from .register import Projects
 
 if TYPE_CHECKING:
@@ -38,20 +39,20 @@ def overview(client: Client, projects: Projects, numbers: Sequence[int], model: 
         client: the ledger; its settings say where Label Studio is.
         projects: what is known of them.
         numbers: which projects.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
 
     Raises:
         ConfigError: LABEL_STUDIO_URL or its key is not set.
         TransientError: Redis does not answer.
     """
-    reader = LabelConfigReader(model)
+    reader = ProjectReader(projects, model)
     known = figures.last(projects, numbers)
     with closing(LabelStudioAPI(client.settings)) as api:
         for number in numbers:
             try:
                 problem = _problem(projects, number)
                 there = api.project(number)
-                questions = reader.read(there.get("label_config") or "")
+                questions = reader.read(number, there.get("label_config") or "")
                 problem = questions.problem if isinstance(questions, Unusable) else problem
                 taken = figures.take(api, client, projects, number, questions.version, there)
                 yield Overview(number, taken, problem)

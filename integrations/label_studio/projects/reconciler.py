@@ -43,7 +43,7 @@ class Reconciler:
         settings: LABEL_STUDIO_URL and its API key; without them it does nothing.
         client: where tasks are queued.
         projects: which projects.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
     """
 
     def __init__(self, settings: Settings, client: Client, projects: Projects, model: str) -> None:

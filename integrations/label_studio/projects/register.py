@@ -18,6 +18,7 @@ from ...broker.locks import TimedLock, free_lock
 from ...client.client import Client
 from ...ledger.jobs import NoSuchJob
 from ...ledger.pushes import is_pending
+from .chosen import chosen_model
 from .claims import Claims
 from .hints import hint
 from .keys import PROJECT_HINTS, PROJECTS, WEBHOOK_SECRET, ProjectKeys
@@ -153,6 +154,17 @@ class Projects:
     def rests(self, project: int) -> bool:
         """Whether nothing of the project is queued; also where the rest of what is known of it cannot be read."""
         return b"1" in self._patiently(lambda: self._redis.hmget(ProjectKeys(project).state, "paused", "stopped"))
+
+    def model_of(self, project: int, own: str, *, wait_s: float | None = None) -> str:
+        """The `schemas.model_id` of the model that scores the project; also where the rest of it cannot be read.
+
+        Args:
+            project: its number; it need not be served.
+            own: the adapter's model, of a project that has chosen none.
+            wait_s: seconds a Redis that is away is waited for; None is as long as usual.
+        """
+        chosen = self._patiently(lambda: chosen_model(self._redis, project), wait_s=wait_s)
+        return chosen or own
 
     def update(self, project: int, **fields: Any) -> None:
         """Change fields of `ProjectState`."""

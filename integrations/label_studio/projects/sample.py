@@ -23,9 +23,7 @@ KEEP_S: Final = 600
 """Seconds a job that only tries something out is kept after its end; nothing of it is shown among the predictions."""
 
 
-def try_images(
-    api: LabelStudioAPI, settings: Settings, client: Client, project: int, questions: Questions, model: str
-) -> Step:
+def try_images(api: LabelStudioAPI, settings: Settings, client: Client, project: int, questions: Questions) -> Step:
     """Have workers fetch and score the images of some tasks; nothing is pushed.
 
     Raises:
@@ -42,10 +40,10 @@ def try_images(
             items.append(item_from_task(task, questions.config, url, s3_direct=settings.s3_direct))
         except ItemError as error:
             problems[number] = str(error)
-    if items and (nobody := nobody_serves(client.connection, model)):
+    if items and (nobody := nobody_serves(client.connection, questions.model)):
         return Step("image", "warning", nobody)
     if items:
-        problems |= _problems(client, project, questions, model, items)
+        problems |= _problems(client, project, questions, items)
     if problems:
         first = min(problems)
         of = f"{len(problems)} of {len(sample)} tasks tried: " if len(sample) > 1 else ""
@@ -67,14 +65,14 @@ def _sample(api: LabelStudioAPI, project: int, fields: str) -> dict[int, dict[st
     return sample | tasks.across(api, project, min(sample), max(sample), SAMPLE - 1, each=1, fields=fields)
 
 
-def _problems(client: Client, project: int, questions: Questions, model: str, items: list[Item]) -> dict[int, str]:
+def _problems(client: Client, project: int, questions: Questions, items: list[Item]) -> dict[int, str]:
     """What is wrong with each of the items, by the number of its task."""
     job = client.submit(
         items,
         questions.controls,
         priority=Priority.INTERACTIVE,
         name=f"label studio project {project}: some images to try",
-        model=model,
+        model=questions.model,
         deadline_s=SAMPLE_S + 1,  # should we die meanwhile, nobody works for us
         keep_s=KEEP_S,
     )

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ....schemas import ConfigError, Priority, TransientError
 from ..api.connection import LabelStudioAPI
-from ..convert.questions import LabelConfigReader, Questions, Unusable
+from ..convert.questions import Questions, Unusable
 from . import figures
 from .look import Desk, Look, LookReport
 from .pausing import HeldBack
+from .questions import ProjectReader
 from .register import Projects
 from .removal import remove_ours
 
@@ -37,15 +38,15 @@ class Scanner:
         api: Label Studio.
         client: where tasks are queued.
         projects: what is known of them.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for projects that have chosen none.
     """
 
     def __init__(self, api: LabelStudioAPI, client: Client, projects: Projects, model: str) -> None:
-        self._desk = Desk(api, client, projects, model)
+        self._desk = Desk(api, client, projects)
         self._api = api
         self._projects = projects
         self._held_back = HeldBack(client)
-        self._reader = LabelConfigReader(model)
+        self._reader = ProjectReader(projects, model)
 
     def look(self, project: int, *, everything: bool = False, wait_s: float = 60.0) -> LookReport:
         """Queue what is to be queued; keep title and shown version in step; say whether there is something outdated.
@@ -125,7 +126,7 @@ class Scanner:
         """The project as Label Studio describes it, its label config, and what that asks."""
         there = self._api.project(project)
         label_config = there.get("label_config") or ""
-        return there, label_config, self._reader.read(label_config)
+        return there, label_config, self._reader.read(project, label_config)
 
     def _working(self, project: int, renew: Callable[[], object]) -> Callable[[], object]:
         """What to call at every page: a project that is paused meanwhile has no more of it queued."""

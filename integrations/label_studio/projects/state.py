@@ -24,6 +24,7 @@ class ProjectState:
         problem: why nothing is pre-labelled at present; empty when all is well.
         unlabelled_only: tasks that somebody has labelled are left alone.
         priority: the queue its tasks go to, but for those a person waits for.
+        model: `schemas.model_id` of the model it has chosen; empty for the adapter's own.
         paused: somebody wants nothing of it to be queued for a while.
         stopped: its ML backend was deleted in Label Studio's dialog, and nothing is queued until there is one again.
         backend_seen: when the backend was last seen there, Unix seconds.
@@ -39,6 +40,7 @@ class ProjectState:
     problem: str = ""
     unlabelled_only: bool = False
     priority: Priority = Priority.BULK
+    model: str = ""
     paused: bool = False
     stopped: bool = False
     backend_seen: float = 0.0
@@ -67,6 +69,7 @@ class ProjectState:
             problem=fields.get("problem", ""),
             unlabelled_only=fields.get("unlabelled_only") == "1",
             priority=Priority(fields.get("priority", Priority.BULK)),
+            model=fields.get("model", ""),
             paused=fields.get("paused") == "1",
             stopped=fields.get("stopped") == "1",
             backend_seen=float(fields.get("backend_seen", 0)),

@@ -16,6 +16,7 @@ from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
 from ..convert.questions import LabelConfigReader, Questions, Unusable
 from ..convert.results import shown_answers
+from ..projects.register import Projects
 from ..projects.sample import KEEP_S
 from ..projects.stored import StoredVectors
 from .result import Side, TaskTrial, Trial
@@ -59,7 +60,7 @@ def try_label_config(
         client: the queue of the workers.
         project: the project's number; it need not be connected.
         label_config: the new one, XML.
-        model: `schemas.model_id` of the checkpoint the workers serve.
+        model: `schemas.model_id` of the adapter's model, for a project that has chosen none.
         size: tasks in the sample, 1 to `MOST`.
         timeout_s: seconds it may take in all; each request to Label Studio that is under way is waited for.
         tell: told what is being done, in words.
@@ -71,6 +72,7 @@ def try_label_config(
     if not 1 <= size <= MOST:
         raise ConfigError(f"a sample has 1 to {MOST:,} tasks, not {size:,}")
     started = monotonic()
+    model = Projects(client).model_of(project, model)
     reader = LabelConfigReader(model)
     new = reader.read(label_config)
     if isinstance(new, Unusable):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....integrations.client.checkpoint import settings_model_id
 from ....integrations.client.cutting import item_of
 from ....schemas.errors import ItemError, PrelabelError
 from ....schemas.items import ImageRef
 from ....schemas.settings import Settings
 from ..console import needs
 from . import Check, Checks
-from .label_studio import connected, get
+from .label_studio import connected, get, questions_of
 
 _FIX = "PRELABEL_ALLOW_HOSTS for private hosts, PRELABEL_IMAGE_ROOTS for files, AWS_… for s3"
 
@@ -28,7 +27,7 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
         return
     with connected(settings) as api:
         from ....integrations.label_studio.convert.items import item_from_task
-        from ....integrations.label_studio.convert.questions import LabelConfigReader, Unusable
+        from ....integrations.label_studio.convert.questions import Unusable
 
         state = get(api, f"api/projects/{project}/", f"project {project}")
         # resolve_uri: as /predict and webhooks have the addresses, and so the workers.
@@ -36,7 +35,7 @@ def check_project_image(settings: Settings, project: int | None) -> Checks:
             api, "api/tasks", f"tasks of project {project}",
             project=project, page=1, page_size=1, fields="all", resolve_uri="false",
         )  # fmt: skip
-    questions = LabelConfigReader(settings_model_id(settings)).read(state.get("label_config") or "")
+    questions = questions_of(settings, project, state.get("label_config") or "")
     if isinstance(questions, Unusable):
         return  # said with the project
     if not page.get("tasks"):

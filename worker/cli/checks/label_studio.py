@@ -15,6 +15,7 @@ from . import Check, Checks
 
 if TYPE_CHECKING:
     from ....integrations.label_studio.api.connection import LabelStudioAPI
+    from ....integrations.label_studio.convert.questions import Questions, Unusable
 
 _PROJECTS = 20
 """Projects looked through for ours when none is named: Label Studio asks each one's backend how it is."""
@@ -36,6 +37,22 @@ def connected(settings: Settings) -> Iterator[LabelStudioAPI]:
         yield api
     finally:
         api.close()
+
+
+def questions_of(settings: Settings, project: int, label_config: str) -> Questions | Unusable:
+    """What a project's label config asks, of the model that scores the project; the settings' own where Redis is away.
+
+    Args:
+        settings: where Redis is.
+        project: its number.
+        label_config: XML.
+    """
+    from ....integrations.client.client import Client
+    from ....integrations.label_studio.projects.questions import ProjectReader
+    from ....integrations.label_studio.projects.register import Projects
+
+    with Client(settings) as client:
+        return ProjectReader(Projects(client), settings_model_id(settings)).read_at_once(project, label_config)
 
 
 def get(api: LabelStudioAPI, path: str, what: str, **params: Any) -> Any:
@@ -94,9 +111,9 @@ def _search(api: LabelStudioAPI) -> Checks:
 
 
 def _config(settings: Settings, state: dict[str, Any], project: int) -> Checks:
-    from ....integrations.label_studio.convert.questions import LabelConfigReader, Unusable
+    from ....integrations.label_studio.convert.questions import Unusable
 
-    questions = LabelConfigReader(settings_model_id(settings)).read(state.get("label_config") or "")
+    questions = questions_of(settings, project, state.get("label_config") or "")
     if isinstance(questions, Unusable):
         yield Check("project", "fail", f"project {project}: {questions.problem}", "Settings > Labeling Interface")
         return

@@ -41,5 +41,7 @@ def _project(number: int, state: ProjectState, held_back: HeldBack) -> Checks:
         yield Check("project", "fail", f"project {number}: {state.problem}", f"prelabel connect --project {number}")
     if state.unlabelled_only:
         yield Check("project", "ok", f"project {number}: tasks that somebody has labelled are left alone")
+    if state.model:
+        yield Check("project", "ok", f"project {number}: scored with {state.model}")
     if state.priority is not Priority.BULK:
         yield Check("project", "ok", f"project {number}: its tasks go to the {state.priority} queue")

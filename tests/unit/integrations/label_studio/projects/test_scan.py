@@ -99,7 +99,7 @@ def test_a_projects_tasks_go_to_the_queue_that_was_asked_for(label_studio, scann
     projects.update(1, priority=Priority.INTERACTIVE)
     scanner.look(1)
     assert [progress.priority for progress in client.jobs()] == [Priority.INTERACTIVE]
-    assert client.queues()["interactive"] == 1
+    assert client.queues()[f"interactive:{MODEL}"] == 1
 
 
 class TestLock:

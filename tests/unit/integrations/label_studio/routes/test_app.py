@@ -37,6 +37,16 @@ def test_setup(http, capture):
     assert (response.status_code, response.json()) == (200, {"model_version": VERSION})
 
 
+def test_setup_answers_with_the_version_of_the_model_the_project_has_chosen(http, client, projects, capture):
+    body = capture("setup_with_extra_params")["body"]
+    own = http.post("/setup", json=body).json()["model_version"]
+    projects.add(int(body["project"].split(".")[0]), model="org/fine@abcdef12")
+    chosen = http.post("/setup", json=body).json()["model_version"]
+    assert chosen == own.replace(MODEL, "org/fine@abcdef12")
+    client.error = BrokerUnavailable("down")
+    assert http.post("/setup", json=body).json()["model_version"] == chosen, "as it was last"
+
+
 def test_setup_survives_a_project_without_config(http, capture):
     response = http.post("/setup", json=capture("setup_empty_config")["body"])
     assert response.json() == {

@@ -131,3 +131,10 @@ def test_a_bulk_promise_does_not_keep_a_person_waiting(make, client):
 def test_without_a_push_the_same_task_is_answered_every_time(make, client):
     http = make(label_studio_api_key=None)
     assert ask(http, tasks(1)) == ask(http, tasks(1)) == [READY]
+
+
+def test_a_project_that_has_chosen_a_model_is_answered_with_it(http, client, projects):
+    projects.add(1, model="org/fine@abcdef12")
+    ask(http, tasks(1))
+    ask(http, tasks(1), project="2.3")
+    assert [job.call["model"] for job in client.jobs] == ["org/fine@abcdef12", MODEL]
