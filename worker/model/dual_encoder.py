@@ -23,6 +23,7 @@ from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
 from .encoder import Encoder, ImageTower
 from .image_rules import read_image_rules
 from .text_tower import TextRules, TokenTexts
+from .torchvision_ops import make_importable
 from .tower import Normalisation, TorchImages
 
 log = logging.getLogger(__name__)
@@ -170,9 +171,13 @@ def _load_config(checkpoint: Checkpoint) -> Any:
 
 
 def _load_processor(checkpoint: Checkpoint) -> Any:
+    make_importable()
     try:
         with quiet_transformers():
-            processor = transformers.AutoProcessor.from_pretrained(checkpoint.source, revision=checkpoint.revision)
+            # With torchvision installed its processors would be taken, whose pixels are not Pillow's.
+            processor = transformers.AutoProcessor.from_pretrained(
+                checkpoint.source, revision=checkpoint.revision, backend="pil"
+            )
     except Exception as error:  # the loader raises a dozen unrelated types
         raise checkpoint.load_error(error) from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
