@@ -9,11 +9,13 @@ from PIL import Image
 
 from ...schemas.models import Channels, Resize
 from .checkpoint import Checkpoint
-from .resize import Crop, Resizer, Squash
+from .resize import Corner, Crop, Resizer, Squash
 
 _BY_SETTING: Final = {"exact": "exact", "fast": "fast 2", "scaled": "scaled 2"}
 """What is done to pixels beside the processor's rules, by PRELABEL_PREPROCESSING. Count on when it changes: vectors
 made otherwise are not answered with."""
+
+_CORNERS: Final[dict[Corner, str]] = {"down": "", "even": " to even"}
 
 BYTES: Final = 1 / 255
 """The rescaling that all processors but odd ones have."""
@@ -30,6 +32,7 @@ class ImageRules:
         rescale: factor of the bytes.
         mean: taken off each channel after that.
         std: each channel is divided by it at last.
+        corner: where the corner of a crop goes that falls between two pixels.
     """
 
     size: tuple[int, int]
@@ -38,6 +41,7 @@ class ImageRules:
     rescale: float
     mean: Channels
     std: Channels
+    corner: Corner = "down"
 
     @property
     def resize(self) -> Resize:
@@ -53,12 +57,12 @@ class ImageRules:
         exact = preprocessing == "exact"
         if self.shortest is None:
             return Squash(self.size, self.resample, exact=exact)
-        return Crop(self.shortest, self.size, self.resample, exact=exact)
+        return Crop(self.shortest, self.size, self.resample, exact=exact, corner=self.corner)
 
     def name(self, preprocessing: str) -> str:
         """`ModelCard.preprocessing`: other pixels, another name."""
         height, width = self.size
-        way = "squash" if self.shortest is None else f"crop of {self.shortest}"
+        way = "squash" if self.shortest is None else f"crop of {self.shortest}{_CORNERS[self.corner]}"
         return f"{height}x{width} {way} {named(self.resample, self.rescale, self.mean, self.std, preprocessing)}"
 
 
