@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from .checkpoint import Checkpoint, quiet_transformers
 from .openclip_config import OpenClipConfig
+
+_SPECIAL: Final = re.compile(r"<.*>|\[.*\]", re.S)
+"""Names that tokenizers give to what is no piece of a text."""
 
 
 class OpenClipTokens:
@@ -24,11 +28,12 @@ class OpenClipTokens:
 
     @property
     def places(self) -> int:
-        """How many tokens a model must know for any text; special ones that no text is made of are not counted."""
+        """How many tokens a model must know; special ones, like those that T5's adds of its own, are not counted."""
         if self._theirs is None:
             return int(self._tokenizer.vocab_size)
-        special = set(self._theirs.all_special_tokens)
-        return 1 + max(int(number) for token, number in self._theirs.get_vocab().items() if token not in special)
+        return 1 + max(
+            int(number) for token, number in self._theirs.get_vocab().items() if not _SPECIAL.fullmatch(token)
+        )
 
     @property
     def padding_side(self) -> str:

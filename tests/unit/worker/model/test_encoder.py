@@ -1,4 +1,4 @@
-"""What every encoder keeps to: the real one, on the demo's checkpoint, and its in-memory twin."""
+"""What every encoder keeps to: the real ones, and their in-memory twin."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
+from tests.openclip import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 TEXTS = ["red", "This is a photo of a green star.", "blue"]
 
 
-@pytest.fixture(scope="module", params=["colour", "siglip"])
-def encoder(request: pytest.FixtureRequest) -> Encoder:
+@pytest.fixture(scope="module", params=["colour", "siglip", "open_clip", "open_clip with a bias"])
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     if request.param == "colour":
         return ColourEncoder()
-    return load_encoder(load_settings(model=str(CHECKPOINT), device="cpu"), "demo@00000000")
+    made = {"open_clip": "CLIP", "open_clip with a bias": "SigLIP"}.get(request.param)
+    folder = make(tmp_path_factory.mktemp("made") / made, made) if made else CHECKPOINT
+    return load_encoder(load_settings(model=str(folder), device="cpu"), "demo@00000000")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 import transformers
 from PIL import Image
 
-from prelabel.schemas import ModelLoadError, Taxonomy
+from prelabel.schemas import ModelLoadError, ScorerError, Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
@@ -185,6 +185,20 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_names_it(which, le
     assert [record.message for record in caplog.records] == [
         f"prompt of {length} tokens cut to {places}, its end is not scored: {text[:80]}…"
     ]
+
+
+def test_a_special_token_that_the_model_has_not_is_no_text_for_it(tmp_path) -> None:
+    checkpoint = make(tmp_path / "model", "SigLIP")
+    words = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    words |= {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}  # behind the 390 that the model knows
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(words))
+    config = json.loads((checkpoint / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["clean"] = "whitespace"
+    (checkpoint / "open_clip_config.json").write_text(json.dumps(config))
+    texts = load(checkpoint).texts
+    with pytest.raises(ScorerError, match=r"^a text has token 4\d\d, and the model knows 390$"):
+        texts.encode(["<extra_id_0>"])
+    assert np.isfinite(texts.encode(["ring"])).all()
 
 
 def test_an_image_scores_the_same_alone_and_in_any_batch(pictures, tmp_path) -> None:
