@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -34,9 +35,7 @@ def make_base_checkpoint(directory: Path) -> Path:
     model.save_pretrained(directory)
     for name in ("spiece.model", "tokenizer_config.json"):
         (directory / name).write_bytes((CHECKPOINT / name).read_bytes())
-    preprocessor = (CHECKPOINT / "preprocessor_config.json").read_text()
-    size = transformers.SiglipImageProcessor.from_pretrained(CHECKPOINT).size
-    for side in ("height", "width"):
-        preprocessor = preprocessor.replace(f'"{side}": {size[side]}', f'"{side}": 512')
-    (directory / "preprocessor_config.json").write_text(preprocessor)
+    preprocessor = json.loads((CHECKPOINT / "preprocessor_config.json").read_text())
+    preprocessor["size"] = {"height": 512, "width": 512}
+    (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return directory

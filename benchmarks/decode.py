@@ -31,6 +31,7 @@ from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.similarity import Floats, normalise, pair_logits
+from prelabel.worker.model.torchvision_ops import make_importable
 
 from .checkpoint import make_base_checkpoint
 from .common import add_json, console, draw_jpegs, in_own_session, median, shown_machine, write
@@ -76,7 +77,8 @@ def main() -> None:
 def measure(checkpoint: str, size: str, files: list[str], rounds: int) -> list[dict[str, float | str]]:
     """All paths in turn over some files."""
     torch.set_num_threads(1)
-    processor = transformers.AutoImageProcessor.from_pretrained(checkpoint)
+    make_importable()
+    processor = transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
     model, exact_model = (
         load_encoder(load_settings(model=checkpoint, cpu_threads=1, preprocessing=preprocessing), "m@1")
         for preprocessing in ("fast", "exact")

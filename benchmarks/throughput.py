@@ -35,6 +35,7 @@ from prelabel.integrations import Client
 from prelabel.schemas import Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
+from prelabel.worker.model.torchvision_ops import make_importable
 
 from .checkpoint import make_base_checkpoint
 from .common import (
@@ -104,7 +105,14 @@ def pipeline(checkpoint: str, batch: int) -> Run:
     """Transformers' zero-shot pipeline, as most scripts use it, one image at a time or in batches."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    zero_shot = transformers.pipeline("zero-shot-image-classification", model=checkpoint, device=device, dtype=dtype)
+    make_importable()
+    zero_shot = transformers.pipeline(
+        "zero-shot-image-classification",
+        model=checkpoint,
+        image_processor=transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil"),
+        device=device,
+        dtype=dtype,
+    )
 
     def run(images: Sequence[str], labels: Sequence[str]) -> None:
         for start in range(0, len(images), batch):
@@ -117,7 +125,8 @@ def pipeline(checkpoint: str, batch: int) -> Run:
 def model_with_all_labels(checkpoint: str) -> Run:
     """`model(**inputs)` with every label's text each time, as ML-backend examples do."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    processor = transformers.AutoProcessor.from_pretrained(checkpoint)
+    make_importable()
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint, backend="pil")
     model = transformers.AutoModel.from_pretrained(checkpoint).eval().to(device)
 
     def run(images: Sequence[str], labels: Sequence[str]) -> None:

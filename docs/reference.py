@@ -26,7 +26,7 @@ from prelabel.worker.cli import app
 # Names that are not there are passed over; settings that no group names come last.
 _GROUPS = {
     "Redis and jobs": ("redis_url", "broker_wait_s", "job_ttl_s", "lease_s", "item_retries", "grace_s"),
-    "Model": ("model", "revision", "device", "dtype", "batch_size", "compile", "preprocessing", "text_cache"),
+    "Model": ("model", "revision", "format", "device", "dtype", "batch_size", "compile", "preprocessing", "text_cache"),
     "Worker threads and queues": (
         *("bulk_chunks", "interactive_chunks", "fetch_threads", "decode_threads", "decode_bytes", "cpu_threads"),
         "claim_gpu",

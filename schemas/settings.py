@@ -23,6 +23,9 @@ DEFAULT_REVISION = "753a949581523b60257d93e18391e8c27f72eb22"
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 
+Format = Literal["auto", "transformers", "openclip"]
+"""A checkpoint's format: transformers' (config.json) or OpenCLIP's (open_clip_config.json)."""
+
 _STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
@@ -86,6 +89,10 @@ class Settings(BaseSettings):
         DEFAULT_MODEL, description="Hub id or local directory of a checkpoint: SigLIP, SigLIP 2, CLIP, …"
     )
     revision: str | None = Field(None, description="Hub commit; the default model is pinned, pin yours too")
+    format: Format = Field(
+        "auto",
+        description="Which format of a checkpoint to load where it holds both; auto takes the one with weights there",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda, then mps, then cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto is bfloat16 on cuda, float32 elsewhere"

@@ -164,6 +164,8 @@ def test_each_heavy_library_has_one_room() -> None:
     }
     assert not {name for name in users("torch", "PIL", "transformers") if name.startswith(("schemas", "integrations"))}
     assert users("pandas", "cv2") == set()
+    # Imported by name when a checkpoint in OpenCLIP's format is loaded, and at no other time.
+    assert users("open_clip", "timm", "torchvision") == set()
 
 
 def test_redis_keys_and_scripts_are_in_the_ledger_and_in_projects() -> None:

@@ -9,10 +9,11 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+import transformers
 from torch.nn import functional
-from transformers import AutoModel, AutoProcessor
 
 from prelabel.worker.demo.shapes import ALL_PAIRS, COLOURS, HELD_OUT_PAIRS, PATTERNS, SHAPES, Scene, draw, sample_scene
+from prelabel.worker.model.torchvision_ops import make_importable
 from training.pictures import Numbers
 from training.words import ABSENT, TEXT_LENGTH, USUAL_TEMPLATE
 
@@ -29,8 +30,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         """Load model and processor; never asks the network."""
-        self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-        self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        make_importable()
+        self._model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self._processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
 
     @torch.inference_mode()
     def images(self, scenes: list[Scene]) -> torch.Tensor:

@@ -1,22 +1,28 @@
-"""A checkpoint before it is loaded: where it lies and what its config.json says. Nothing here reads a weight."""
+"""A checkpoint before it is loaded: where it lies and what its config says. Nothing here reads a weight."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ...schemas.errors import ModelLoadError, ModelUnreachable
+from ...schemas.settings import Format
 
 CONFIG: Final = "config.json"
 _PROCESSOR: Final = "processor_config.json"
 _IMAGE_PROCESSOR: Final = "preprocessor_config.json"
 _TOKENIZER: Final = "tokenizer_config.json"
+OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
+OPEN_CLIP: Final = "open_clip"
+"""The `model_type` of all checkpoints in OpenCLIP's format, whose config has no such thing."""
+
 _ADAPTER: Final = "adapter_config.json"
 _ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -31,19 +37,21 @@ _VOCABULARIES: Final = ("tokenizer.json", "*.model", "vocab*", "*.spm", "*.tikto
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in transformers' format.
+    """A checkpoint in transformers' format, or in OpenCLIP's.
 
     Attributes:
         model: its name as it was given: hub id or local directory.
         revision: hub commit; None is the repository's main branch.
         folder: the local directory; None for one on the hub.
-        config: what its config.json holds.
+        config: what its config holds.
+        config_file: the config's name, which tells the format.
     """
 
     model: str
     revision: str | None
     folder: Path | None
     config: Mapping[str, Any]
+    config_file: str = CONFIG
 
     @property
     def source(self) -> str:
@@ -53,7 +61,7 @@ class Checkpoint:
     @property
     def model_type(self) -> str:
         """What the config calls the kind of model."""
-        return str(self.config["model_type"])
+        return OPEN_CLIP if self.config_file == OPEN_CLIP_CONFIG else str(self.config["model_type"])
 
     @property
     def image_processor_file(self) -> str:
@@ -88,13 +96,9 @@ class Checkpoint:
         """
         if not self.folder:
             return
-        if not any(True for pattern in _VOCABULARIES for _ in self.folder.glob(pattern)):
-            raise self.refused(
-                "it holds no tokenizer file (tokenizer.json, spiece.model, …): "
-                "save the checkpoint's processor there too, processor.save_pretrained(folder)"
-            )
+        self.require_tokenizer("save the checkpoint's processor there too, processor.save_pretrained(folder)")
         if not _has_weights(self.folder):
-            if any(True for pattern in _PICKLES for _ in self.folder.glob(pattern)):
+            if self.pickles():
                 raise self.refused(_converted(self.source))
             raise self.refused("it holds no *.safetensors: save the model there, model.save_pretrained(folder)")
 
@@ -109,6 +113,22 @@ class Checkpoint:
             raise self.refused(
                 f"it holds no {file}: save the checkpoint's processor there, processor.save_pretrained(folder)"
             )
+
+    def require_tokenizer(self, fix: str) -> None:
+        """That a local directory holds a tokenizer's vocabulary.
+
+        Args:
+            fix: what to do where it holds none.
+
+        Raises:
+            ModelLoadError: it holds none.
+        """
+        if self.folder and not any(True for pattern in _VOCABULARIES for _ in self.folder.glob(pattern)):
+            raise self.refused(f"it holds no tokenizer file (tokenizer.json, spiece.model, …): {fix}")
+
+    def pickles(self) -> list[str]:
+        """Names of files in a local directory that may be pickled weights."""
+        return sorted(path.name for pattern in _PICKLES for path in self.folder.glob(pattern)) if self.folder else []
 
     def require_whole_weights(self) -> None:
         """That every weights file of a local directory is as long as it says, and that none is missing.
@@ -143,10 +163,27 @@ class Checkpoint:
         return found[1] if found else None
 
     def _cached(self, name: str) -> Path | None:
-        from transformers.utils import cached_file
+        with contextlib.suppress(Exception):  # it is for people alone
+            return _cached_file(self.model, name, self.revision)
+        return None
 
-        with quiet_transformers(), contextlib.suppress(Exception):  # it is for people alone
-            return Path(str(cached_file(self.model, name, revision=self.revision)))
+    def first_of(self, names: Sequence[str]) -> Path | None:
+        """The first of some files that it has; of one on the hub from the cache or the hub. None where it has none.
+
+        Raises:
+            ModelLoadError: the hub does not say whether it has one.
+        """
+        if self.folder:
+            return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
+        failed = None
+        for name in names:
+            try:
+                if path := _cached_file(self.model, name, self.revision, local_files_only=failed is not None):
+                    return path
+            except Exception as error:  # the hub's client raises a dozen unrelated types
+                failed = failed or error
+        if failed:
+            raise _unreachable(self.model, _first_line(failed), answered=_answered(failed)) from failed
         return None
 
     def load_error(self, error: Exception, what: str = "what is in it") -> ModelLoadError:
@@ -164,21 +201,26 @@ class Checkpoint:
         return _unreachable(self.model, reason)
 
 
-def read_checkpoint(model: str, revision: str | None) -> Checkpoint:
-    """Look at a checkpoint; one on the hub comes from transformers' cache, or is asked for its config.json.
+def read_checkpoint(model: str, revision: str | None, wanted: Format = "auto") -> Checkpoint:
+    """Look at a checkpoint; one on the hub comes from transformers' cache, or is asked for its config.
 
     Args:
         model: hub id or local directory.
         revision: hub commit; None is the repository's main branch.
+        wanted: its format. "auto" takes that of a local directory whose weights are there, and on the hub that of
+            transformers where there is one.
 
     Raises:
-        ModelLoadError: there is no such checkpoint, or its config.json does not say what kind of model it is.
+        ModelLoadError: there is no such checkpoint, its config does not say what kind of model it is, or a local
+            directory holds weights of both formats.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return Checkpoint(model, revision, folder, _local_config(model, folder))
-    require_folder(model)
-    return Checkpoint(model, revision, None, _read_config(model, None, _hub_config(model, revision)))
+    folder: Path | None = Path(model).expanduser()
+    if folder and folder.is_dir():
+        path = _local_config(model, folder, wanted)
+    else:
+        require_folder(model)
+        folder, path = None, _hub_config(model, revision, wanted)
+    return Checkpoint(model, revision, folder, _read_config(model, folder, path), path.name)
 
 
 def require_folder(model: str) -> None:
@@ -191,12 +233,42 @@ def require_folder(model: str) -> None:
         raise ModelLoadError(f"PRELABEL_MODEL={model}: no such directory")
 
 
-def _local_config(model: str, folder: Path) -> Mapping[str, Any]:
+def _local_config(model: str, folder: Path, wanted: Format) -> Path:
     if (folder / _ADAPTER).is_file() and not _has_weights(folder):
         raise _refused(model, folder, _ONLY_AN_ADAPTER)
-    if not (folder / CONFIG).is_file():
-        raise _refused(model, folder, "it holds no config.json: set PRELABEL_MODEL to a checkpoint's folder")
-    return _read_config(model, folder, folder / CONFIG)
+    path = folder / (_format_there(model, folder) if wanted == "auto" else _CONFIGS[wanted])
+    if not path.is_file():
+        asked = "" if wanted == "auto" else f", which PRELABEL_FORMAT={wanted} asks for"
+        raise _refused(model, folder, f"it holds no {path.name}{asked}: set PRELABEL_MODEL to a checkpoint's folder")
+    return path
+
+
+_CONFIGS: Final[Mapping[Format, str]] = {"transformers": CONFIG, "openclip": OPEN_CLIP_CONFIG}
+
+
+def _format_there(model: str, folder: Path) -> str:
+    """The config of the format whose weights are there, where a folder holds both configs."""
+    if not (folder / OPEN_CLIP_CONFIG).is_file():
+        return CONFIG
+    if not _names_a_kind(folder / CONFIG):  # timm writes a config.json of its own beside OpenCLIP's
+        return OPEN_CLIP_CONFIG
+    ours, theirs = (sorted(folder.glob(name)) for name in ("model*.safetensors", "open_clip_*.safetensors"))
+    if ours and theirs and importlib.util.find_spec("open_clip"):
+        raise _refused(
+            model,
+            folder,
+            f"it holds weights in two formats, {ours[0].name} and {theirs[0].name}: set PRELABEL_FORMAT to "
+            "transformers or openclip to say which to load",
+        )
+    return OPEN_CLIP_CONFIG if theirs and not ours else CONFIG
+
+
+def _names_a_kind(path: Path) -> bool:
+    """Whether there is a config.json that says what kind of model it is, as transformers' do."""
+    with contextlib.suppress(OSError, ValueError):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(config, dict) and isinstance(config.get("model_type"), str)
+    return False
 
 
 _ONLY_AN_ADAPTER = (
@@ -205,20 +277,45 @@ _ONLY_AN_ADAPTER = (
 )
 
 
-def _hub_config(model: str, revision: str | None) -> Path:
+def _hub_config(model: str, revision: str | None, wanted: Format) -> Path:
+    config = OPEN_CLIP_CONFIG if wanted == "openclip" else CONFIG
+    failed, path = None, None
+    for name in (config, OPEN_CLIP_CONFIG, _ADAPTER) if wanted == "auto" else (config, _ADAPTER):
+        try:
+            # Where the hub did not answer it is not asked again: that would take as long.
+            path = _cached_file(model, name, revision, local_files_only=failed is not None)
+        except Exception as error:  # the hub's client raises a dozen unrelated types
+            failed = failed or error
+        if path:
+            break
+    if path and path.name == _ADAPTER:
+        raise _refused(model, None, _ONLY_AN_ADAPTER) from failed
+    if path and path.name == CONFIG and wanted == "auto" and not _names_a_kind(path):
+        with contextlib.suppress(Exception):  # without one, what is wrong with config.json is said
+            return _cached_file(model, OPEN_CLIP_CONFIG, revision) or path
+    if path:
+        return path
+    if failed:
+        raise _unreachable(model, _first_line(failed), answered=_answered(failed)) from failed
+    raise _refused(model, None, f"it holds no {config}: set PRELABEL_MODEL to a checkpoint")
+
+
+def _cached_file(model: str, name: str, revision: str | None, *, local_files_only: bool = False) -> Path | None:
+    """One file of a checkpoint on the hub, from the cache or from there; None where it has no such file.
+
+    Raises:
+        OSError: it is not in the cache and the hub did not give it; and more of the hub client's types.
+    """
     from transformers.utils import cached_file
 
     with quiet_transformers():
         try:
-            return Path(str(cached_file(model, CONFIG, revision=revision)))
-        except Exception as error:  # the hub's client raises a dozen unrelated types
-            adapter = None
-            with contextlib.suppress(Exception):
-                # Where the hub did not answer it is not asked again: that would take as long.
-                adapter = cached_file(model, _ADAPTER, revision=revision, local_files_only=not _answered(error))
-            if adapter:
-                raise _refused(model, None, _ONLY_AN_ADAPTER) from error
-            raise _unreachable(model, _first_line(error), answered=_answered(error)) from error
+            found = cached_file(model, name, revision=revision, local_files_only=local_files_only)
+        except OSError as error:
+            if error.__cause__ or error.errno is not None:
+                raise
+            found = None  # raised from nothing else where the repository has no such file
+    return Path(found) if found else None
 
 
 def _answered(error: Exception) -> bool:
@@ -237,11 +334,15 @@ def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, An
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _refused(
-            model, folder, f"config.json cannot be read, copy the checkpoint again: {_first_line(error)}"
+            model, folder, f"{path.name} cannot be read, copy the checkpoint again: {_first_line(error)}"
         ) from error
+    if path.name == OPEN_CLIP_CONFIG:
+        return config if isinstance(config, dict) else {}
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise _refused(
-            model, folder, "config.json names no model_type: set PRELABEL_MODEL to a checkpoint in transformers' format"
+            model,
+            folder,
+            "config.json names no model_type: set PRELABEL_MODEL to a checkpoint in transformers' format or OpenCLIP's",
         )
     return config
 
@@ -298,6 +399,11 @@ def _unreachable(model: str, reason: str, *, answered: bool = False) -> ModelLoa
     )
     kind = ModelLoadError if offline or answered else ModelUnreachable
     return kind(_refusal(model, None, f"{reason} ({fix}, or set PRELABEL_MODEL to a local directory)"))
+
+
+def brief(error: Exception) -> str:
+    """What an error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

@@ -5,8 +5,6 @@ The checkpoint's processor and config are read, and whatever is wrong with them 
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,18 +12,17 @@ from typing import Any, Final
 
 import torch
 import transformers
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...schemas.models import Head, ModelCard, Resize
 from ...schemas.settings import Settings
 from .checkpoint import Checkpoint, quiet_transformers
+from .cost import gflop
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
 from .encoder import Encoder, ImageTower
 from .image_rules import OWN, read_image_rules
 from .text_tower import TextRules, TokenTexts
+from .torchvision_ops import make_importable
 from .tower import Normalisation, TorchImages
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +112,7 @@ class DualEncoderFamily:
             tokenisation=rules.name(tokenizer),
             preprocessing=pictures.preprocessing,
             licence=checkpoint.licence(),
-            gflop=_gflop(model, pictures.example),
+            gflop=gflop(lambda: type(model)(model.config), pictures.example),
         )
         return Encoder(
             card=card,
@@ -181,9 +178,13 @@ def _load_config(checkpoint: Checkpoint) -> Any:
 
 def _load_processor(checkpoint: Checkpoint) -> Any:
     checkpoint.require_image_processor()
+    make_importable()
     try:
         with quiet_transformers():
-            processor = transformers.AutoProcessor.from_pretrained(checkpoint.source, revision=checkpoint.revision)
+            # With torchvision installed its processors would be taken, whose pixels are not Pillow's.
+            processor = transformers.AutoProcessor.from_pretrained(
+                checkpoint.source, revision=checkpoint.revision, backend="pil"
+            )
     except Exception as error:  # the loader raises a dozen unrelated types
         files = f"its processor ({checkpoint.image_processor_file}, tokenizer_config.json, the tokenizer's vocabulary)"
         raise checkpoint.load_error(error, files) from error
@@ -227,18 +228,3 @@ def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "one number"
-
-
-def _gflop(model: Any, example: Callable[[], dict[str, Any]]) -> float | None:
-    """10^9 operations of one image's pass, counted on a model without weights; None where that cannot be run."""
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(quiet_transformers())
-            stack.enter_context(torch.device("meta"))
-            empty = type(model)(model.config).eval()
-            counter = stack.enter_context(FlopCounterMode(display=False))
-            empty.get_image_features(**example())
-    except Exception as error:  # an operator that has no form without numbers; the figure is for people alone
-        log.debug("the operations of one image are not counted: %s", error)
-        return None
-    return float(f"{counter.get_total_flops() / 1e9:.3g}") or None

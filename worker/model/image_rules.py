@@ -10,11 +10,13 @@ from PIL import Image
 
 from ...schemas.models import Channels, Resize
 from .checkpoint import Checkpoint
-from .resize import Crop, Resizer, Squash
+from .resize import Corner, Crop, Resizer, Squash
 
 _BY_SETTING: Final = {"exact": "exact", "fast": "fast 2", "scaled": "scaled 2"}
 """What is done to pixels beside the processor's rules, by PRELABEL_PREPROCESSING. Count on when it changes: vectors
 made otherwise are not answered with."""
+
+_CORNERS: Final[dict[Corner, str]] = {"down": "", "even": " to even"}
 
 BYTES: Final = 1 / 255
 """The rescaling that all processors but odd ones have."""
@@ -54,10 +56,12 @@ class ImageRules(PixelRules):
     Attributes:
         size: height and width of a prepared image, pixels.
         shortest: pixels the shorter edge is scaled to before the middle is cut out; None squashes instead.
+        corner: where the corner of a crop goes that falls between two pixels.
     """
 
     size: tuple[int, int]
     shortest: int | None
+    corner: Corner = "down"
 
     @property
     def resize(self) -> Resize:
@@ -73,12 +77,12 @@ class ImageRules(PixelRules):
         exact = preprocessing == "exact"
         if self.shortest is None:
             return Squash(self.size, self.resample, exact=exact)
-        return Crop(self.shortest, self.size, self.resample, exact=exact)
+        return Crop(self.shortest, self.size, self.resample, exact=exact, corner=self.corner)
 
     def name(self, preprocessing: str) -> str:
         """`ModelCard.preprocessing`: other pixels, another name."""
         height, width = self.size
-        way = "squash" if self.shortest is None else f"crop of {self.shortest}"
+        way = "squash" if self.shortest is None else f"crop of {self.shortest}{_CORNERS[self.corner]}"
         return f"{height}x{width} {way} {self.pixels_name(preprocessing)}"
 
 
@@ -108,21 +112,21 @@ def read_pixel_rules(checkpoint: Checkpoint, processor: Any) -> dict[str, Any]:
     return rules
 
 
-def _channels(values: Any) -> Channels:
+def channels(values: Any) -> Channels:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
 
 def _divisors(values: Any) -> Channels:
-    if not min(_channels(values)) > 0:
+    if not min(channels(values)) > 0:
         raise ValueError
-    return _channels(values)
+    return channels(values)
 
 
 _FIELDS: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
     ("resample", "resample", lambda value: Image.Resampling(int(value))),
     ("rescale", "rescale_factor", float),
-    ("mean", "image_mean", _channels),
+    ("mean", "image_mean", channels),
     ("std", "image_std", _divisors),
 )
 """A field of `PixelRules`, a processor's name for it, and what reads it."""

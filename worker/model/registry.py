@@ -1,4 +1,4 @@
-"""Which family loads a checkpoint: told by its config.json, before a weight is read. Torch comes with the family.
+"""Which family loads a checkpoint: told by its config, before a weight is read. Torch comes with the family.
 
 A family of another package is an entry point of the group `prelabel.models`, named as the `model_type` it loads. Ours
 come first.
@@ -12,7 +12,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from ...integrations.plugins import Plugin, Plugins
 from ...schemas.settings import Settings
-from .checkpoint import Checkpoint, read_checkpoint
+from .checkpoint import OPEN_CLIP, Checkpoint, read_checkpoint
 from .encoder import Encoder
 
 GROUP: Final = "prelabel.models"
@@ -23,6 +23,7 @@ _FAMILIES: Final = {
     "clip": ("clip", "FAMILY"),
     "metaclip_2": ("clip", "METACLIP_2"),
     "altclip": ("altclip", "FAMILY"),
+    OPEN_CLIP: ("openclip", "FAMILY"),
 }
 """`model_type` -> the module beside this one, and the object in it, that loads it."""
 
@@ -61,7 +62,7 @@ def load_encoder(settings: Settings, model_id: str) -> Encoder:
         ModelLoadError: the checkpoint cannot be found or loaded, or no family knows its kind.
         ConfigError: the package that brings the family is broken.
     """
-    checkpoint = read_checkpoint(settings.model, settings.pinned_revision)
+    checkpoint = read_checkpoint(settings.model, settings.pinned_revision, settings.format)
     if checkpoint.model_type in _FAMILIES:
         return _ours(checkpoint.model_type).load(checkpoint, settings, model_id)
     plugin = _plugin(checkpoint)

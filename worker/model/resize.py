@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from .devices import use_threads
 
 Resizer = Callable[[Pixels], Pixels]
 """`(h, w, 3)` uint8 -> a prepared image, uint8. Called from many threads."""
+
+Corner = Literal["down", "even"]
+"""Where the corner of a crop goes that falls between two pixels: "down" to the lower one, as transformers' does; "even"
+to the one of an even number, as torchvision's does."""
 
 _TORCH_MODES = {Image.Resampling.BICUBIC: "bicubic", Image.Resampling.BILINEAR: "bilinear"}
 """Filters torch has an antialiased uint8 kernel for; the one torchvision calls."""
@@ -55,31 +60,45 @@ class Squash:
 class Crop:
     """Scales the shorter edge and cuts out the middle. Called from many threads.
 
-    Sizes and places are those of transformers' `CLIPImageProcessor`, which are torchvision's.
+    Sizes are those of transformers' `CLIPImageProcessor`, which are torchvision's.
 
     Args:
         shortest: pixels of the shorter edge once it is scaled.
         size: height and width of what is cut out, pixels; no more than `shortest`.
         resample: the processor's own filter.
         exact: as for `Squash`.
+        corner: where one goes that falls between two pixels.
     """
 
-    def __init__(self, shortest: int, size: tuple[int, int], resample: Image.Resampling, *, exact: bool) -> None:
+    def __init__(
+        self,
+        shortest: int,
+        size: tuple[int, int],
+        resample: Image.Resampling,
+        *,
+        exact: bool,
+        corner: Corner = "down",
+    ) -> None:
         self._shortest = shortest
         self._size = size
         self._resample = resample
         self._exact = exact
+        self._corner = corner
 
     def __call__(self, image: Pixels) -> Pixels:
         """`(h, w, 3)` uint8 -> `(height, width, 3)` uint8."""
         short, long = sorted(image.shape[:2])
         scaled = int(self._shortest * long / short)
         height, width = (self._shortest, scaled) if image.shape[0] <= image.shape[1] else (scaled, self._shortest)
-        top, left = (height - self._size[0]) // 2, (width - self._size[1]) // 2
+        top, left = self._offset(height - self._size[0]), self._offset(width - self._size[1])
         if scaled > _LONG * self._shortest:
             return self._middle(image, (height, width), (top, left))
         whole = Squash((height, width), self._resample, exact=self._exact)(image)
         return np.ascontiguousarray(whole[top : top + self._size[0], left : left + self._size[1]])
+
+    def _offset(self, over: int) -> int:
+        """Pixels to cut off before the middle, of those that stand over."""
+        return over // 2 if self._corner == "down" else round(over / 2)
 
     def _middle(self, image: Pixels, scaled: tuple[int, int], corner: tuple[int, int]) -> Pixels:
         """What stays of an image, without making the rest."""

@@ -45,19 +45,23 @@ def check_model(settings: Settings, load: bool, devices: Path = Path("/dev")) ->
 
 
 def _found(settings: Settings) -> Checks:
+    from ...model.checkpoint import CONFIG, OPEN_CLIP_CONFIG
+
+    of = {"auto": (CONFIG, OPEN_CLIP_CONFIG), "transformers": (CONFIG,), "openclip": (OPEN_CLIP_CONFIG,)}
+    configs = of[settings.format]
     directory = Path(settings.model)
     if settings.model.startswith((".", "/", "~")) and not directory.is_dir():
         yield Check("model", "fail", f"{settings.model}: no such directory", "set PRELABEL_MODEL to a checkpoint")
         return
     if directory.is_dir():
-        there = (directory / "config.json").is_file()
-        detail = f"{settings.model} is a directory" + ("" if there else " without config.json")
+        there = any((directory / name).is_file() for name in configs)
+        detail = f"{settings.model} is a directory" + ("" if there else f" without {configs[0]}")
         yield Check("model", "ok" if there else "fail", detail, "" if there else "set PRELABEL_MODEL to a checkpoint")
         return
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(settings.model, "config.json", revision=settings.pinned_revision)
-    if isinstance(cached, str):
+    cached = [try_to_load_from_cache(settings.model, name, revision=settings.pinned_revision) for name in configs]
+    if any(isinstance(path, str) for path in cached):
         yield Check("model", "ok", f"{settings.model} is in the cache")
     elif os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         yield Check(

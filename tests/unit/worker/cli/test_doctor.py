@@ -49,6 +49,20 @@ def test_the_model_is_looked_for_and_on_request_loaded(settings, tmp_path) -> No
         list(check_model(gone, True))
 
 
+def test_a_folder_in_openclips_format_is_a_model_too(settings, tmp_path) -> None:
+    def told(**changed: str) -> Check:
+        changed_settings = settings.model_copy(update={"model": str(tmp_path), **changed})
+        return by_name(check_model(changed_settings, load=False))["model"]
+
+    assert told().detail == f"{tmp_path} is a directory without config.json"
+    (tmp_path / "open_clip_config.json").touch()
+    assert told().status == told(format="openclip").status == "ok"
+    assert told(format="transformers").status == "fail"
+    (tmp_path / "config.json").touch()
+    (tmp_path / "open_clip_config.json").unlink()
+    assert told(format="openclip").detail == f"{tmp_path} is a directory without open_clip_config.json"
+
+
 def test_a_gpu_that_torch_cannot_use_is_told(settings, tmp_path) -> None:
     (tmp_path / "nvidia0").touch()
     check = by_name(check_model(settings, True, tmp_path))["device"]

@@ -1,4 +1,4 @@
-"""What every encoder keeps to: the real one, one that squashes and one that crops, and its in-memory twin."""
+"""What every encoder keeps to: the real ones, those that squash and those that crop, and their in-memory twin."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
+from tests.openclip import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 TEXTS = ["red", "This is a photo of a green star.", "blue"]
 
 
-@pytest.fixture(scope="module", params=["colour", "demo", "clip"])
-def encoder(request: pytest.FixtureRequest, made) -> Encoder:
+@pytest.fixture(scope="module", params=["colour", "demo", "clip", "open_clip", "open_clip with a bias"])
+def encoder(request: pytest.FixtureRequest, made, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     if request.param == "colour":
         return ColourEncoder()
-    checkpoint = CHECKPOINT if request.param == "demo" else made(request.param)
-    return load_encoder(load_settings(model=str(checkpoint), device="cpu"), "m@00000000")
+    kind = {"open_clip": "CLIP", "open_clip with a bias": "SigLIP"}.get(request.param)
+    if kind:
+        folder = make(tmp_path_factory.mktemp("made") / kind, kind)
+    else:
+        folder = CHECKPOINT if request.param == "demo" else made(request.param)
+    return load_encoder(load_settings(model=str(folder), device="cpu"), "m@00000000")
 
 
 @pytest.fixture(scope="module")

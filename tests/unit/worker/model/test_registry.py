@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.colour import ColourEncoder
 from prelabel.worker.model.registry import GROUP, load_encoder
+from tests.hub import Hub
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -85,7 +87,7 @@ def an_adapter_alone(checkpoint: Path) -> None:
 REFUSED = {
     "another kind": (
         lambda c: as_type(c, "gpt2"),
-        r"config\.json says model_type 'gpt2', .* altclip, clip, metaclip_2, siglip, siglip2 alone: set",
+        r"config\.json says model_type 'gpt2', .* altclip, clip, metaclip_2, open_clip, siglip, siglip2 alone: set",
     ),
     "no kind": (lambda c: as_type(c, None), r"config\.json names no model_type: set PRELABEL_MODEL"),
     "no object": (lambda c: (c / "config.json").write_text("[]"), r"config\.json names no model_type"),
@@ -179,6 +181,33 @@ def test_an_adapter_on_the_hub_is_told_apart_from_a_checkpoint_that_is_not_there
     assert "HF_HUB_OFFLINE is set and it is not in the cache" in nothing
 
 
+@pytest.fixture
+def hub(tmp_path) -> Iterator[Hub]:
+    (tmp_path / "mine").mkdir()
+    with Hub(tmp_path / "mine") as hub:
+        yield hub
+
+
+def load_from(hub: Hub, home: Path) -> list[str]:
+    ran = run(f"MODEL = 'me/mine'\n{LOAD}", HF_HOME=str(home), **hub.environment)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_a_checkpoint_comes_from_a_hub_that_answers(hub, tmp_path) -> None:
+    hub.folder = CHECKPOINT
+    assert load_from(hub, tmp_path / "home") == ["siglip", "True"]
+
+
+def test_what_a_hub_that_answers_does_not_have_is_told_apart(hub, tmp_path) -> None:
+    (nothing, _), asked = load_from(hub, tmp_path / "home"), len(hub.asked)
+    assert nothing == "ModelLoadError cannot load me/mine: it holds no config.json: set PRELABEL_MODEL to a checkpoint"
+    assert asked <= 6
+    (hub.folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    adapter, _ = load_from(hub, tmp_path / "other")
+    assert adapter.startswith("ModelLoadError cannot load me/mine: adapter_config.json says that it is an adapter")
+
+
 BROUGHT = """
 from prelabel.worker.model.colour import ColourEncoder, colour_card
 
@@ -209,7 +238,8 @@ def test_a_family_that_is_not_asked_for_is_not_imported(site, tmp_path) -> None:
 
 def test_a_kind_nobody_knows_is_refused_with_all_that_somebody_does(site, tmp_path) -> None:
     site.install("brought_good", BROUGHT, GROUP, "colours = brought_good:colours")
-    with pytest.raises(ModelLoadError, match="families for altclip, clip, colours, metaclip_2, siglip, siglip2 alone"):
+    known = "families for altclip, clip, colours, metaclip_2, open_clip, siglip, siglip2 alone"
+    with pytest.raises(ModelLoadError, match=known):
         load(painted(tmp_path / "model", "sounds"))
 
 

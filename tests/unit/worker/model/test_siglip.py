@@ -21,10 +21,13 @@ from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.similarity import normalise, pair_logits
+from prelabel.worker.model.torchvision_ops import make_importable
 from tests.answering import Answers
 
 LABELS = ["circle", "red star", "a very small, crooked square!", "ring"]
 TOLERANCE = 1e-4  # fp32
+
+make_importable()  # transformers' own processors need it too
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -51,7 +54,7 @@ def full_size_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reference_logits(checkpoint: Path, images: list[Image.Image], texts: list[str]) -> np.ndarray:
     """transformers' own processor and model, all pairs in one call: `(n_images, n_texts)`."""
-    processor = transformers.AutoProcessor.from_pretrained(checkpoint)
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint, backend="pil")
     model = transformers.AutoModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
     inputs = processor(
         text=texts, images=images, padding="max_length", max_length=64, truncation=True, return_tensors="pt"
@@ -85,7 +88,11 @@ def test_logits_equal_transformers_own_processor_and_model(which, pictures, requ
 
 
 def test_sigmoids_equal_transformers_zero_shot_pipeline(pictures, capsys) -> None:
-    pipeline = transformers.pipeline("zero-shot-image-classification", model=str(CHECKPOINT))
+    pipeline = transformers.pipeline(
+        "zero-shot-image-classification",
+        model=str(CHECKPOINT),
+        image_processor=transformers.AutoImageProcessor.from_pretrained(CHECKPOINT, backend="pil"),
+    )
     taxonomy = Taxonomy.flat(["circle", "star", "ring"], "multiple", template="This is a photo of {label}.")
     logits = our_logits(CHECKPOINT, pictures, taxonomy)
     worst = 0.0
