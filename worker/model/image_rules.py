@@ -113,6 +113,11 @@ def read_pixel_rules(checkpoint: Checkpoint, processor: Any) -> dict[str, Any]:
 
 
 def channels(values: Any) -> Channels:
+    """A number a channel: red, green, blue.
+
+    Raises:
+        TypeError, ValueError: they are not three numbers.
+    """
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
