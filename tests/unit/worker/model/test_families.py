@@ -43,7 +43,7 @@ def pictures(count: int = len(SIZES)) -> list[Image.Image]:
 
 def reference(name: str, checkpoint: Path, images: list[Image.Image], texts: list[str]) -> np.ndarray:
     """transformers' own processor and model, all pairs in one call: `(n_images, n_texts)`."""
-    processor = transformers.AutoProcessor.from_pretrained(checkpoint)
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint, backend="pil")
     model = transformers.AutoModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
     if name in SOFTMAX or name.startswith("clip"):
         inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
@@ -92,7 +92,11 @@ def test_logits_equal_transformers_own_processor_and_model(name, made, record_pr
 
 @pytest.mark.parametrize("name", SOFTMAX)
 def test_a_softmax_equals_transformers_zero_shot_pipeline(name, made, capsys) -> None:
-    pipeline = transformers.pipeline("zero-shot-image-classification", model=str(made(name)))
+    pipeline = transformers.pipeline(
+        "zero-shot-image-classification",
+        model=str(made(name)),
+        image_processor=transformers.AutoImageProcessor.from_pretrained(made(name), backend="pil"),
+    )
     encoder, images = load(made(name)), pictures()
     ours = np.exp(logits(encoder, images, LABELS).astype(np.float64))
     ours /= ours.sum(axis=1, keepdims=True)

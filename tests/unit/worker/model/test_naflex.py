@@ -54,7 +54,7 @@ def encoder(made) -> Encoder:
 
 @pytest.fixture(scope="module")
 def processor(made) -> Any:
-    return transformers.AutoProcessor.from_pretrained(made("siglip 2 naflex")).image_processor
+    return transformers.AutoProcessor.from_pretrained(made("siglip 2 naflex"), backend="pil").image_processor
 
 
 @pytest.fixture
