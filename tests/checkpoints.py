@@ -19,6 +19,9 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from prelabel.worker.demo.story import CHECKPOINT
+from prelabel.worker.model.torchvision_ops import make_importable
+
+make_importable()  # transformers imports a torchvision that is installed, whatever torch it was built for
 
 WORDS = """
 a photo of red green blue circle star ring square cross triangle cat dog bird small large crooked bottle with a crack

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.worker.model.torchvision_ops import make_importable
 from tests.checkpoints import BASES, MAKERS
-
-make_importable()  # transformers imports a torchvision that is installed, whatever torch it was built for
 
 Made = Callable[[str], Path]
 
