@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ...schemas.errors import ModelLoadError, ModelUnreachable
 from ...schemas.settings import Format
+from .files import first_line, weights_problem_in
 
 CONFIG: Final = "config.json"
 _PROCESSOR: Final = "processor_config.json"
@@ -140,17 +141,8 @@ class Checkpoint:
         """
         if not self.folder:
             return
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name != _ADAPTER_WEIGHTS and (problem := weights_problem(path)):
-                raise self.refused(f"{path.name} is damaged or cut short, copy it again: {problem}")
-        for path in sorted(self.folder.glob("*.safetensors.index.json")):
-            try:
-                wanted = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                raise self.refused(f"{path.name} cannot be read, copy it again: {_first_line(error)}") from error
-            missing = [name for name in wanted if not (self.folder / str(name)).is_file()]
-            if missing:
-                raise self.refused(f"{path.name} names {missing[0]}, which is not there: copy it")
+        if problem := weights_problem_in(self.folder, but=_ADAPTER_WEIGHTS):
+            raise self.refused(problem)
 
     def licence(self) -> str | None:
         """What the head of its README names as the weights' licence; None where it names none."""
@@ -183,7 +175,7 @@ class Checkpoint:
             except Exception as error:  # the hub's client raises a dozen unrelated types
                 failed = failed or error
         if failed:
-            raise _unreachable(self.model, _first_line(failed), answered=_answered(failed)) from failed
+            raise _unreachable(self.model, first_line(failed), answered=_answered(failed)) from failed
         return None
 
     def load_error(self, error: Exception, what: str = "what is in it") -> ModelLoadError:
@@ -193,7 +185,7 @@ class Checkpoint:
             error: what it raised.
             what: the files it read.
         """
-        reason = _first_line(error)
+        reason = first_line(error)
         if not self.folder and "safetensors" in reason and isinstance(error, OSError):
             return self.refused(_converted(self.source))
         if self.folder:
@@ -296,7 +288,7 @@ def _hub_config(model: str, revision: str | None, wanted: Format) -> Path:
     if path:
         return path
     if failed:
-        raise _unreachable(model, _first_line(failed), answered=_answered(failed)) from failed
+        raise _unreachable(model, first_line(failed), answered=_answered(failed)) from failed
     raise _refused(model, None, f"it holds no {config}: set PRELABEL_MODEL to a checkpoint")
 
 
@@ -334,7 +326,7 @@ def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, An
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _refused(
-            model, folder, f"{path.name} cannot be read, copy the checkpoint again: {_first_line(error)}"
+            model, folder, f"{path.name} cannot be read, copy the checkpoint again: {first_line(error)}"
         ) from error
     if path.name == OPEN_CLIP_CONFIG:
         return config if isinstance(config, dict) else {}
@@ -355,26 +347,6 @@ def _converted(source: str) -> str:
         f"AutoModel.from_pretrained('{source}').save_pretrained('converted')\", copy the other files beside them and "
         "set PRELABEL_MODEL to that folder"
     )
-
-
-def weights_problem(path: Path) -> str:
-    """What is wrong with a weights file, by its head and its length alone; empty where nothing is.
-
-    A file is the length of its head (u64, little-endian), that head (JSON), and tensors at places that it names
-    (https://huggingface.co/docs/safetensors).
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= size - 8:
-                return "its head is longer than the file"
-            head = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"]
-        whole = 8 + length + max(ends, default=0)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return _first_line(error)
-    return "" if size == whole else f"it has {size:,} bytes and says {whole:,}"
 
 
 def _has_weights(folder: Path) -> bool:
@@ -399,17 +371,6 @@ def _unreachable(model: str, reason: str, *, answered: bool = False) -> ModelLoa
     )
     kind = ModelLoadError if offline or answered else ModelUnreachable
     return kind(_refusal(model, None, f"{reason} ({fix}, or set PRELABEL_MODEL to a local directory)"))
-
-
-def brief(error: Exception) -> str:
-    """What an error says, in one line that is not too long."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _first_line(error: Exception) -> str:
-    """Of what an error says; with the next one where it only leads up to that."""
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 @contextlib.contextmanager

@@ -19,10 +19,11 @@ import transformers
 from ...schemas.errors import ScorerError
 from ...schemas.models import ModelCard, PaddingSide
 from ...schemas.settings import Settings
-from .checkpoint import CONFIG, OPEN_CLIP, Checkpoint, brief, quiet_transformers
+from .checkpoint import CONFIG, OPEN_CLIP, Checkpoint, quiet_transformers
 from .cost import gflop
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
 from .encoder import Encoder
+from .files import brief
 from .openclip_config import OpenClipConfig, open_clip_image_rules, read_open_clip_config
 from .openclip_tokens import OpenClipTokens, load_tokens
 from .openclip_weights import load_weights, weights_file

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import safetensors.torch
 
-from .checkpoint import Checkpoint, brief, weights_problem
+from .checkpoint import Checkpoint
+from .files import brief, weights_problem
 
 _WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 """In the order open_clip looks for them."""

@@ -19,11 +19,10 @@ from prelabel.schemas import ModelLoadError, ScorerError, Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
-from prelabel.worker.embedding.texts import TextVectors
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.resize import Crop
-from prelabel.worker.model.similarity import pair_logits
+from prelabel.worker.model.similarity import normalise, pair_logits
 from tests.openclip import CONFIGS, export_demo, make, open_clip, write_config
 
 LABELS = ["circle", "Red Star", "a very small, crooked square!", "ring"]
@@ -46,7 +45,8 @@ def pictures() -> list[Image.Image]:
 
 def our_logits(encoder: Encoder, images: list[Image.Image], taxonomy: Taxonomy = TAXONOMY) -> np.ndarray:
     vectors = encoder.images.encode(np.stack([encoder.images.prepare(np.array(image)) for image in images]))
-    texts = TextVectors(encoder, 100).matrix(taxonomy)
+    # Not rounded for a store yet.
+    texts = normalise(encoder.texts.encode([text for (text,) in taxonomy.prompts()]))
     return pair_logits(vectors, texts, encoder.card.logit_scale, encoder.card.logit_bias)
 
 
