@@ -17,7 +17,6 @@ from prelabel.integrations import Client, Job
 from prelabel.integrations.client import cutting as chunks
 from prelabel.integrations.ledger.keys import SWEEPER, WATERMARKS, JobKeys, held_key
 from prelabel.schemas import PrelabelError, PushTarget, Settings
-from prelabel.schemas.queues import QUEUES
 from tests.faults.report import Report
 from tests.faults.truth import CONTROLS, Truth, Work, compare
 from tests.faults.workers import Worker
@@ -225,7 +224,7 @@ class Site:
         for job in self.client.jobs(1000):
             if not job.state.ended:
                 self.client.job(job.job_id).cancel()
-        self.redis.delete(*QUEUES, WATERMARKS, SWEEPER)  # as far as a clock has jumped there
+        self.redis.delete(*self.client.queues(), WATERMARKS, SWEEPER)  # as far as a clock has jumped there
 
     def close(self) -> None:
         """Stop the workers and drop the connections."""

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from prelabel.integrations import Client
+from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.ledger.malformed import KEPT, set_aside
-from prelabel.schemas import Taxonomy
-from prelabel.schemas.queues import QUEUE_INTERACTIVE, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK
+from prelabel.schemas import Priority, Taxonomy
+from prelabel.schemas.queues import QUEUE_INTERACTIVE, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK, queue_of
 from prelabel.worker.running.stack import Stack
 
 
@@ -60,15 +61,18 @@ def test_a_worker_outlives_every_malformed_message_on_every_queue(stack: Stack, 
     before = {worker.name for worker in stack.workers()}  # one that ended lately may be among them still
     redis = live.connection.redis
     assert len(MALFORMED) > 94
-    for queue, message in itertools.product(QUEUES, MALFORMED):
+    model = settings_model_id(stack.settings)
+    own = [queue_of(priority, model) for priority in Priority]
+    for queue, message in itertools.product([*QUEUES, *own], MALFORMED):
         redis.lpush(queue, message)
-    for priority in ("bulk", "interactive"):  # queues are first in, first out: all of the above is taken before
-        job = live.submit([str(photo)] * 3, Taxonomy.flat(["a", "b"]), priority=priority)
+    # Queues are first in, first out: all of the above is taken before.
+    for priority, named in itertools.product(Priority, (None, model)):
+        job = live.submit([str(photo)] * 3, Taxonomy.flat(["a", "b"]), priority=priority, model=named)
         assert job.wait(timeout=60).done == 3
     after = {worker.name for worker in stack.workers()}
     assert after, "one was there to score"
     assert after <= before, "none has been started anew"
-    assert not redis.llen(QUEUE_INTERACTIVE)
+    assert not any(redis.llen(queue) for queue in (QUEUE_INTERACTIVE, *own))
 
 
 def test_what_is_set_aside_is_bounded(client: Client) -> None:

@@ -324,3 +324,13 @@ def test_a_user_without_a_home_can_test_programs_too(monkeypatch) -> None:
 def test_what_it_is_made_of_is_looked_at(options, said) -> None:
     with pytest.raises(ConfigError, match=said):
         MemoryClient(**options)
+
+
+def test_jobs_of_several_models_take_turns_and_none_waits_for_a_worker() -> None:
+    client = MemoryClient()
+    named = [client.submit(["s3://b/1.jpg"] * 3, ["cat"], model=model) for model in ("a@1", "b@2")]
+    assert [job.progress().waiting_for for job in named] == ["", ""]
+    assert client.queues() == {"interactive": 0, "bulk": 0, "push": 0, "bulk:a@1": 1, "bulk:b@2": 1}
+    assert client.work(1) + client.work(1) == 2
+    assert [job.progress().done for job in named] == [1, 1]
+    assert [next(job.results()).model_version.partition("+")[0] for job in named] == ["a@1", "b@2"]

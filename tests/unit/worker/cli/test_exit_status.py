@@ -20,7 +20,7 @@ from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Settings, Taxonomy, Unanswered, get_settings
-from prelabel.schemas.queues import QUEUE_BULK
+from prelabel.schemas.queues import QUEUE_BULK, queue_of
 from prelabel.worker.cli import app
 
 LABELS = ("--labels", "cat,dog")
@@ -56,6 +56,9 @@ ENDINGS: dict[str, Ending] = {
     "cancelled": cancel,
 }
 
+OF_MODEL = queue_of(QUEUE_BULK, MODEL)
+"""Where a job that is scored again from these answers goes."""
+
 
 @pytest.fixture
 def run(broker_url: str, monkeypatch):
@@ -73,7 +76,7 @@ def work(client: Client, settings: Settings) -> Iterator[Callable[[Ending], None
 
     def work_in_thread(ending: Ending) -> None:
         with connect_redis(settings) as redis:
-            if redis.blpop(QUEUE_BULK, timeout=60) is None:
+            if redis.blpop([QUEUE_BULK, OF_MODEL], timeout=60) is None:
                 return
             ledger = Ledger(redis, owner="a", lease_s=30, ttl_s=100)
             (job_id,) = ledger.active_jobs()
