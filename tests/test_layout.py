@@ -53,6 +53,7 @@ ROOMS = (
     "worker/vectors/open",
     "worker/model",
     "worker/embedding",
+    "worker/retrieval",
     "worker/scoring",
     "worker/delivering",
     "worker/chunks",

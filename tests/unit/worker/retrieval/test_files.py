@@ -1,0 +1,206 @@
+"""A collection's files: what was written is read, whatever happens on the way; what is damaged is not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prelabel.worker.retrieval.entries import ENTRY, entry_keys, marks, newest
+from prelabel.worker.retrieval.files import BLOCK, META, CollectionFiles, Damage, Snapshot
+from tests.conftest import eventually
+
+DIM = 8
+
+
+def entries(*tasks: int, key: int = 1) -> np.ndarray:
+    made = np.zeros(len(tasks), dtype=ENTRY)
+    made["task"] = tasks
+    made["key"][:, 0] = tasks
+    made["key"][:, 1] = key
+    return made
+
+
+def vectors(*tasks: int) -> np.ndarray:
+    rows = [np.random.default_rng(task).normal(size=DIM) for task in tasks]
+    return np.asarray(rows, dtype=np.float16).reshape(-1, DIM)
+
+
+def files(folder: Path, space: str = "space", dim: int = DIM) -> CollectionFiles:
+    return CollectionFiles(folder, space, dim)
+
+
+def filled(folder: Path, *tasks: int) -> CollectionFiles:
+    made = files(folder)
+    with made.writing(1):
+        made.begin()
+        made.extend(entries(*tasks), vectors(*tasks), offset=len(tasks))
+    return made
+
+
+def live(snapshot: Snapshot | None) -> list[int]:
+    assert snapshot is not None
+    return [int(task) for task in snapshot.entries["task"][snapshot.counts]]
+
+
+def test_an_entry_takes_34_bytes_and_keeps_the_key_of_its_vector() -> None:
+    assert ENTRY.itemsize == 34
+    made = entries(1, 2, key=7)
+    assert entry_keys(made) == [row["key"].tobytes() for row in made]
+    assert [len(key) for key in entry_keys(made)] == [16, 16]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2)), max_size=40))
+def test_of_several_entries_about_one_place_the_last_counts(places) -> None:
+    made = np.zeros(len(places), dtype=ENTRY)
+    for at, (task, slot, region) in enumerate(places):
+        made[at] = (task, slot, region, (0, 0))
+    last = {place: at for at, place in enumerate(places)}
+    assert set(np.flatnonzero(newest(marks(made)))) == set(last.values())
+
+
+def test_what_was_written_is_read_by_others_too(tmp_path) -> None:
+    assert files(tmp_path).read() is None
+    filled(tmp_path, 1, 2, 3)
+    snapshot = files(tmp_path).read()
+    assert live(snapshot) == [1, 2, 3]
+    assert (snapshot.vectors == vectors(1, 2, 3)).all()
+    assert snapshot.offset == 3
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=6))
+def test_after_any_writes_every_place_has_its_last_vector(tmp_path_factory, batches) -> None:
+    made = files(tmp_path_factory.mktemp("collection"))
+    expected: dict[int, int] = {}
+    with made.writing(1):
+        made.begin()
+    for number, tasks in enumerate(batches):
+        rows = entries(*tasks, key=number)
+        with made.writing(1):
+            made.extend(rows, vectors(*[task + 100 * number for task in tasks]), offset=number)
+        expected |= dict.fromkeys(tasks, number)
+    snapshot = made.read()
+    assert snapshot is not None
+    counting = np.flatnonzero(snapshot.counts)
+    assert {int(snapshot.entries["task"][row]): int(snapshot.entries["key"][row][1]) for row in counting} == expected
+    for row in counting:
+        task, number = int(snapshot.entries["task"][row]), int(snapshot.entries["key"][row][1])
+        assert (snapshot.vectors[row] == vectors(task + 100 * number)[0]).all()
+    assert snapshot.is_worn == (1 - snapshot.counts.mean() > 0.25 if len(snapshot.counts) else False)
+
+
+def test_blocks_are_begun_and_gone_on_with(tmp_path) -> None:
+    made = filled(tmp_path, *range(BLOCK - 1))
+    for start, count in ((BLOCK - 1, 3), (BLOCK + 2, 2 * BLOCK)):
+        tasks = range(start, start + count)
+        with made.writing(1):
+            made.extend(entries(*tasks), vectors(*tasks), offset=0)
+    assert live(files(tmp_path).read()) == list(range(3 * BLOCK + 2))
+
+
+def test_a_snapshot_stays_what_it_was(tmp_path) -> None:
+    made = filled(tmp_path, 1, 2)
+    before = made.read()
+    with made.writing(1):
+        made.begin()
+        made.extend(entries(9), vectors(9), offset=1)
+    assert live(before) == [1, 2]
+    assert live(made.read()) == [9]
+    assert len([path for path in tmp_path.iterdir() if path.suffix == ".vectors"]) == 1
+
+
+@pytest.mark.parametrize(("space", "dim"), [("other", DIM), ("space", DIM + 1)])
+def test_another_space_has_nothing_there(tmp_path, space, dim) -> None:
+    filled(tmp_path, 1)
+    assert files(tmp_path, space, dim).read() is None
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["vectors", "entries", "states", META])
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_one_wrong_bit_anywhere_is_noticed(tmp_path, kind, place) -> None:
+    filled(tmp_path, *range(BLOCK + 10))
+    path = next(path for path in tmp_path.iterdir() if path.name.endswith(kind))
+    flip(path, int(place * (path.stat().st_size - 1)))
+    assert files(tmp_path).read() is None
+    with files(tmp_path).writing(1), pytest.raises(Damage):
+        files(tmp_path).extend(entries(1), vectors(1), offset=1)
+
+
+@pytest.mark.parametrize("kind", ["vectors", "entries", "states"])
+def test_a_file_that_is_gone_or_cut_short_is_noticed(tmp_path, kind) -> None:
+    filled(tmp_path, 1, 2, 3)
+    path = next(path for path in tmp_path.iterdir() if path.name.endswith(kind))
+    os.truncate(path, path.stat().st_size - 1)
+    assert files(tmp_path).read() is None
+    path.unlink()
+    assert files(tmp_path).read() is None
+
+
+def test_a_tail_that_was_never_committed_is_written_over(tmp_path) -> None:
+    made = filled(tmp_path, 1, 2)
+    for kind in ("vectors", "entries"):
+        path = next(tmp_path.glob(f"*.{kind}"))
+        with path.open("ab") as file:
+            file.write(b"half a row of somebody who was killed")
+    assert live(files(tmp_path).read()) == [1, 2]
+    with made.writing(1):
+        made.extend(entries(3), vectors(3), offset=3)
+    assert live(files(tmp_path).read()) == [1, 2, 3]
+
+
+def _extend_for_ever(folder: Path) -> None:
+    made, number = files(folder), 0
+    while True:
+        number += 1
+        with made.writing(5):
+            made.extend(entries(*range(200), key=number), vectors(*range(200)), offset=number)
+
+
+def test_whoever_is_killed_while_extending_leaves_what_was_there(tmp_path) -> None:
+    filled(tmp_path, *range(200))
+    for _ in range(8):
+        writer = multiprocessing.get_context("spawn").Process(target=_extend_for_ever, args=(tmp_path,))
+        writer.start()
+        begun = files(tmp_path).read()
+        eventually(lambda before=begun: (now := files(tmp_path).read()) and now.offset > before.offset + 1)
+        time.sleep(np.random.default_rng().uniform(0, 0.02))
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        snapshot = files(tmp_path).read()
+        assert sorted(live(snapshot)) == list(range(200))
+        keys = {int(key[1]) for key in snapshot.entries["key"][snapshot.counts]}
+        assert keys == {snapshot.offset}
+
+
+def test_two_who_extend_at_once_take_turns(tmp_path) -> None:
+    filled(tmp_path, *range(200))
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_extend_for_ever, args=(tmp_path,)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    time.sleep(3)
+    for writer in writers:
+        writer.kill()
+        writer.join()
+    assert sorted(live(files(tmp_path).read())) == list(range(200))
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_os_error(tmp_path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OSError, match="file"), files(blocked / "collection").writing(1):
+        pass
