@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
 from ...schemas.settings import Settings
 from ..arrays import Pixels, Vectors
@@ -41,7 +40,10 @@ class PatchRules(PixelRules):
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a prepared image, pixels: whole patches, `most` of them at most."""
-        tall, wide = get_image_size_for_max_num_patches(height, width, self.patch, self.most)
+        # Not before a checkpoint is loaded: it imports a torchvision that is there, see `torchvision_ops`.
+        from transformers.models.siglip2 import image_processing_pil_siglip2 as theirs
+
+        tall, wide = theirs.get_image_size_for_max_num_patches(height, width, self.patch, self.most)
         return int(tall), int(wide)
 
     def name(self, preprocessing: str) -> str:
