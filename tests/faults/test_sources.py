@@ -13,7 +13,6 @@ from prelabel.integrations.ledger import sources
 from prelabel.integrations.ledger.keys import JobKeys
 from prelabel.integrations.ledger.packing import pack
 from prelabel.schemas import Chunk, Outcome
-from tests.conftest import eventually
 from tests.faults.conftest import World
 from tests.faults.report import Report
 from tests.faults.site import Site
@@ -119,8 +118,7 @@ def test_what_is_scored_again_expires_meanwhile(site: Site, source: tuple[Job, W
     freeze(site)
     again = rescore(site, job)
     thaw(site)
-    # A chunk's items are looked up together, after it is leased: only an answer shows that some were found.
-    eventually(lambda: again.progress().done, 60)
+    site.wait_started(again)
     expire(site, job)
     report.faults += 1
     gone = check_right_or_gone(site, again, work, report)
