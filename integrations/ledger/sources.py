@@ -163,12 +163,12 @@ def _items(
     by_ordinal = {index: _by_ordinal(text) for index, text in chunks.items()}
     for entry in entries:
         items = by_ordinal[entry.chunk]
+        # Answers whose chunk is not there were read just before the job expired.
+        problem = _UNREADABLE if chunks[entry.chunk] else _GONE
         for ordinal, vectors, version in _answered(entry, spec):
             item = items.get(ordinal)
             yield (
-                _missing(ordinal, _UNREADABLE)
-                if item is None
-                else _with(item, vectors if _is_of(version, model) else {})
+                _missing(ordinal, problem) if item is None else _with(item, vectors if _is_of(version, model) else {})
             )
 
 
