@@ -19,6 +19,7 @@ from redis import Redis, RedisError
 from ..integrations.broker.celery import Sender
 from ..integrations.broker.connection import connect_redis
 from ..integrations.broker.errors import broker_errors
+from ..integrations.client.capable import able_model
 from ..integrations.client.checkpoint import names_one_model, settings_model_id
 from ..integrations.ledger.fleet import Fleet
 from ..integrations.ledger.jobs import JobStore
@@ -28,8 +29,10 @@ from ..integrations.ledger.queues import queue_states
 from ..integrations.telemetry.queues import Queues
 from ..integrations.telemetry.server import serve_metrics
 from ..schemas.errors import ConfigError, PrelabelError, ScorerError
+from ..schemas.jobs import JobSpec
 from ..schemas.package import package_version
 from ..schemas.progress import WorkerInfo
+from ..schemas.queues import queue_of
 from ..schemas.settings import Settings
 from .chunks.keeper import LeaseKeeper
 from .chunks.pipeline import Pipeline
@@ -91,6 +94,17 @@ class _Hints:
                 send()
         except (PrelabelError, RedisError) as error:
             log.warning("no message for job %s could be sent, a sweep sends it: %s", job_id, error)
+
+
+class _AbleQueues:
+    """Finds workers for what this one's model cannot answer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._fleet = Fleet(redis)
+
+    def __call__(self, spec: JobSpec) -> str | None:
+        model = able_model(spec, self._fleet.workers())
+        return None if model is None else queue_of(spec.priority.value, model)
 
 
 @dataclass(kw_only=True)
@@ -161,6 +175,7 @@ class Runtime:
             stopping=threading.Event(),
             item_retries=settings.item_retries,
             show=showcase.show,
+            queue_of_able=_AbleQueues(redis),
         )
         keeper = LeaseKeeper(ledger, Fleet(redis), info, settings.lease_s, partial(_end_if_hung, engine))
         sweeper = Sweeper(

@@ -36,4 +36,14 @@ def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec
         raise ConfigError(refused[0])
     if not refused or spec.model is not None:
         return spec
-    return spec.model_copy(update={"model": max(sorted(set(able)), key=able.count)})
+    return spec.model_copy(update={"model": _most(able)})
+
+
+def able_model(spec: JobSpec, workers: Sequence[WorkerInfo]) -> str | None:
+    """The model that most of those workers serve which are known to be able to answer a job; None where none is."""
+    able = [worker.model for worker in workers if worker.card and not unanswerable(worker.card, spec.controls)]
+    return _most(able) if able else None
+
+
+def _most(models: Sequence[str]) -> str:
+    return max(sorted(set(models)), key=models.count)

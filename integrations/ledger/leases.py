@@ -274,17 +274,21 @@ class Ledger:
             )
         )
 
-    def hand_over(self, lease: Lease) -> bool:
-        """Give back a chunk that came to a worker with another model than its job names.
+    def hand_over(self, lease: Lease, queue: str) -> bool:
+        """Give back a chunk that this worker's model cannot answer, or is not to.
+
+        Args:
+            lease: the chunk.
+            queue: where the job's chunks are to wait from now on.
 
         Returns:
-            Whether it needs a hint on the queue of that model (`JobSpec.queue`): the first time, if it is still ours.
+            Whether it needs a hint on that queue: the first time, if it is still ours.
         """
         keys = JobKeys(lease.ref.job_id)
         return bool(
             self._hand_over(
                 keys=[keys.meta, keys.open, keys.leases, held_key(self._owner), MODEL_QUEUES],
-                args=[lease.ref.chunk, lease.token, lease.ref.member, lease.spec.queue],
+                args=[lease.ref.chunk, lease.token, lease.ref.member, queue],
             )
         )
 

@@ -204,10 +204,10 @@ class Leases(Protocol):
         """Give a chunk back, postponed by `pause_s` (ten minutes at most). Returns whether it is free."""
         ...
 
-    def hand_over(self, lease: Lease) -> bool:
-        """Give back a chunk that came to a worker with another model than its job names.
+    def hand_over(self, lease: Lease, queue: str) -> bool:
+        """Give back a chunk that this worker's model cannot answer, or is not to, for the workers of a queue.
 
-        Returns whether it needs a hint on the queue of that model: the first time, if it is still ours.
+        Returns whether it needs a hint there: the first time, if it is still ours.
         """
         ...
 

@@ -14,9 +14,10 @@ import pytest
 from prelabel.integrations import Client, Job
 from prelabel.integrations.client.checkpoint import settings_model_id
 from prelabel.integrations.ledger.keys import JobKeys
-from prelabel.schemas import JobState, Settings
+from prelabel.schemas import JobState, Settings, Taxonomy
 from prelabel.schemas.model_version import model_of
 from prelabel.worker.demo.story import CHECKPOINT, Picture
+from tests.checkpoints import make_clip
 from tests.conftest import eventually
 from tests.integration.redis_server import TAXONOMY, Server, cli
 from tests.integration.redis_worker import worker, worker_settings
@@ -154,4 +155,20 @@ def test_messages_of_an_earlier_release_go_over_to_the_right_worker(
     assert job.progress().state is JobState.QUEUED
     start(running, client, other, tmp_path / "other.log")
     assert models_of(job) == {model}
-    assert b"is left to the workers that serve" in (tmp_path / "one.log").read_bytes()
+    assert b"is left to the workers of queue" in (tmp_path / "one.log").read_bytes()
+
+
+def test_a_clip_that_joins_spoils_no_job_that_it_cannot_answer(
+    client, one, running, pictures, tmp_path, tmp_path_factory
+) -> None:
+    clip = one.model_copy(update={"model": str(make_clip(tmp_path_factory.mktemp("clip")))})
+    several = Taxonomy.flat(["circle", "star"], "multiple")
+    start(running, client, one, tmp_path / "one.log")
+    job = client.submit([str(picture.path) for picture in pictures] * 100, several)
+    assert job.spec().model is None
+    start(running, client, clip, tmp_path / "clip.log")
+    eventually(lambda: b"is left to the workers of queue" in (tmp_path / "clip.log").read_bytes(), 60)
+    assert client.submit([str(pictures[0].path)], several).spec().model == settings_model_id(one)
+    job.cancel()
+    assert job.progress().failed == 0
+    assert {model_of(prediction) for prediction in job.results_so_far()} == {settings_model_id(one)}

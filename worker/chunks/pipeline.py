@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ...integrations.ledger.leases import ChunkRef, Lease, Refusal
 from ...schemas.errors import ConfigError
+from ...schemas.jobs import JobSpec
 from ..telemetry.logs import log_about
 from ..telemetry.once import Once
 from .chunk_run import ChunkRun
@@ -81,11 +82,10 @@ class Pipeline:
             return Refusal.UNREADABLE
 
     def _work_on(self, lease: Lease) -> None:
-        if not self.tools.scorers.serves(lease.spec):
-            # An earlier release put every model's chunks on one queue.
-            log.info("job %s chunk %d is left to the workers that serve %s", *lease.ref, lease.spec.model)
-            if self.tools.ledger.hand_over(lease):
-                self._hint_all([lease.ref], lease)
+        if queue := self._queue_of_others(lease.spec):
+            log.info("job %s chunk %d is left to the workers of queue %s", *lease.ref, queue)
+            if self.tools.ledger.hand_over(lease, queue):
+                self.tools.hint(lease.ref, queue)
             return
         with self.keeper.hold(lease) as lost:
             finished = False
@@ -99,6 +99,12 @@ class Pipeline:
             finally:
                 if not finished and self.tools.ledger.release(lease):
                     self._hint_all([lease.ref], lease)
+
+    def _queue_of_others(self, spec: JobSpec) -> str | None:
+        """Where a chunk belongs that is not for this worker's model; None where it is, or nobody else is there."""
+        if not self.tools.scorers.serves(spec):  # an earlier release put every model's chunks on one queue
+            return spec.queue
+        return None if self.tools.scorers.can_answer(spec) else self.tools.queue_of_able(spec)
 
     def _hint_all(self, refs: Sequence[ChunkRef], lease: Lease) -> None:
         for ref in refs:

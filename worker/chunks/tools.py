@@ -26,6 +26,11 @@ Hint = Callable[[ChunkRef, str], None]
 """Puts a message for a chunk on a queue."""
 
 
+def nobody_is_able(_: JobSpec) -> str | None:
+    """For a worker that knows of no other."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tools:
     """What a worker's chunks share.
@@ -41,6 +46,8 @@ class Tools:
         stopping: set when every running chunk is to write what it has and hand back the rest.
         item_retries: times a bulk item is tried again later when its images cannot be had for now.
         show: lets people see some of what was scored.
+        queue_of_able: of a job that this worker's model cannot answer, the queue of a live one that can; None where
+            there is none.
         recalling: held by the one bulk chunk that is being scored from stored vectors.
     """
 
@@ -54,4 +61,5 @@ class Tools:
     stopping: threading.Event
     item_retries: int = 0
     show: Show = show_nobody
+    queue_of_able: Callable[[JobSpec], str | None] = nobody_is_able
     recalling: threading.Lock = field(default_factory=threading.Lock)

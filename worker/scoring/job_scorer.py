@@ -339,6 +339,10 @@ class JobScorers:
         """Whether a job may be answered here: it names this model, or none."""
         return spec.model in (None, self._encoder.card.id)
 
+    def can_answer(self, spec: JobSpec) -> bool:
+        """Whether the model can answer what the job asks."""
+        return not unanswerable(self._encoder.card, spec.controls)
+
     def get(self, job_id: str, spec: JobSpec) -> JobScorer:
         """The job's scorer; the first call for a job encodes those of its labels that are new.
 

@@ -157,8 +157,8 @@ class MemoryLedger:
             chunk.postponed += pause_s > 0
             return True
 
-    def hand_over(self, lease: Lease) -> bool:
-        """Give back a chunk that came to a worker with another model; whether its model's queue needs a hint."""
+    def hand_over(self, lease: Lease, queue: str) -> bool:  # noqa: ARG002  # there are no queues in memory
+        """Give back a chunk that this worker's model is not to answer; whether the queue needs a hint."""
         with self._state.changed:
             self._let_go(lease)
             job, chunk = self._held(lease)

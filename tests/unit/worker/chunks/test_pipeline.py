@@ -13,7 +13,7 @@ from prelabel.schemas import JobState, Taxonomy
 from prelabel.worker.chunks.pipeline import Pipeline
 from prelabel.worker.chunks.tools import Tools
 from prelabel.worker.embedding.texts import TextVectors
-from prelabel.worker.model.colour import ColourEncoder
+from prelabel.worker.model.colour import ColourEncoder, colour_card
 from prelabel.worker.scoring.job_scorer import JobScorers
 
 
@@ -105,3 +105,31 @@ def test_a_suspect_of_another_model_is_handed_over_with_its_deaths(client, other
     other.run(ref, urgent=False)
     assert sent == [(ref, "interactive:siglip@1")]
     assert ledger("right").claim(ref, alone=True).deaths == 1
+
+
+def softmax_worker(ledger, sent, queue: str | None) -> Pipeline:
+    """A worker's whose model cannot answer a multiple choice; `queue` is of those whose can."""
+    absent: Any = None
+    encoder = ColourEncoder(card=colour_card("clip@1").model_copy(update={"head": "softmax", "logit_bias": None}))
+    tools = Tools(
+        engine=absent,
+        scorers=JobScorers(encoder, TextVectors(encoder, 10)),
+        bulk=absent,
+        urgent=absent,
+        ledger=ledger(),
+        hint=lambda ref, queue: sent.append((ref, queue)),
+        push=absent,
+        stopping=threading.Event(),
+        queue_of_able=lambda _: queue,
+    )
+    return Pipeline(tools=tools, keeper=absent)
+
+
+def test_what_a_model_cannot_answer_is_left_to_workers_whose_model_can(client, ledger, sent) -> None:
+    job = client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat", "dog"], "multiple"))
+    ref = ChunkRef(job.id, 0)
+    softmax_worker(ledger, sent, "bulk:siglip@1").run(ref)
+    assert sent == [(ref, "bulk:siglip@1")]
+    assert client.connection.redis.hget(JobKeys(job.id).meta, "queue") == b"bulk:siglip@1"
+    assert (job.progress().failed, job.progress().state) == (0, JobState.QUEUED)
+    assert ledger("right").claim(ref).deaths == 0

@@ -346,11 +346,11 @@ def test_a_chunk_that_came_to_the_wrong_worker_is_handed_over_once_and_counts_no
     kept.take_messages("bulk:a@1")
     wrong = ledger("wrong")
     lease = wrong.claim(ref)
-    assert wrong.hand_over(lease)
-    assert not wrong.hand_over(lease), "it is ours no more"
+    assert wrong.hand_over(lease, "bulk:a@1")
+    assert not wrong.hand_over(lease, "bulk:a@1"), "it is ours no more"
     assert not wrong.renew(lease)
     assert job.progress().state is JobState.QUEUED, "nobody has begun"
-    assert not wrong.hand_over(wrong.claim(ref)), "its message has been sent: another would go to and fro"
+    assert not wrong.hand_over(wrong.claim(ref), "bulk:a@1"), "its message has been sent: another would go to and fro"
     right = ledger("right")
     lease = right.claim(ref)
     assert (lease.deaths, len(lease.pairs)) == (0, 3)
@@ -362,4 +362,4 @@ def test_a_chunk_whose_job_was_cancelled_meanwhile_is_not_handed_over(client, le
     job, ref = submit(client, model="a@1")
     lease = ledger().claim(ref)
     job.cancel()
-    assert not ledger().hand_over(lease)
+    assert not ledger().hand_over(lease, "bulk:a@1")
