@@ -16,7 +16,8 @@ def arrow_table(table: Table, item_ids: Sequence[str]) -> pa.Table:
 
     Columns, a row each of `table`: `ordinal`, `item` (its id), `index`, `label` (the first chosen label's own name),
     `path` (the same from the root down, joined by " > "), `labels` (the paths of all that were chosen), `confidence`,
-    `score_labels`, `logits` and `probabilities` (best first), `error_kind`, `error`. Names are dictionary-encoded.
+    `score_labels`, `logits` and `probabilities` (best first), `pairwise` (whether the logits mean something each by
+    itself), `error_kind`, `error`. Names are dictionary-encoded.
 
     Args:
         table: the answers.
@@ -40,6 +41,7 @@ def arrow_table(table: Table, item_ids: Sequence[str]) -> pa.Table:
             "score_labels": pa.ListArray.from_arrays(starts, paths.of(table.labels[kept])),
             "logits": pa.ListArray.from_arrays(starts, _nullable(table.logits[kept], np.isnan(table.logits[kept]))),
             "probabilities": pa.ListArray.from_arrays(starts, pa.array(table.probabilities[kept])),
+            "pairwise": pa.array(table.pairwise),
             "error_kind": pa.array([failure and failure.kind for failure in failures], pa.string()),
             "error": pa.array([failure and failure.message for failure in failures], pa.string()),
         }

@@ -69,6 +69,8 @@ class Table:
         all_chosen: `(sum(chosen_counts),)` int64, the chosen labels, row after row.
         confidences: `(n,)` float64, 0..1; NaN where there is no answer.
         labels: `(n, k)` int32, the labels that have scores, best first.
+        pairwise: `(n,)` whether the row's logits say each by itself whether image and label belong together; see
+            `LabelScore.pairwise`.
         keys: `(n, 16)` uint8, the key of the stored vector of the item's first image that has one; zeros if none has.
         failures: by ordinal why an item, or its answer to this control, is missing.
     """
@@ -82,6 +84,7 @@ class Table:
     all_chosen: NDArray[np.int64]
     confidences: NDArray[np.float64]
     labels: NDArray[np.int32]
+    pairwise: NDArray[np.bool_]
     keys: NDArray[np.uint8]
     failures: dict[int, ItemFailure] = field(repr=False)
     _scores: _Scores = field(repr=False)
@@ -202,6 +205,7 @@ class TableBuilder:
                 confidences=_numbers(answers.confidences),
                 chosen_counts=_numbers(answers.chosen_counts),
                 chosen=_numbers(answers.chosen),
+                pairwise=np.full(len(items), answers.pairwise),
                 keys=keys[items],
             )
         )
@@ -236,6 +240,7 @@ class TableBuilder:
             confidences=np.asarray([answer.confidence if answer else np.nan]),
             chosen_counts=np.asarray([len(answer.paths) if answer else 0]),
             chosen=np.asarray([self._at[path] for path in answer.paths] if answer else [], dtype=np.int64),
+            pairwise=np.asarray([all(score.pairwise for score in scores)]),
             keys=np.frombuffer(bytes.fromhex(key).ljust(KEY_BYTES, b"\0"), dtype=np.uint8)[np.newaxis],
         )
 
@@ -260,6 +265,7 @@ class TableBuilder:
             all_chosen=whole.chosen[np.repeat(starts, chosen_counts) + within].astype(np.int64),
             confidences=whole.confidences[order],
             labels=labels,
+            pairwise=whole.pairwise[order],
             keys=whole.keys[order],
             failures=self._failures(whole.ordinals[~np.isnan(whole.confidences)]),
             _scores=_Scores(
@@ -289,6 +295,7 @@ class _Part:
     confidences: NDArray[Any]
     chosen_counts: NDArray[Any]
     chosen: NDArray[Any]
+    pairwise: NDArray[np.bool_]
     keys: NDArray[np.uint8]
 
     @classmethod
@@ -299,7 +306,7 @@ class _Part:
             floats, keys = np.zeros(0), np.zeros((0, KEY_BYTES), dtype=np.uint8)
             return cls(
                 ordinals=empty, indices=empty, counts=empty, nodes=empty, values=floats, norms=floats,
-                confidences=floats, chosen_counts=empty, chosen=empty, keys=keys,
+                confidences=floats, chosen_counts=empty, chosen=empty, pairwise=empty.astype(np.bool_), keys=keys,
             )  # fmt: skip
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__}
         for name in ("counts", "chosen_counts"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from ...integrations.client.client import Client
 from ...schemas.errors import BrokerUnavailable
@@ -44,11 +45,12 @@ def models(as_json: options.AsJson = False) -> None:
         out.print(_serving(workers))
     else:
         out.print("[yellow]no worker is running[/]: `prelabel worker`, or `prelabel up`")
-    out.print(_known(KNOWN_MODELS))
+    _print_known(KNOWN_MODELS, out.width)
 
 
 def _serving(workers: Sequence[WorkerInfo]) -> Table:
     table = folding_table("model", "workers", "family", "scores", "image", "vectors", "GFLOP", title="served now")
+    table.columns[0].no_wrap = True
     by_model: dict[str, list[WorkerInfo]] = {}
     for worker in workers:
         by_model.setdefault(worker.model, []).append(worker)
@@ -64,28 +66,41 @@ def _serving(workers: Sequence[WorkerInfo]) -> Table:
     return table
 
 
-def _known(known: Sequence[KnownModel]) -> Table:
-    table = folding_table(
-        *(
-            "checkpoint",
-            "family",
-            "params M",
-            "GFLOP",
-            "ImageNet",
-            "EuroSAT",
-            "COCO T>I",
-            "COCO I>T",
-            "languages",
-            "licence",
-        ),
+_DROPPED_FIRST: Final = ("params M", "EuroSAT", "COCO I>T", "GFLOP", "licence", "languages", "COCO T>I", "family")
+"""Columns that a narrow terminal, or a pipe, goes without: a checkpoint's name is there to be copied, in one piece."""
+
+
+def _print_known(known: Sequence[KnownModel], width: int) -> None:
+    columns = {
+        "checkpoint": [one.name for one in known],
+        "family": [one.family for one in known],
+        "params M": [_number(one.parameters) for one in known],
+        "GFLOP": [_number(one.gflop) for one in known],
+        "ImageNet": [_number(one.imagenet) for one in known],
+        "EuroSAT": [_number(one.eurosat) for one in known],
+        "COCO T>I": [_number(one.images_of_text) for one in known],
+        "COCO I>T": [_number(one.texts_of_image) for one in known],
+        "languages": [one.languages for one in known],
+        "licence": [one.licence for one in known],
+    }
+    dropped = []
+    for header in _DROPPED_FIRST:
+        if sum(max(map(len, (name, *cells))) + 3 for name, cells in columns.items()) + 1 <= width:
+            break
+        columns.pop(header)
+        dropped.append(header)
+    table = Table(
+        *(Column(header, no_wrap=True) for header in columns),
         title="published figures: zero-shot accuracy and recall at 1 in percent",
+        title_justify="left",
     )
-    for one in known:
-        figures = (one.parameters, one.gflop, one.imagenet, one.eurosat, one.images_of_text, one.texts_of_image)
-        table.add_row(one.name, one.family, *map(_number, figures), one.languages, one.licence)
-    table.caption = "\n".join(dict.fromkeys(one.source for one in known))
-    table.caption_justify = "left"
-    return table
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    out.print(table)
+    if dropped:
+        out.print(f"no room here for {', '.join(dropped)}: see --json", soft_wrap=True)
+    for source in dict.fromkeys(one.source for one in known):
+        out.print(source, soft_wrap=True)
 
 
 def _number(value: float | None) -> str:

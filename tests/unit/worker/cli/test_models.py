@@ -102,3 +102,11 @@ def test_a_card_in_words_says_what_a_model_does_to_images_texts_and_scores() -> 
     assert lines["image"] == "224x224, shorter edge scaled, middle cut out"
     assert lines["text"] == "77 tokens, filled up on the right, with a mask"
     assert (lines["cost"], lines["licence"]) == ("33.7 GFLOP an image", "mit")
+
+
+def test_a_narrow_terminal_shows_every_name_in_one_piece(run, monkeypatch) -> None:
+    monkeypatch.setattr(out, "_width", 80)
+    lines = run("models").output.splitlines()
+    assert all(any(model.name in line for line in lines) for model in KNOWN_MODELS)
+    assert all(len(line) <= 80 for line in lines if "│" in line)
+    assert any("no room here for" in line and "--json" in line for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,6 +191,18 @@ def test_a_job_without_results_has_an_empty_table(client) -> None:
     assert table.labels.shape == (0, 0)
 
 
+def test_a_table_says_whose_logits_mean_nothing_by_themselves(client, ledger) -> None:
+    job = client.submit([f"s3://b/{i}.jpg" for i in range(4)], FLAT)
+    columns = columns_of(job.spec().controls, 3, 1)
+    softmax = replace(columns, answers=tuple(replace(one, pairwise=False) for one in columns.answers))
+    worker = ledger()
+    answered = [Answered([0, 1, 3], pack(softmax))]
+    worker.complete(worker.claim(ChunkRef(job.id, 0)), [(2, BAD)], close=True, answered=answered)
+    assert job.table().pairwise.tolist() == [False, False, True, False]
+    assert job.to_arrow()["pairwise"].to_pylist() == [False, False, True, False]
+    assert {score.sigmoid for one in job.results(5) for score in one.scores} == {None}
+
+
 def test_an_arrow_table_has_names_in_place_of_places(client, ledger) -> None:
     control = Control(taxonomy=TREE)
     job = client.submit([f"s3://b/{i}.jpg" for i in range(4)], [control])
@@ -207,6 +220,7 @@ def test_an_arrow_table_has_names_in_place_of_places(client, ledger) -> None:
         assert row["logits"] == [
             pytest.approx(score.logit) if score.logit is not None else None for score in one.scores
         ]
+        assert row["pairwise"] == all(score.pairwise for score in one.scores)
         assert row["probabilities"] == pytest.approx([score.probability for score in one.scores], rel=1e-6)
         assert (row["error_kind"], row["error"]) == ((one.error.kind, one.error.message) if one.error else (None, None))
     assert [row["index"] for row in rows] == [None] * 4
