@@ -50,6 +50,14 @@ def other(one: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return one.model_copy(update={"model": str(folder)})
 
 
+@pytest.fixture(scope="module")
+def log_of_one(one: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The log of a worker with the demo's model that runs all the time."""
+    log = tmp_path_factory.mktemp("logs") / "one.log"
+    with worker(one, log):
+        yield log
+
+
 @pytest.fixture
 def running() -> Iterator[ExitStack]:
     """Ends what a test has started."""
@@ -58,16 +66,23 @@ def running() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def client(one: Settings) -> Iterator[Client]:
+def client(one: Settings, log_of_one: Path) -> Iterator[Client]:
+    """Of a Redis that holds nothing but the worker's heartbeat."""
     with Client(one) as made:
         made.connection.redis.flushall()
+        serves(made, one)
         yield made
+
+
+def serves(client: Client, settings: Settings) -> None:
+    """Wait until a worker with the settings' model is there."""
+    eventually(lambda: settings_model_id(settings) in {one.model for one in client.workers()}, 120)
 
 
 def start(running: ExitStack, client: Client, settings: Settings, log: Path) -> None:
     """Start a worker and wait until it serves its model."""
     running.enter_context(worker(settings, log))
-    eventually(lambda: settings_model_id(settings) in {one.model for one in client.workers()}, 120)
+    serves(client, settings)
 
 
 def submit(client: Client, pictures: Sequence[Picture], times: int = 1, **options) -> Job:
@@ -83,11 +98,10 @@ def models_of(job: Job) -> set[str | None]:
 
 
 def test_two_models_and_three_jobs_each_answered_by_the_right_one(
-    client, one, other, running, pictures, tmp_path
+    client, one, other, running, pictures, tmp_path, log_of_one
 ) -> None:
     a, b = settings_model_id(one), settings_model_id(other)
     assert a != b
-    start(running, client, one, tmp_path / "one.log")
     start(running, client, other, tmp_path / "other.log")
     backlog = submit(client, pictures, 100, model=a)
     jobs = [
@@ -104,14 +118,11 @@ def test_two_models_and_three_jobs_each_answered_by_the_right_one(
     backlog.cancel()
     assert {model_of(prediction) for prediction in backlog.results_so_far()} == {a}
     eventually(lambda: not any(client.queues().values()))
-    assert b"Traceback" not in (tmp_path / "one.log").read_bytes() + (tmp_path / "other.log").read_bytes()
+    assert b"Traceback" not in log_of_one.read_bytes() + (tmp_path / "other.log").read_bytes()
 
 
 @pytest.mark.parametrize("names_one", [False, True])
-def test_one_worker_takes_the_jobs_that_name_its_model_and_the_others_in_turn(
-    client, one, running, pictures, tmp_path, names_one
-) -> None:
-    start(running, client, one, tmp_path / "one.log")
+def test_one_worker_takes_the_jobs_that_name_its_model_and_the_others_in_turn(client, one, pictures, names_one) -> None:
     model = settings_model_id(one)
     backlog = submit(client, pictures, 100, model=model if names_one else None)
     job = submit(client, pictures, model=None if names_one else model)
@@ -123,7 +134,6 @@ def test_one_worker_takes_the_jobs_that_name_its_model_and_the_others_in_turn(
 def test_a_job_for_a_model_nobody_serves_waits_untouched_says_so_and_is_answered_when_somebody_does(
     client, one, other, running, pictures, tmp_path
 ) -> None:
-    start(running, client, one, tmp_path / "one.log")
     model = settings_model_id(other)
     job = submit(client, pictures, model=model)
     time.sleep(6)  # longer than a lease, and three sweeps
@@ -142,20 +152,19 @@ def test_a_job_for_a_model_nobody_serves_waits_untouched_says_so_and_is_answered
 
 
 def test_messages_of_an_earlier_release_go_over_to_the_right_worker(
-    client, one, other, running, pictures, tmp_path
+    client, other, running, pictures, tmp_path, log_of_one
 ) -> None:
     model, redis = settings_model_id(other), client.connection.redis
     job = submit(client, pictures, model=model)
     redis.rename(f"bulk:{model}", "bulk")  # as that release left it
     redis.hset(JobKeys(job.id).meta, "queue", "bulk")
-    start(running, client, one, tmp_path / "one.log")
     eventually(lambda: redis.llen(f"bulk:{model}") == 4 and not redis.llen("bulk"))
     time.sleep(5)
     assert int(redis.hget(JobKeys(job.id).meta, "leased")) == 4, "each came by once"
     assert job.progress().state is JobState.QUEUED
     start(running, client, other, tmp_path / "other.log")
     assert models_of(job) == {model}
-    assert b"is left to the workers of queue" in (tmp_path / "one.log").read_bytes()
+    assert b"is left to the workers of queue" in log_of_one.read_bytes()
 
 
 def test_a_clip_that_joins_spoils_no_job_that_it_cannot_answer(
@@ -163,7 +172,6 @@ def test_a_clip_that_joins_spoils_no_job_that_it_cannot_answer(
 ) -> None:
     clip = one.model_copy(update={"model": str(make_clip(tmp_path_factory.mktemp("clip")))})
     several = Taxonomy.flat(["circle", "star"], "multiple")
-    start(running, client, one, tmp_path / "one.log")
     job = client.submit([str(picture.path) for picture in pictures] * 100, several)
     assert job.spec().model is None
     start(running, client, clip, tmp_path / "clip.log")
