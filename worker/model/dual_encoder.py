@@ -5,7 +5,8 @@ The checkpoint's processor and config are read, and whatever is wrong with them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -19,6 +20,7 @@ from .checkpoint import Checkpoint, quiet_transformers
 from .cost import gflop
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
 from .encoder import Encoder, ImageTower
+from .files import first_line
 from .image_rules import OWN, read_image_rules
 from .text_tower import TextRules, TokenTexts
 from .torchvision_ops import make_importable
@@ -78,26 +80,31 @@ class DualEncoderFamily:
         image_processor, tokenizer = processor.image_processor, processor.tokenizer
         loaded = (type(image_processor).__name__, type(tokenizer).__name__)
         self._refuse_strangers(checkpoint, *loaded, checkpoint.tokenizer_class)
-        dim, text_dim = self.dims(config)
-        if dim != text_dim:
-            raise checkpoint.refused(
-                f"config.json gives images {dim} dimensions and texts {text_dim}, which cannot be compared: copy it "
-                "from the checkpoint again"
-            )
-        rules = self.text_rules(config, tokenizer)
-        rules.apply(checkpoint, tokenizer, int(config.text_config.vocab_size))
-        pictures = self.pictures(checkpoint, config, image_processor, settings)
+        with _odd_values(checkpoint):
+            dim, text_dim = self.dims(config)
+            if dim != text_dim:
+                raise checkpoint.refused(
+                    f"config.json gives images {dim} dimensions and texts {text_dim}, which cannot be compared: copy "
+                    "it from the checkpoint again"
+                )
+            rules = self.text_rules(config, tokenizer)
+            places = int(config.text_config.vocab_size)
+            rules.apply(checkpoint, tokenizer, places)
+            pictures = self.pictures(checkpoint, config, image_processor, settings)
         checkpoint.require_whole_weights()
         dtype = pick_dtype(settings.dtype, device)
-        model = _load_model(checkpoint, dtype).to(device)
-        bias = getattr(model, "logit_bias", None)
+        model = _load_model(checkpoint)
+        # Before they are rounded with the rest: in bfloat16 a scale of 110 is off by one.
+        scale, bias = model.logit_scale.detach().exp().item(), getattr(model, "logit_bias", None)
+        bias = None if bias is None else bias.detach().item()
+        model = model.to(device=device, dtype=dtype)
         card = ModelCard(
             id=model_id,
             revision=checkpoint.revision or model_id.rpartition("@")[2],
             family=self.name,
             dim=dim,
-            logit_scale=model.logit_scale.detach().float().exp().item(),
-            logit_bias=None if bias is None else bias.detach().item(),
+            logit_scale=scale,
+            logit_bias=bias,
             head=self.head,
             input_size=pictures.input_size,
             resize=pictures.resize,
@@ -114,14 +121,17 @@ class DualEncoderFamily:
             licence=checkpoint.licence(),
             gflop=gflop(lambda: type(model)(model.config), pictures.example),
         )
-        return Encoder(
+        encoder = Encoder(
             card=card,
             images=pictures.tower(model),
-            texts=TokenTexts(model, tokenizer, rules, threads=threads),
+            texts=TokenTexts(model, tokenizer, rules, places=places, threads=threads),
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             device_memory=partial(memory_by_kind, device),
         )
+        with _odd_values(checkpoint):
+            encoder.texts.encode(["a"])
+        return encoder
 
     def _refuse_strangers(self, checkpoint: Checkpoint, *names: str) -> None:
         """Files of two families in one folder load, and give numbers that mean nothing."""
@@ -196,14 +206,30 @@ def _load_processor(checkpoint: Checkpoint) -> Any:
     return processor
 
 
-def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The model in eval mode."""
+@contextlib.contextmanager
+def _odd_values(checkpoint: Checkpoint) -> Iterator[None]:
+    """Refuse a checkpoint whose files hold values of a kind that nobody looks for one by one.
+
+    Raises:
+        ModelLoadError: something inside could not be computed with them.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise checkpoint.refused(
+            "a value in config.json, or in a file of its processor or tokenizer, cannot be used, copy them from the "
+            f"checkpoint again: {type(error).__name__}, {first_line(error)}"
+        ) from error
+
+
+def _load_model(checkpoint: Checkpoint) -> Any:
+    """The model in eval mode, float32."""
     try:
         with quiet_transformers():
             loaded, told = transformers.AutoModel.from_pretrained(
                 checkpoint.source,
                 revision=checkpoint.revision,
-                dtype=dtype,
+                dtype=torch.float32,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # told below; the loader's own message says nothing of them
                 output_loading_info=True,

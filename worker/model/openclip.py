@@ -16,7 +16,6 @@ from typing import Any, Final
 import torch
 import transformers
 
-from ...schemas.errors import ScorerError
 from ...schemas.models import ModelCard, PaddingSide
 from ...schemas.settings import Settings
 from .checkpoint import CONFIG, OPEN_CLIP, Checkpoint, quiet_transformers
@@ -61,14 +60,7 @@ class Towers(torch.nn.Module):
         return features
 
     def get_text_features(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """`(n, length)` -> `(n, dim)`, not normalised.
-
-        Raises:
-            ScorerError: a text holds the name of a special token that the tokenizer has and the model has not.
-        """
-        highest = int(input_ids.max())
-        if highest >= self.model.vocab_size:
-            raise ScorerError(f"a text has token {highest}, and the model knows {self.model.vocab_size}")
+        """`(n, length)` -> `(n, dim)`, not normalised."""
         features: torch.Tensor = self.model.encode_text(input_ids)
         return features
 
@@ -100,7 +92,9 @@ class OpenClipFamily:
         load_weights(checkpoint, model, weights, library)
         towers = Towers(model)
         dim = _dim(checkpoint, towers, tokens, rules.size)
+        # Before they are rounded with the rest: in bfloat16 a scale of 110 is off by one.
         scale, bias = model.logit_scale.detach().exp().item(), model.logit_bias
+        bias = None if bias is None else bias.detach().item()
         dtype = pick_dtype(settings.dtype, device)
         towers.to(device=device, dtype=dtype)
         side: PaddingSide = "left" if tokens.padding_side == "left" else "right"
@@ -110,7 +104,7 @@ class OpenClipFamily:
             family=OPEN_CLIP,
             dim=dim,
             logit_scale=scale,
-            logit_bias=None if bias is None else bias.detach().item(),
+            logit_bias=bias,
             head="softmax" if bias is None else "sigmoid",
             input_size=rules.size,
             resize=rules.resize,
@@ -143,6 +137,7 @@ class OpenClipFamily:
                 towers,
                 tokens,
                 TextRules(length=config.context_length, side=side, ends_with_eos=card.ends_with_eos),
+                places=model.vocab_size,
                 threads=threads,
             ),
             device=str(device),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from PIL import Image
 
 from .checkpoint import Checkpoint
-from .image_rules import BYTES, ImageRules, channels
+from .image_rules import BYTES, ImageRules, channels, divisors
 
 _AGAIN: Final = "copy it from the checkpoint again"
 
@@ -81,6 +81,10 @@ def read_open_clip_config(checkpoint: Checkpoint) -> OpenClipConfig:
     preprocess = checkpoint.config.get("preprocess_cfg") or {}
     if not isinstance(preprocess, dict):
         raise checkpoint.refused(f"{checkpoint.config_file} has a preprocess_cfg that is no object: {_AGAIN}")
+    for tower, name in ((vision, "timm_model_name"), (text, "hf_model_name")):
+        if not isinstance(tower.get(name) or "", str):
+            raise checkpoint.refused(f"{checkpoint.config_file} has a {name} that is no name: {_AGAIN}")
+    arguments = _tokenizer_arguments(checkpoint, text)
     return OpenClipConfig(
         model={
             **{name: value for name, value in model.items() if name != "custom_text"},
@@ -92,9 +96,12 @@ def read_open_clip_config(checkpoint: Checkpoint) -> OpenClipConfig:
         text_tower=text.get("hf_model_name") or None,
         own_tokenizer=bool(text.get("hf_tokenizer_name")),
         tokenizer_mode=text.get("tokenizer_mode"),
-        tokenizer=_tokenizer_arguments(checkpoint, text),
+        tokenizer=arguments,
         context_length=_whole(checkpoint, "context_length", text.get("context_length", 77)),
-        ends_with_eos=text.get("pool_type") in ("last", "eos") and not text.get("hf_model_name"),
+        # CLIPA strips BERT's [SEP] and reads a text at its last place, whatever is there.
+        ends_with_eos=text.get("pool_type") in ("last", "eos")
+        and not text.get("hf_model_name")
+        and not arguments.get("strip_sep_token"),
         preprocess=preprocess,
     )
 
@@ -144,8 +151,8 @@ def open_clip_image_rules(checkpoint: Checkpoint, given: Mapping[str, Any], size
         )
     try:
         mean, std = (
-            channels(value if isinstance(value, (tuple, list)) else [value] * 3)
-            for value in (said.get("mean", _MEAN), said.get("std", _STD))
+            read(value if isinstance(value, (tuple, list)) else [value] * 3)
+            for read, value in ((channels, said.get("mean", _MEAN)), (divisors, said.get("std", _STD)))
         )
     except (TypeError, ValueError):
         raise checkpoint.refused(f"{checkpoint.config_file} has a mean or a std that is no color's: {_AGAIN}") from None

@@ -61,14 +61,14 @@ class OpenClipTokens:
         if self._theirs is None:
             ends = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
             return {"input_ids": [[ends[0], *self._tokenizer.encode(text), ends[1]] for text in texts]}
-        return self._whole([self._tokenizer.clean_fn(text) for text in texts])
+        return self._whole(self._theirs, [self._tokenizer.clean_fn(text) for text in texts])
 
-    def _whole(self, cleaned: list[str]) -> dict[str, Any]:
-        if self._config.tokenizer_mode != "clips" or self._theirs is None:
-            return {"input_ids": self._theirs(cleaned)["input_ids"] if self._theirs else []}
-        bare = self._theirs(cleaned, add_special_tokens=False)["input_ids"]
-        ends = self._theirs.eos_token_id, self._theirs.cls_token_id
-        return {"input_ids": [[self._theirs.bos_token_id, *ids, *ends] for ids in bare]}
+    def _whole(self, theirs: Any, cleaned: list[str]) -> dict[str, Any]:
+        if self._config.tokenizer_mode != "clips":
+            return {"input_ids": theirs(cleaned)["input_ids"]}
+        bare = theirs(cleaned, add_special_tokens=False)["input_ids"]
+        ends = theirs.eos_token_id, theirs.cls_token_id
+        return {"input_ids": [[theirs.bos_token_id, *ids, *ends] for ids in bare]}
 
     def ends_with_eos(self) -> bool:
         """Whether a text ends with the end-of-sequence token."""

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...schemas.errors import ConfigError
 from ...schemas.models import PaddingSide
+from ...schemas.wire import brief
 from ..arrays import Vectors
 from .checkpoint import Checkpoint
 from .devices import device_errors, use_threads
@@ -64,6 +66,12 @@ class TextRules:
                 f"its tokenizer has {tokenizer.vocab_size:,} tokens, and config.json says {vocabulary:,}: the "
                 "tokenizer's files are another checkpoint's; copy them from the checkpoint again"
             )
+        pad = tokenizer.pad_token_id
+        if not isinstance(pad, int) or not 0 <= pad < vocabulary:
+            raise checkpoint.refused(
+                f"its tokenizer fills texts up with the token {pad}, and the model knows {vocabulary:,}: "
+                "tokenizer_config.json was lost or edited; copy it from the checkpoint again"
+            )
         if not self.ends_with_eos:
             return
         eos, ids = tokenizer.eos_token_id, list(tokenizer("a")["input_ids"])
@@ -94,19 +102,22 @@ class TokenTexts:
         model: a model with `get_text_features`, in eval mode, on its device.
         tokenizer: the checkpoint's own, with the rules applied.
         rules: the checkpoint's.
+        places: tokens the model knows.
         threads: CPU threads of a forward pass.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, threads: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, places: int, threads: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._rules = rules
+        self._places = places
         self._threads = threads
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """`n` texts -> `(n, dim)` float32, not normalised. A text of more than `length` tokens is cut, with a warning.
 
         Raises:
+            ConfigError: a text holds a token that the tokenizer has and the model has not.
             OutOfMemory, ScorerError: see `TextTower.encode`.
         """
         use_threads(self._threads)
@@ -122,12 +133,22 @@ class TokenTexts:
                 return_attention_mask=self._rules.mask,  # whatever its own config says
                 return_tensors="pt",
             )
+            self._refuse_unknown(batch, encoded["input_ids"])
             # Without a mask where the model was trained without: with one the embedding is another.
             names = ("input_ids", "attention_mask") if self._rules.mask else ("input_ids",)
             with torch.inference_mode(), device_errors(len(batch)):
                 inputs = {name: encoded[name].to(self._model.device) for name in names}
                 rows.append(to_numpy(self._model.get_text_features(**inputs)))
         return np.concatenate(rows)
+
+    def _refuse_unknown(self, texts: Sequence[str], ids: torch.Tensor) -> None:
+        """Not on the device, where a number beyond the table ends the process."""
+        for text, highest in zip(texts, ids.amax(dim=1).tolist(), strict=True):
+            if highest >= self._places:
+                raise ConfigError(
+                    f"the prompt {brief(text)} holds a special token of the tokenizer that the model does not know: "
+                    "reword the label"
+                )
 
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         with _quiet_tokenizer():

@@ -12,7 +12,7 @@ import torch
 import transformers
 from PIL import Image
 
-from prelabel.schemas import Taxonomy
+from prelabel.schemas import ConfigError, Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.model.encoder import Encoder
@@ -88,6 +88,23 @@ def test_logits_equal_transformers_own_processor_and_model(name, made, record_pr
     assert difference <= TOLERANCE
     for axis in (0, 1):  # images differ in them, and texts do
         assert np.ptp(expected, axis=axis).min() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_scale_and_bias_are_the_checkpoints_own_whatever_is_computed_in(name, made) -> None:
+    full, *others = (load(made(name), dtype=dtype).card for dtype in ("float32", "bfloat16", "float16"))
+    assert {(card.logit_scale, card.logit_bias) for card in others} == {(full.logit_scale, full.logit_bias)}
+    assert full.logit_scale == pytest.approx(np.exp(4.7), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_token_that_the_model_has_not_is_the_labels_fault_and_said(name, made, tmp_path) -> None:
+    encoder = load(made(name))
+    tokenizer = encoder.texts._tokenizer
+    tokenizer.add_tokens(["[new]"])
+    with pytest.raises(ConfigError, match=r"the prompt 'a \[new\] star' holds a special token .* reword the label"):
+        encoder.texts.encode(["star", "a [new] star"])
+    assert np.isfinite(encoder.texts.encode(["star"])).all()
 
 
 @pytest.mark.parametrize("name", SOFTMAX)

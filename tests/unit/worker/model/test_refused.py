@@ -239,6 +239,11 @@ CASES: dict[str, tuple[Spoil, str, tuple[str, ...]]] = {
         r"config\.json gives images 48 dimensions and texts 32, which cannot be compared: copy it",
         SIGLIPS,
     ),
+    "a crop that is no size": (
+        images(crop_size="x"),
+        r"cannot be used, copy .* again: ",
+        CLIPS,
+    ),
     "projections of another length": (
         config(projection_dim=48),
         r"its weights \(\*\.safetensors\) have \w+_projection\.weight of 24x32, and config\.json asks for 48x32: one",
