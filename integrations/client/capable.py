@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...schemas.answerable import unanswerable
 from ...schemas.errors import ConfigError
-from ...schemas.jobs import JobSpec
+from ...schemas.jobs import Control, JobSpec
 from ...schemas.progress import WorkerInfo
+from .connection import Connection
 
 
-def asks_each_label(spec: JobSpec) -> bool:
-    """Whether the job asks what not every model can answer."""
-    return any(control.taxonomy.choice == "multiple" for control in spec.controls)
+def asks_each_label(controls: Iterable[Control]) -> bool:
+    """Whether this is what not every model can answer."""
+    return any(control.taxonomy.choice == "multiple" for control in controls)
+
+
+def refuse_unanswerable(connection: Connection, model: str, controls: Sequence[Control]) -> None:
+    """Refuse what a model cannot answer, before anything is changed for it.
+
+    Args:
+        connection: the way to the ledger.
+        model: `schemas.model_id` of the checkpoint that is to answer; nothing is known of one that no worker serves.
+        controls: what is asked.
+
+    Raises:
+        ConfigError: it cannot answer them; says why, and what to do.
+        BrokerUnavailable: Redis does not answer.
+    """
+    if not asks_each_label(controls):
+        return
+    if problem := _problems(connection.patiently(connection.store.workers), controls).get(model):
+        raise ConfigError(problem)
 
 
 def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec:
@@ -29,7 +48,7 @@ def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec
         ConfigError: nobody there can answer it; with the first one's reason.
     """
     there = [worker for worker in workers if spec.model in (None, worker.model)]
-    problems = {worker.model: unanswerable(worker.card, spec.controls) for worker in there if worker.card}
+    problems = _problems(there, spec.controls)
     able = [worker.model for worker in there if not problems.get(worker.model)]
     refused = [problem for problem in problems.values() if problem]
     if refused and not able:
@@ -37,3 +56,8 @@ def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec
     if not refused or spec.model is not None:
         return spec
     return spec.model_copy(update={"model": max(sorted(set(able)), key=able.count)})
+
+
+def _problems(workers: Sequence[WorkerInfo], controls: Sequence[Control]) -> dict[str, str]:
+    """Why each model that has published its card cannot answer; empty where it can."""
+    return {worker.model: unanswerable(worker.card, controls) for worker in workers if worker.card}

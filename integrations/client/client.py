@@ -166,7 +166,7 @@ class Client:
 
     def _for_capable(self, spec: JobSpec) -> JobSpec:
         """See `for_capable_workers`; the workers are asked for only where it matters."""
-        return for_capable_workers(spec, self.workers()) if asks_each_label(spec) else spec
+        return for_capable_workers(spec, self.workers()) if asks_each_label(spec.controls) else spec
 
     def _sources(self, job: Job | str | int) -> Iterator[Job]:
         if isinstance(job, Job):
