@@ -103,10 +103,13 @@ def served_model(connection: Connection, name: str) -> str:
         name: its id, or that without the revision.
 
     Raises:
-        ConfigError: no worker serves it, or workers serve several revisions of it.
+        ConfigError: no worker serves it, or workers serve several revisions of it; or whatever a job asks is answered.
         BrokerUnavailable: Redis does not answer.
     """
-    served = sorted(connection.patiently(connection.store.served) or ())
+    serving = connection.patiently(connection.store.served)
+    if serving is None:  # whatever a job asks is answered, but its answers name a revision
+        raise ConfigError(f"the model {brief(name)} names no revision: write <model>@<revision>")
+    served = sorted(serving)
     found = [model for model in served if name in (model, model.rpartition("@")[0])]
     if len(found) == 1:
         return found[0]
@@ -137,9 +140,9 @@ def _lack(model: str, served: Collection[str]) -> Lack:
 
 def _variables(model: str) -> str:
     """What a worker's environment must say for it to serve a model, as far as its id tells."""
-    name, _, revision = model.rpartition("@")
+    name, _, revision = model.rpartition("@") if "@" in model else (model, "", "")
     if "/" not in name:  # a folder, whose files are what makes the revision
-        return f"PRELABEL_MODEL=…/{name or model}"
-    if revision == "main" or model == model_id(DEFAULT_MODEL, DEFAULT_REVISION):
+        return f"PRELABEL_MODEL=…/{name}"
+    if not revision or revision == "main" or model == model_id(DEFAULT_MODEL, DEFAULT_REVISION):
         return f"PRELABEL_MODEL={name}"
     return f"PRELABEL_MODEL={name} PRELABEL_REVISION={revision}…"
