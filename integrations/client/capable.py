@@ -42,14 +42,15 @@ def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec
 
     Args:
         spec: what is asked.
-        workers: who is there; those of earlier releases, which publish no card, are taken for able.
+        workers: who is there. Nothing is known of those of earlier releases, which publish no card, and no job that
+            names a model reaches them.
 
     Raises:
-        ConfigError: nobody there can answer it; with the first one's reason.
+        ConfigError: nobody there is known to answer it, and somebody not to; with the first one's reason.
     """
     there = [worker for worker in workers if spec.model in (None, worker.model)]
     problems = _problems(there, spec.controls)
-    able = [worker.model for worker in there if not problems.get(worker.model)]
+    able = [worker.model for worker in there if worker.consumes_its_queue and not problems.get(worker.model)]
     refused = [problem for problem in problems.values() if problem]
     if refused and not able:
         raise ConfigError(refused[0])

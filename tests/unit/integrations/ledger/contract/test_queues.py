@@ -107,10 +107,26 @@ def test_a_model_without_its_revision_is_the_one_that_is_served(client, kept) ->
     }
 
 
-@pytest.mark.parametrize(("model", "variable"), [("org/name", "org/name"), ("folder", "…/folder")])
-def test_a_hub_id_without_a_revision_is_no_folder(client, model, variable) -> None:
+@pytest.mark.parametrize(("model", "variable"), [("org/name", "org/name"), ("folder", "…/folder"), ("a@b@1", "…/a@b")])
+def test_a_hub_id_is_no_folder_with_or_without_a_revision(client, model, variable) -> None:
     fix = f"no worker serves {model}: start one with PRELABEL_MODEL={variable}"
     assert nobody_serves(client.connection, model) == fix
+
+
+def test_a_worker_of_an_earlier_release_serves_no_job_that_names_its_model(client, kept) -> None:
+    kept.show_worker("a@1", is_earlier=True)
+    named = client.submit(["s3://b/1.jpg"], TAXONOMY, model="a@1")
+    other = client.submit(["s3://b/1.jpg"], TAXONOMY, model="b@1")
+    plain = client.submit(["s3://b/1.jpg"], TAXONOMY)
+    update = "(those of an earlier release get no job that names it: update them): start one with"
+    assert named.progress().waiting_for == f"no worker serves a@1 {update} PRELABEL_MODEL=…/a"
+    assert "b@1 (those running serve a@1): start one with" in other.progress().waiting_for
+    assert plain.progress().waiting_for == "", "a job that names none goes to whoever is free"
+    with pytest.raises(ConfigError) as refused:
+        client.submit(["s3://b/1.jpg"], TAXONOMY, model="a")
+    assert str(refused.value) == f"no worker serves 'a' {update} it first"
+    kept.show_worker("a@1")
+    assert named.progress().waiting_for == ""
 
 
 def test_a_job_that_has_ended_waits_for_nobody(client) -> None:
