@@ -101,7 +101,7 @@ def run(
     store = store or NoStore()
     engine = Engine(encoder, batch_size=settings.batch_size)
     fetcher = Fetcher(settings)
-    info = WorkerInfo(name="benchmark", model=encoder.card.id, device="none", dtype="none")
+    info = WorkerInfo(name="benchmark", model=encoder.card.id, device="none", dtype="none", card=encoder.card)
     keeper = LeaseKeeper(ledger, Fleet(redis), info, settings.lease_s)
     bulk = bulk_embedder(engine, fetcher.fetch, store, settings)
     urgent = urgent_embedder(engine, fetcher.fetch, store, settings)

@@ -141,6 +141,11 @@ class WorkerInfo(Model):
     card: ModelCard | None = None
     beat: float = 0.0
 
+    @property
+    def consumes_its_queue(self) -> bool:
+        """Whether jobs that name its model reach it: releases that give a model its queues publish a card."""
+        return self.card is not None
+
 
 class QueueState(NamedTuple):
     """One queue at one moment.

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...schemas.answerable import unanswerable
 from ...schemas.errors import ConfigError
-from ...schemas.jobs import JobSpec
+from ...schemas.jobs import Control, JobSpec
 from ...schemas.progress import WorkerInfo
+from .connection import Connection
 
 
-def asks_each_label(spec: JobSpec) -> bool:
-    """Whether the job asks what not every model can answer."""
-    return any(control.taxonomy.choice == "multiple" for control in spec.controls)
+def asks_each_label(controls: Iterable[Control]) -> bool:
+    """Whether this is what not every model can answer."""
+    return any(control.taxonomy.choice == "multiple" for control in controls)
+
+
+def refuse_unanswerable(connection: Connection, model: str, controls: Sequence[Control]) -> None:
+    """Refuse what a model cannot answer, before anything is changed for it.
+
+    Args:
+        connection: the way to the ledger.
+        model: `schemas.model_id` of the checkpoint that is to answer; nothing is known of one that no worker serves.
+        controls: what is asked.
+
+    Raises:
+        ConfigError: it cannot answer them; says why, and what to do.
+        BrokerUnavailable: Redis does not answer.
+    """
+    if not asks_each_label(controls):
+        return
+    if problem := _problems(connection.patiently(connection.store.workers), controls).get(model):
+        raise ConfigError(problem)
 
 
 def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec:
@@ -23,14 +42,15 @@ def for_capable_workers(spec: JobSpec, workers: Sequence[WorkerInfo]) -> JobSpec
 
     Args:
         spec: what is asked.
-        workers: who is there; those of earlier releases, which publish no card, are taken for able.
+        workers: who is there. Nothing is known of those of earlier releases, which publish no card, and no job that
+            names a model reaches them.
 
     Raises:
-        ConfigError: nobody there can answer it; with the first one's reason.
+        ConfigError: nobody there is known to answer it, and somebody not to; with the first one's reason.
     """
     there = [worker for worker in workers if spec.model in (None, worker.model)]
-    problems = {worker.model: unanswerable(worker.card, spec.controls) for worker in there if worker.card}
-    able = [worker.model for worker in there if not problems.get(worker.model)]
+    problems = _problems(there, spec.controls)
+    able = [worker.model for worker in there if worker.consumes_its_queue and not problems.get(worker.model)]
     refused = [problem for problem in problems.values() if problem]
     if refused and not able:
         raise ConfigError(refused[0])
@@ -47,3 +67,8 @@ def able_model(spec: JobSpec, workers: Sequence[WorkerInfo]) -> str | None:
 
 def _most(models: Sequence[str]) -> str:
     return max(sorted(set(models)), key=models.count)
+
+
+def _problems(workers: Sequence[WorkerInfo], controls: Sequence[Control]) -> dict[str, str]:
+    """Why each model that has published its card cannot answer; empty where it can."""
+    return {worker.model: unanswerable(worker.card, controls) for worker in workers if worker.card}

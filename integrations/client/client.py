@@ -21,7 +21,7 @@ from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
 from .rescore import each_once
-from .workers import with_problems
+from .workers import served_model, with_problems
 
 _CHUNKS_PER_TRIP = 16
 _JOB_ID = re.compile(r"[ -~]{1,64}")
@@ -87,7 +87,8 @@ class Client:
             priority: "interactive" overtakes any bulk backlog.
             name: for people, in `prelabel jobs`.
             model: `<model>@<revision8>` the answers must come from: its workers alone take the images, and until there
-                is one they wait (`Progress.waiting_for`). None takes what the first worker that is free serves.
+                is one they wait (`Progress.waiting_for`). Without `@<revision8>` it is the one that live workers serve.
+                None takes what the first worker that is free serves.
             top_k: scores kept per control; None keeps all.
             push: platform the predictions go to as they are ready.
             deadline_s: seconds from now at which the job is cancelled; what is done by then stays.
@@ -98,8 +99,9 @@ class Client:
             The job, which may be running already.
 
         Raises:
-            ConfigError: an argument that cannot be used; a question that no worker's model can answer; or something
-                that is no image reference among the items, and the job is cancelled.
+            ConfigError: an argument that cannot be used; a model without a revision that no worker serves, or workers
+                serve several of; a question that no worker's model can answer; or something that is no image reference
+                among the items, and the job is cancelled.
             BrokerUnavailable: Redis does not answer. The job is cancelled; by a worker, after an hour without an
                 item, if Redis cannot be told now.
 
@@ -117,7 +119,7 @@ class Client:
             deadline_s=deadline_s,
             keep_s=keep_s,
         )
-        return self._submit(sources_of(items), self._for_capable(spec), on_submitted)
+        return self._submit(sources_of(items), self._for_capable(self._with_revision(spec)), on_submitted)
 
     def rescore(
         self,
@@ -164,9 +166,15 @@ class Client:
         source_id = job.id if isinstance(job, Job) else job
         return self._made(spec, on_submitted, lambda made: self._send_from(made, source_id, spec, on_submitted))
 
+    def _with_revision(self, spec: JobSpec) -> JobSpec:
+        """The job, for the model that workers serve of the name it gives: none ever serves one without a revision."""
+        if spec.model is None or "@" in spec.model:
+            return spec
+        return spec.model_copy(update={"model": served_model(self.connection, spec.model)})
+
     def _for_capable(self, spec: JobSpec) -> JobSpec:
         """See `for_capable_workers`; the workers are asked for only where it matters."""
-        return for_capable_workers(spec, self.workers()) if asks_each_label(spec) else spec
+        return for_capable_workers(spec, self.workers()) if asks_each_label(spec.controls) else spec
 
     def _sources(self, job: Job | str | int) -> Iterator[Job]:
         if isinstance(job, Job):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from ...schemas.errors import ConfigError
 from ...schemas.model_version import model_id
-from ...schemas.progress import Progress
+from ...schemas.progress import Progress, WorkerInfo
 from ...schemas.settings import DEFAULT_MODEL, DEFAULT_REVISION
 from ...schemas.wire import brief
 from ..ledger.protocol import Jobs
@@ -43,6 +43,7 @@ class Unserved(NamedTuple):
     images: int
 
 
+_EARLIER: Final = "those of an earlier release get no job that names it: update them"
 _NO_WORKER: Final = Lack("no worker is running", "`prelabel worker`, or `prelabel up`")
 
 
@@ -103,16 +104,21 @@ def served_model(connection: Connection, name: str) -> str:
         name: its id, or that without the revision.
 
     Raises:
-        ConfigError: no worker serves it, or workers serve several revisions of it.
+        ConfigError: no worker serves it, or workers serve several revisions of it; or whatever a job asks is answered.
         BrokerUnavailable: Redis does not answer.
     """
-    served = sorted(connection.patiently(connection.store.served) or ())
+    serving = connection.patiently(connection.store.served)
+    if serving is None:  # whatever a job asks is answered, but its answers name a revision
+        raise ConfigError(f"the model {brief(name)} names no revision: write <model>@<revision>")
+    served = sorted(serving)
     found = [model for model in served if name in (model, model.rpartition("@")[0])]
     if len(found) == 1:
         return found[0]
     if found:
         raise ConfigError(f"workers serve several revisions of {name}: say which, {' or '.join(found)}")
-    there = f"those running serve {', '.join(served)}" if served else "none is running"
+    earlier = _of_earlier_releases(connection.patiently(connection.store.workers), served)
+    is_earlier = any(name in (model, model.rpartition("@")[0]) for model in earlier)
+    there = _EARLIER if is_earlier else _those_running({*served, *earlier}) or "none is running"
     raise ConfigError(f"no worker serves {brief(name)} ({there}): start one with it first")
 
 
@@ -126,20 +132,35 @@ def _lacks(store: Jobs, models: Iterable[str | None]) -> dict[str | None, Lack]:
     served = store.served() if asked else None
     if served is None:
         return {}
-    lacks: dict[str | None, Lack] = {model: _lack(model, served) for model in asked - served if model is not None}
-    return lacks | ({None: _NO_WORKER} if None in asked and not served else {})
+    if not asked - served:
+        return {}
+    earlier = _of_earlier_releases(store.workers(), served)
+    running = {*served, *earlier}
+    lacks: dict[str | None, Lack] = {
+        model: _lack(model, running, is_earlier=model in earlier) for model in asked - served if model is not None
+    }
+    return lacks | ({None: _NO_WORKER} if None in asked and not running else {})
 
 
-def _lack(model: str, served: Collection[str]) -> Lack:
-    others = f" (those running serve {', '.join(sorted(served))})" if served else ""
-    return Lack(f"no worker serves {model}{others}", _variables(model))
+def _of_earlier_releases(workers: Iterable[WorkerInfo], served: Collection[str]) -> set[str]:
+    """The models that workers have, but none that a job which names them reaches."""
+    return {worker.model for worker in workers}.difference(served)
+
+
+def _lack(model: str, running: Collection[str], *, is_earlier: bool) -> Lack:
+    there = _EARLIER if is_earlier else _those_running(running)
+    return Lack(f"no worker serves {model}" + (f" ({there})" if there else ""), _variables(model))
+
+
+def _those_running(models: Collection[str]) -> str:
+    return f"those running serve {', '.join(sorted(models))}" if models else ""
 
 
 def _variables(model: str) -> str:
     """What a worker's environment must say for it to serve a model, as far as its id tells."""
-    name, _, revision = model.rpartition("@")
+    name, _, revision = model.rpartition("@") if "@" in model else (model, "", "")
     if "/" not in name:  # a folder, whose files are what makes the revision
-        return f"PRELABEL_MODEL=…/{name or model}"
-    if revision == "main" or model == model_id(DEFAULT_MODEL, DEFAULT_REVISION):
+        return f"PRELABEL_MODEL=…/{name}"
+    if not revision or revision == "main" or model == model_id(DEFAULT_MODEL, DEFAULT_REVISION):
         return f"PRELABEL_MODEL={name}"
     return f"PRELABEL_MODEL={name} PRELABEL_REVISION={revision}…"

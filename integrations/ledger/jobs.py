@@ -346,8 +346,8 @@ class JobStore:
         return Fleet(self._redis).workers()
 
     def served(self) -> frozenset[str] | None:
-        """The models that live workers serve."""
-        return frozenset(worker.model for worker in self.workers())
+        """The models whose queues live workers consume: those of earlier releases have none of their own."""
+        return frozenset(worker.model for worker in self.workers() if worker.consumes_its_queue)
 
     def active(self) -> list[Progress]:
         """The progress of jobs that have not ended, in no order, the first thousand found."""

@@ -143,7 +143,7 @@ class Jobs(Protocol):
         ...
 
     def served(self) -> frozenset[str] | None:
-        """The models that live workers serve; None where whatever a job asks for is answered."""
+        """The models whose queues live workers consume; None where whatever a job asks for is answered."""
         ...
 
     def active(self) -> list[Progress]:

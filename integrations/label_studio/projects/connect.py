@@ -11,6 +11,7 @@ import httpx
 
 from ....schemas import ConfigError, ModelVersion, PrelabelError, Priority, Settings
 from ...broker.errors import shown_url
+from ...client.capable import refuse_unanswerable
 from ...client.client import Client
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
@@ -161,6 +162,7 @@ def _steps(
         questions = LabelConfigReader(chosen or model).read(record.get("label_config") or "")
         if isinstance(questions, Unusable):
             raise ConfigError(f"project {project}: {questions.problem}")
+        refuse_unanswerable(client.connection, questions.model, questions.controls)
     names = ", ".join(control.from_name for control in questions.config.controls)
     skipped = "".join(f"; left to people: {name} ({reason})" for name, reason in questions.config.skipped)
     yield Step("project", "ok", f"{record.get('title')!r}: pre-labels {names}{skipped}")

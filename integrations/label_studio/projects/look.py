@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ....schemas import Item, ItemError, ModelVersion, PushTarget, Settings
+from ...client.capable import refuse_unanswerable
 from ..api import tasks
 from ..api.connection import LabelStudioAPI
 from ..convert.items import item_from_task
@@ -197,6 +198,15 @@ class Look:
         self._report.job_id = job.id
         self._projects.add_job(self._project, job.id)
 
+    def refuse_unanswerable(self) -> None:
+        """Refuse to go on where the project's model cannot answer what is asked; before a prediction is removed.
+
+        Raises:
+            ConfigError: it cannot; says why, and what to do.
+            BrokerUnavailable: Redis does not answer.
+        """
+        refuse_unanswerable(self._client.connection, self._questions.model, self._questions.controls)
+
     def numbered(self, numbers: Sequence[int], *, labelled_too: bool = False) -> Iterator[dict[str, Any]]:
         """Some tasks by their numbers; see `Listing.numbered`."""
         return self._listing.numbered(numbers, labelled_too=labelled_too)
@@ -259,6 +269,7 @@ class Look:
 
     def _remove_outdated(self, task: int) -> None:
         """Remove our prediction of images the task does not show any more."""
+        self.refuse_unanswerable()
         with self._api.errors(f"predictions of task {task}"):
             for prediction in self._api.json("GET", "api/predictions/", params={"task": task}):
                 if prediction["model_version"] == self._version:

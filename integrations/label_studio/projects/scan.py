@@ -99,7 +99,8 @@ class Scanner:
             numbers: tasks of the project.
 
         Raises:
-            ConfigError: nothing of the project is pre-labelled at present.
+            ConfigError: nothing of the project is pre-labelled at present, or its model cannot answer what it asks;
+                then no prediction is removed.
             PrelabelError: Label Studio or Redis is unavailable, or refuses us.
         """
         whole = LookReport()
@@ -117,8 +118,9 @@ class Scanner:
                 if len(numbers) <= REPLACED_AT_ONCE:  # somebody waits for them
                     state = replace(state, priority=Priority.INTERACTIVE)
                 renew = self._working(project, renew)
-                remove_ours(self._api, project, some, renew)
                 look = Look(self._desk, project, label_config, questions, state, renew, everything=True)
+                look.refuse_unanswerable()  # or they would have no prediction, and get none
+                remove_ours(self._api, project, some, renew)
                 whole += look.queue(look.numbered(some, labelled_too=True))
         return whole
 

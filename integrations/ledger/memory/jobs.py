@@ -258,9 +258,11 @@ class MemoryJobs:
             return [worker.model_copy(update={"beat": self._state.now()}) for worker in self._state.workers]
 
     def served(self) -> frozenset[str] | None:
-        """The models that workers serve; None where whatever a job asks for is answered."""
+        """The models whose queues workers consume; None where whatever a job asks for is answered."""
         with self._state.changed:
-            return None if self._state.any_model else frozenset(worker.model for worker in self._state.workers)
+            if self._state.any_model:
+                return None
+            return frozenset(worker.model for worker in self._state.workers if worker.consumes_its_queue)
 
     def active(self) -> list[Progress]:
         """The progress of jobs that have not ended, the newest first."""

@@ -36,6 +36,15 @@ def test_of_several_models_one_that_can_answer_is_taken(client) -> None:
         client.submit(["a.jpg"], SEVERAL, model="clip@1")
 
 
+def test_no_job_is_given_the_model_of_a_worker_of_an_earlier_release(client) -> None:
+    beat(client, "a", "clip@1", "softmax")
+    beat(client, "b", "earlier@1", None)
+    with pytest.raises(ConfigError, match=r"the scores of clip@1"):
+        client.submit(["a.jpg"], SEVERAL)
+    beat(client, "c", "siglip@1", "sigmoid")
+    assert client.submit(["a.jpg"], SEVERAL).spec().model == "siglip@1"
+
+
 @pytest.mark.parametrize("head", ["sigmoid", None])
 def test_where_every_model_can_answer_or_none_is_known_nothing_is_changed(client, head) -> None:
     assert client.submit(["a.jpg"], SEVERAL).spec().model is None  # nobody is there yet

@@ -224,6 +224,11 @@ def test_what_is_to_be_pushed_waits_on_the_push_queue() -> None:
     assert [found.id for found in client.project_jobs(7)] == [held.id, job.id]
 
 
+def test_a_model_without_a_revision_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the model 'siglip' names no revision: write <model>@<revision>"):
+        MemoryClient().submit(THREE, TAXONOMY, model="siglip")
+
+
 def test_the_last_predictions_the_workers_and_the_jobs_are_listed() -> None:
     client = MemoryClient()
     client.ping()

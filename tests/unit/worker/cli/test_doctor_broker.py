@@ -15,6 +15,7 @@ from prelabel.schemas.progress import WorkerInfo
 from prelabel.worker.cli.checks import Check, broker
 from prelabel.worker.cli.checks.broker import check_redis
 from prelabel.worker.cli.checks.workers import check_workers
+from prelabel.worker.model.colour import colour_card
 from tests.unit.worker.cli.checks import by_name
 
 HEALTHY = {
@@ -94,7 +95,8 @@ def test_a_real_redis_is_found_in_order(settings) -> None:
 
 def announce(settings: Settings, **change: str) -> None:
     client = connect_redis(settings)
-    info = WorkerInfo(name="w", model=settings_model_id(settings), device="cuda:0", dtype="bfloat16")
+    card = colour_card(change.get("model") or settings_model_id(settings))
+    info = WorkerInfo(name="w", model=card.id, device="cuda:0", dtype="bfloat16", card=card)
     info = info.model_copy(update=change)
     client.zadd(WORKERS, {info.model_dump_json(exclude={"beat"}): time.time()})
 

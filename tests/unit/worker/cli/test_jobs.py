@@ -18,6 +18,7 @@ from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy,
 from prelabel.worker.cli import app, following
 from prelabel.worker.cli.console import err, out
 from prelabel.worker.cli.following import follow
+from prelabel.worker.model.colour import colour_card
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
@@ -186,7 +187,9 @@ def test_who_has_no_terminal_is_told_how_a_job_comes_on(client, ledger, run, mon
 
 
 def test_a_job_whose_model_nobody_serves_says_so_wherever_it_is_shown(client, run) -> None:
-    Fleet(client.connection.redis).beat(WorkerInfo(name="w", model="other@1", device="cpu", dtype="float32"))
+    Fleet(client.connection.redis).beat(
+        WorkerInfo(name="w", model="other@1", device="cpu", dtype="float32", card=colour_card("other@1"))
+    )
     job = client.submit(["s3://b/1.jpg"], TAXONOMY, model="org/name@main")
     plain = client.submit(["s3://b/1.jpg"], TAXONOMY)
     says = "no worker serves org/name@main (those running serve other@1): start one with PRELABEL_MODEL=org/name"

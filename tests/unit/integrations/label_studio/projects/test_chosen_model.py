@@ -33,6 +33,7 @@ from prelabel.schemas import (
     WorkerInfo,
     model_version,
 )
+from prelabel.worker.model.colour import colour_card
 
 OWN, CHOSEN = "siglip@12345678", "org/fine@abcdef12"
 URL = "http://prelabel:9090"
@@ -233,7 +234,9 @@ class TestName:
     def serve(self, client) -> Callable[..., None]:
         def serve(*models: str) -> None:
             for model in models:
-                info = WorkerInfo(name=f"of {model}", model=model, device="cpu", dtype="float32")
+                info = WorkerInfo(
+                    name=f"of {model}", model=model, device="cpu", dtype="float32", card=colour_card(model)
+                )
                 Fleet(client.connection.redis).beat(info)
 
         return serve

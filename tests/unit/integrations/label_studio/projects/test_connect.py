@@ -10,6 +10,7 @@ from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.keys import PUSH_PENDING
 from prelabel.schemas import Priority, model_version
 from prelabel.schemas.progress import WorkerInfo
+from prelabel.worker.model.colour import colour_card
 
 MODEL = "siglip@12345678"
 URL = "http://prelabel:9090"
@@ -262,7 +263,9 @@ def test_several_images_are_tried_the_first_the_last_and_some_between(label_stud
     (image,) = (step for step in run() if step.name == "image")
     assert image.status == "warning"
     assert "no worker serves" in image.detail, "the others could be tried"
-    Fleet(client.connection.redis).beat(WorkerInfo(name="w", model="other@1", device="cpu", dtype="float32"))
+    Fleet(client.connection.redis).beat(
+        WorkerInfo(name="w", model="other@1", device="cpu", dtype="float32", card=colour_card("other@1"))
+    )
     (image,) = (step for step in run() if step.name == "image")
     assert f"no worker serves {MODEL} (those running serve other@1): start one" in image.detail
     for task in label_studio.tasks.values():

@@ -22,6 +22,7 @@ from prelabel.integrations.ledger.push_hints import PushHints
 from prelabel.integrations.ledger.pushes import Pushes
 from prelabel.integrations.testing.connection import MemoryConnection
 from prelabel.schemas import Settings, WorkerInfo
+from prelabel.worker.model.colour import colour_card
 
 
 class Kept(Protocol):
@@ -47,7 +48,7 @@ class Kept(Protocol):
     def open_chunks(self, job_id: str) -> list[int]:
         """The job's chunks that are not closed."""
 
-    def show_worker(self, model: str) -> None:
+    def show_worker(self, model: str, *, is_earlier: bool = False) -> None:
         """Have a worker that serves a model be alive."""
 
 
@@ -76,8 +77,8 @@ class InRedis:
     def open_chunks(self, job_id):
         return [int(chunk) for chunk in self._redis.zrange(JobKeys(job_id).open, 0, -1)]
 
-    def show_worker(self, model):
-        Fleet(self._redis).beat(_worker(model))
+    def show_worker(self, model, *, is_earlier=False):
+        Fleet(self._redis).beat(_worker(model, is_earlier))
 
     def close(self):
         self._redis.flushall()
@@ -110,15 +111,16 @@ class InMemory:
     def open_chunks(self, job_id):
         return list(self._state.job(job_id).open)
 
-    def show_worker(self, model):
-        self._state.workers.append(_worker(model))
+    def show_worker(self, model, *, is_earlier=False):
+        self._state.workers.append(_worker(model, is_earlier))
 
     def close(self):
         self.client.close()
 
 
-def _worker(model: str) -> WorkerInfo:
-    return WorkerInfo(name=f"of {model}", model=model, device="cpu", dtype="float32")
+def _worker(model: str, is_earlier: bool) -> WorkerInfo:
+    card = None if is_earlier else colour_card(model)
+    return WorkerInfo(name=f"of {model}", model=model, device="cpu", dtype="float32", card=card)
 
 
 @pytest.fixture(params=["redis", "memory"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from prelabel.integrations.client.workers import unserved
+import pytest
+
+from prelabel.integrations.client.workers import nobody_serves, unserved
 from prelabel.integrations.ledger.leases import ChunkRef
-from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy
+from prelabel.schemas import Answer, ConfigError, ItemFailure, Outcome, PushTarget, Taxonomy
 
 TAXONOMY = Taxonomy.flat(["cat", "dog"])
 GOOD = Outcome(model_version="m", answers=(Answer(control="label", rule="softmax", paths=(("cat",),), confidence=0.9),))
@@ -80,6 +82,51 @@ def test_a_job_says_what_it_waits_for_until_somebody_serves_its_model(client, ke
     assert {one.job_id: bool(one.waiting_for) for one in client.jobs()} == {named.id: True, plain.id: False}
     kept.show_worker("google/siglip-base-patch16-224@0badcafe")
     assert [one.waiting_for for one in client.jobs()] == ["", ""]
+
+
+def test_a_model_without_its_revision_is_the_one_that_is_served(client, kept) -> None:
+    def submit(model: str) -> str | None:
+        return client.submit(["s3://b/1.jpg"], TAXONOMY, model=model).spec().model
+
+    with pytest.raises(ConfigError, match=r"no worker serves 'org/name' \(none is running\): start one with it first"):
+        submit("org/name")
+    kept.show_worker("org/name@0badcafe")
+    assert submit("org/name") == "org/name@0badcafe"
+    assert submit("org/name@main") == "org/name@main", "who names a revision may wait for it"
+    with pytest.raises(ConfigError, match=r"no worker serves 'name' \(those running serve org/name@0badcafe\)"):
+        submit("name")
+    kept.show_worker("org/name@main")
+    with pytest.raises(ConfigError, match="several revisions of org/name: say which, org/name@0badcafe or org/name@m"):
+        submit("org/name")
+    assert client.queues() == {
+        "interactive": 0,
+        "bulk": 0,
+        "push": 0,
+        "bulk:org/name@0badcafe": 1,
+        "bulk:org/name@main": 1,
+    }
+
+
+@pytest.mark.parametrize(("model", "variable"), [("org/name", "org/name"), ("folder", "…/folder"), ("a@b@1", "…/a@b")])
+def test_a_hub_id_is_no_folder_with_or_without_a_revision(client, model, variable) -> None:
+    fix = f"no worker serves {model}: start one with PRELABEL_MODEL={variable}"
+    assert nobody_serves(client.connection, model) == fix
+
+
+def test_a_worker_of_an_earlier_release_serves_no_job_that_names_its_model(client, kept) -> None:
+    kept.show_worker("a@1", is_earlier=True)
+    named = client.submit(["s3://b/1.jpg"], TAXONOMY, model="a@1")
+    other = client.submit(["s3://b/1.jpg"], TAXONOMY, model="b@1")
+    plain = client.submit(["s3://b/1.jpg"], TAXONOMY)
+    update = "(those of an earlier release get no job that names it: update them): start one with"
+    assert named.progress().waiting_for == f"no worker serves a@1 {update} PRELABEL_MODEL=…/a"
+    assert "b@1 (those running serve a@1): start one with" in other.progress().waiting_for
+    assert plain.progress().waiting_for == "", "a job that names none goes to whoever is free"
+    with pytest.raises(ConfigError) as refused:
+        client.submit(["s3://b/1.jpg"], TAXONOMY, model="a")
+    assert str(refused.value) == f"no worker serves 'a' {update} it first"
+    kept.show_worker("a@1")
+    assert named.progress().waiting_for == ""
 
 
 def test_a_job_that_has_ended_waits_for_nobody(client) -> None:
