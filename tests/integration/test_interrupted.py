@@ -81,7 +81,7 @@ def test_who_stops_waiting_for_a_job_is_told_that_it_goes_on(client: Client, sta
     job = client.submit(["s3://b/1.jpg"], ["cat", "dog"])
     name, *options = command
     process = start(name, job.id, "--wait", *options)
-    asked = {"exec", "xrange", "xread"}  # what waiting asks of Redis again and again
+    asked = {"exec", "xrange", "xread", "zrangebyscore"}  # what waiting asks of Redis again and again
     others = client.connection.redis.client_id()
     eventually(
         lambda: [
