@@ -75,9 +75,7 @@ def test_one_reading_of_thirty_jobs_takes_a_few_round_trips_however_many_there_w
     before = client.connection.redis.info("stats")["total_net_output_bytes"]
     trips.clear()
     assert len(client.jobs(30)) == 30
-    assert len(trips) == 6, (
-        "ids, jobs, the clock and the workers, and those again where nobody serves"
-    )
+    assert len(trips) == 6, "ids, jobs, the clock and the workers, and those again where nobody serves"
     assert client.connection.redis.info("stats")["total_net_output_bytes"] - before < 60_000, "not the whole index"
 
 
