@@ -127,7 +127,7 @@ def test_the_present_version_is_shown_still_when_those_of_an_old_one_are_removed
         ],
     )
     with closing(LabelStudioAPI(backend.settings)) as api:
-        assert not prune(api, project, present)
+        assert not prune(api, project, present, for_s=60)
     assert {one["model_version"] for one in label_studio.predictions(project=project)} == {present}
     assert label_studio.project(project)["model_version"] == present
 
