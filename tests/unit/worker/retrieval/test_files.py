@@ -166,17 +166,17 @@ def _extend_for_ever(folder: Path) -> None:
     made, number = files(folder), 0
     while True:
         number += 1
-        with made.writing(5):
+        with made.writing(60):
             made.extend(entries(*range(200), key=number), vectors(*range(200)), offset=number)
 
 
 def test_whoever_is_killed_while_extending_leaves_what_was_there(tmp_path) -> None:
     filled(tmp_path, *range(200))
-    for _ in range(8):
+    for _ in range(4):
         writer = multiprocessing.get_context("spawn").Process(target=_extend_for_ever, args=(tmp_path,))
         writer.start()
         begun = files(tmp_path).read()
-        eventually(lambda before=begun: (now := files(tmp_path).read()) and now.offset > before.offset + 1)
+        eventually(lambda before=begun: (now := files(tmp_path).read()) and now.offset > before.offset + 1, 90)
         time.sleep(np.random.default_rng().uniform(0, 0.02))
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
