@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,6 @@ from hypothesis import strategies as st
 
 from prelabel.worker.retrieval.entries import ENTRY, entry_keys, marks, newest
 from prelabel.worker.retrieval.files import BLOCK, META, CollectionFiles, Damage, Snapshot
-from tests.conftest import eventually
 
 DIM = 8
 
@@ -162,41 +165,57 @@ def test_a_tail_that_was_never_committed_is_written_over(tmp_path) -> None:
     assert live(files(tmp_path).read()) == [1, 2, 3]
 
 
-def _extend_for_ever(folder: Path) -> None:
-    made, number = files(folder), 0
-    while True:
-        number += 1
+def _extend_for_ever(folder: Path, is_at_it: Any) -> None:
+    """Each extension has a vector for all of the same tasks, and its number as the second half of their keys."""
+    made = files(folder)
+    for written in itertools.count():
         with made.writing(60):
+            number = made.read().offset + 1
             made.extend(entries(*range(200), key=number), vectors(*range(200)), offset=number)
+        if written == 5:
+            is_at_it.set()
+
+
+@contextmanager
+def writers(folder: Path, count: int) -> Iterator[list[Any]]:
+    """Processes that extend a collection, each of which has done so some times."""
+    context = multiprocessing.get_context("spawn")
+    signs = [context.Event() for _ in range(count)]
+    started = [context.Process(target=_extend_for_ever, args=(folder, sign)) for sign in signs]
+    for one in started:
+        one.start()
+    try:
+        assert all(sign.wait(90) for sign in signs)
+        yield started
+    finally:
+        for one in started:
+            one.kill()
+            one.join()
+
+
+def newest_alone(folder: Path) -> bool:
+    """Whether every task counts once, with the vector of the extension that is said to be the last."""
+    snapshot = files(folder).read()
+    keys = {int(key[1]) for key in snapshot.entries["key"][snapshot.counts]}
+    return sorted(live(snapshot)) == list(range(200)) and keys == {snapshot.offset}
 
 
 def test_whoever_is_killed_while_extending_leaves_what_was_there(tmp_path) -> None:
     filled(tmp_path, *range(200))
     for _ in range(4):
-        writer = multiprocessing.get_context("spawn").Process(target=_extend_for_ever, args=(tmp_path,))
-        writer.start()
-        begun = files(tmp_path).read()
-        eventually(lambda before=begun: (now := files(tmp_path).read()) and now.offset > before.offset + 1, 90)
-        time.sleep(np.random.default_rng().uniform(0, 0.02))
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        snapshot = files(tmp_path).read()
-        assert sorted(live(snapshot)) == list(range(200))
-        keys = {int(key[1]) for key in snapshot.entries["key"][snapshot.counts]}
-        assert keys == {snapshot.offset}
+        with writers(tmp_path, 1) as (writer,):
+            time.sleep(np.random.default_rng().uniform(0, 0.02))
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join()
+        assert newest_alone(tmp_path)
+    assert files(tmp_path).read().offset > 200 + 4 * 5
 
 
 def test_two_who_extend_at_once_take_turns(tmp_path) -> None:
     filled(tmp_path, *range(200))
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_extend_for_ever, args=(tmp_path,)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    time.sleep(3)
-    for writer in writers:
-        writer.kill()
-        writer.join()
-    assert sorted(live(files(tmp_path).read())) == list(range(200))
+    with writers(tmp_path, 2):
+        time.sleep(0.5)
+    assert newest_alone(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_os_error(tmp_path) -> None:
