@@ -20,6 +20,7 @@ from .cost import gflop
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
 from .encoder import Encoder, ImageTower
 from .image_rules import OWN, read_image_rules
+from .logit_weights import read_logit_weights
 from .text_tower import TextRules, TokenTexts
 from .torchvision_ops import make_importable
 from .tower import Normalisation, TorchImages
@@ -90,14 +91,14 @@ class DualEncoderFamily:
         checkpoint.require_whole_weights()
         dtype = pick_dtype(settings.dtype, device)
         model = _load_model(checkpoint, dtype).to(device)
-        bias = getattr(model, "logit_bias", None)
+        scale, bias = read_logit_weights(checkpoint, model)
         card = ModelCard(
             id=model_id,
             revision=checkpoint.revision or model_id.rpartition("@")[2],
             family=self.name,
             dim=dim,
-            logit_scale=model.logit_scale.detach().float().exp().item(),
-            logit_bias=None if bias is None else bias.detach().item(),
+            logit_scale=scale,
+            logit_bias=bias,
             head=self.head,
             input_size=pictures.input_size,
             resize=pictures.resize,

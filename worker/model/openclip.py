@@ -100,7 +100,8 @@ class OpenClipFamily:
         load_weights(checkpoint, model, weights, library)
         towers = Towers(model)
         dim = _dim(checkpoint, towers, tokens, rules.size)
-        scale, bias = model.logit_scale.detach().exp().item(), model.logit_bias
+        scale = model.logit_scale.detach().exp().item()
+        bias = None if model.logit_bias is None else model.logit_bias.detach().item()
         dtype = pick_dtype(settings.dtype, device)
         towers.to(device=device, dtype=dtype)
         side: PaddingSide = "left" if tokens.padding_side == "left" else "right"
@@ -110,7 +111,7 @@ class OpenClipFamily:
             family=OPEN_CLIP,
             dim=dim,
             logit_scale=scale,
-            logit_bias=None if bias is None else bias.detach().item(),
+            logit_bias=bias,
             head="softmax" if bias is None else "sigmoid",
             input_size=rules.size,
             resize=rules.resize,
