@@ -86,7 +86,8 @@ class DualEncoderFamily:
                 "from the checkpoint again"
             )
         rules = self.text_rules(config, tokenizer)
-        rules.apply(checkpoint, tokenizer, int(config.text_config.vocab_size))
+        vocabulary = int(config.text_config.vocab_size)
+        rules.apply(checkpoint, tokenizer, vocabulary)
         pictures = self.pictures(checkpoint, config, image_processor, settings)
         checkpoint.require_whole_weights()
         dtype = pick_dtype(settings.dtype, device)
@@ -118,7 +119,7 @@ class DualEncoderFamily:
         return Encoder(
             card=card,
             images=pictures.tower(model),
-            texts=TokenTexts(model, tokenizer, rules, threads=threads),
+            texts=TokenTexts(model, tokenizer, rules, vocabulary=vocabulary, threads=threads),
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             device_memory=partial(memory_by_kind, device),

@@ -16,7 +16,6 @@ from typing import Any, Final
 import torch
 import transformers
 
-from ...schemas.errors import ScorerError
 from ...schemas.models import ModelCard, PaddingSide
 from ...schemas.settings import Settings
 from .checkpoint import CONFIG, OPEN_CLIP, Checkpoint, quiet_transformers
@@ -61,14 +60,7 @@ class Towers(torch.nn.Module):
         return features
 
     def get_text_features(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """`(n, length)` -> `(n, dim)`, not normalised.
-
-        Raises:
-            ScorerError: a text holds the name of a special token that the tokenizer has and the model has not.
-        """
-        highest = int(input_ids.max())
-        if highest >= self.model.vocab_size:
-            raise ScorerError(f"a text has token {highest}, and the model knows {self.model.vocab_size}")
+        """`(n, length)` -> `(n, dim)`, not normalised."""
         features: torch.Tensor = self.model.encode_text(input_ids)
         return features
 
@@ -144,6 +136,7 @@ class OpenClipFamily:
                 towers,
                 tokens,
                 TextRules(length=config.context_length, side=side, ends_with_eos=card.ends_with_eos),
+                vocabulary=model.vocab_size,
                 threads=threads,
             ),
             device=str(device),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...schemas.errors import ConfigError
 from ...schemas.models import PaddingSide
 from ..arrays import Vectors
 from .checkpoint import Checkpoint
@@ -94,20 +95,22 @@ class TokenTexts:
         model: a model with `get_text_features`, in eval mode, on its device.
         tokenizer: the checkpoint's own, with the rules applied.
         rules: the checkpoint's.
+        vocabulary: tokens the model knows; the tokenizer may have more, special ones as a rule.
         threads: CPU threads of a forward pass.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, threads: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, vocabulary: int, threads: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._rules = rules
+        self._vocabulary = vocabulary
         self._threads = threads
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """`n` texts -> `(n, dim)` float32, not normalised. A text of more than `length` tokens is cut, with a warning.
 
         Raises:
-            OutOfMemory, ScorerError: see `TextTower.encode`.
+            ConfigError, OutOfMemory, ScorerError: see `TextTower.encode`.
         """
         use_threads(self._threads)
         rows = []
@@ -122,12 +125,22 @@ class TokenTexts:
                 return_attention_mask=self._rules.mask,  # whatever its own config says
                 return_tensors="pt",
             )
+            self._refuse_unknown(batch, encoded["input_ids"])
             # Without a mask where the model was trained without: with one the embedding is another.
             names = ("input_ids", "attention_mask") if self._rules.mask else ("input_ids",)
             with torch.inference_mode(), device_errors(len(batch)):
                 inputs = {name: encoded[name].to(self._model.device) for name in names}
                 rows.append(to_numpy(self._model.get_text_features(**inputs)))
         return np.concatenate(rows)
+
+    def _refuse_unknown(self, texts: Sequence[str], ids: torch.Tensor) -> None:
+        """On CUDA a row that is not there breaks the device for good, not the text alone."""
+        for text, highest in zip(texts, ids.max(dim=1).values.tolist(), strict=True):
+            if highest >= self._vocabulary:
+                raise ConfigError(
+                    f"the text {text[:80]!r} holds a special token of the tokenizer's (number {highest}), and the "
+                    f"model knows {self._vocabulary:,} tokens alone: write the label or its prompt without it"
+                )
 
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         with _quiet_tokenizer():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import transformers
 from PIL import Image
 
-from prelabel.schemas import Taxonomy
+from prelabel.schemas import ConfigError, Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.model.encoder import Encoder
@@ -183,3 +184,21 @@ def test_a_card_says_how_a_checkpoint_is_run(name, made) -> None:
     assert card.padding_side == "right"
     assert card.ends_with_eos
     assert card.gflop == pytest.approx(0.00085, abs=0.00005)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_token_that_the_model_has_not_is_no_text_for_it(name, made, tmp_path) -> None:
+    """On CUDA it would break the device for every job; added tokens are not in the tokenizer's `vocab_size`."""
+    folder = tmp_path / "copied"
+    shutil.copytree(made(name), folder)
+    tokenizer = transformers.AutoProcessor.from_pretrained(folder, backend="pil").tokenizer
+    known = len(tokenizer)
+    tokenizer.add_tokens(["<defect>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    texts = load(folder).texts
+    told = (
+        rf"^the text 'a <defect>' holds a special token .* \(number {known}\), and the model knows {known:,} tokens .*"
+    )
+    with pytest.raises(ConfigError, match=told + "write the label or its prompt without it$"):
+        texts.encode(["a cat", "a <defect>"])
+    assert (texts.encode(["a cat"]) == load(made(name)).texts.encode(["a cat"])).all()
