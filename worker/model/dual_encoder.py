@@ -5,20 +5,24 @@ The checkpoint's processor and config are read, and whatever is wrong with them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import torch
 import transformers
 
+from ...schemas.errors import OutOfMemory
 from ...schemas.models import Head, ModelCard, Resize
 from ...schemas.settings import Settings
 from .checkpoint import Checkpoint, quiet_transformers
 from .cost import gflop
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
-from .encoder import Encoder, ImageTower
+from .encoder import Encoder, ImageTower, TextTower
+from .files import brief
 from .image_rules import OWN, read_image_rules
 from .logit_weights import read_logit_weights
 from .text_tower import TextRules, TokenTexts
@@ -79,19 +83,26 @@ class DualEncoderFamily:
         image_processor, tokenizer = processor.image_processor, processor.tokenizer
         loaded = (type(image_processor).__name__, type(tokenizer).__name__)
         self._refuse_strangers(checkpoint, *loaded, checkpoint.tokenizer_class)
-        dim, text_dim = self.dims(config)
+        with _read(checkpoint, "config.json"):
+            dim, text_dim = self.dims(config)
         if dim != text_dim:
             raise checkpoint.refused(
                 f"config.json gives images {dim} dimensions and texts {text_dim}, which cannot be compared: copy it "
                 "from the checkpoint again"
             )
-        rules = self.text_rules(config, tokenizer)
-        vocabulary = int(config.text_config.vocab_size)
-        rules.apply(checkpoint, tokenizer, vocabulary)
-        pictures = self.pictures(checkpoint, config, image_processor, settings)
+        with _read(checkpoint, "what config.json and the tokenizer's files say of texts"):
+            rules = self.text_rules(config, tokenizer)
+            vocabulary = int(config.text_config.vocab_size)
+            rules.apply(checkpoint, tokenizer, vocabulary)
+        with _read(checkpoint, f"what config.json and {checkpoint.image_processor_file} say of images"):
+            pictures = self.pictures(checkpoint, config, image_processor, settings)
         checkpoint.require_whole_weights()
         dtype = pick_dtype(settings.dtype, device)
-        model = _load_model(checkpoint, dtype).to(device)
+        model = _load_model(checkpoint, dtype)
+        texts = partial(TokenTexts, model, tokenizer, rules, vocabulary=vocabulary, threads=threads)
+        # Before it is on the device: what is wrong there may break the device for all that comes.
+        _try_out(checkpoint, pictures.tower(model), texts())
+        model.to(device)
         scale, bias = read_logit_weights(checkpoint, model)
         card = ModelCard(
             id=model_id,
@@ -119,7 +130,7 @@ class DualEncoderFamily:
         return Encoder(
             card=card,
             images=pictures.tower(model),
-            texts=TokenTexts(model, tokenizer, rules, vocabulary=vocabulary, threads=threads),
+            texts=texts(),
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             device_memory=partial(memory_by_kind, device),
@@ -168,6 +179,34 @@ def fixed_size(checkpoint: Checkpoint, config: Any, processor: Any, settings: Se
         tower=tower,
         example=lambda: {"pixel_values": torch.empty(1, 3, *rules.size, device="meta")},
     )
+
+
+@contextlib.contextmanager
+def _read(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """What reading values of another type than they should be raises inside, as one line that names the files."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise checkpoint.refused(f"{what} cannot be used, copy it from the checkpoint again: {brief(error)}") from error
+
+
+def _try_out(checkpoint: Checkpoint, images: ImageTower, texts: TextTower) -> None:
+    """One blank image and one text: what no file shows by itself is told before the first job, as its cause is known.
+
+    Raises:
+        ModelLoadError: one of the towers does not run.
+        OutOfMemory: there is no memory for them, which is no fault of the checkpoint's.
+    """
+    try:
+        images.start([images.prepare(np.zeros((8, 8, 3), dtype=np.uint8))])()
+        texts.encode(["a"])
+    except OutOfMemory:
+        raise
+    except Exception as error:  # whatever transformers and torch raise
+        raise checkpoint.refused(
+            f"the model that config.json describes does not run on a blank image and a short text: {brief(error)} "
+            "(copy config.json and the processor's files from the checkpoint again)"
+        ) from error
 
 
 def _load_config(checkpoint: Checkpoint) -> Any:

@@ -122,7 +122,12 @@ def channels(values: Any) -> Channels:
     return red, green, blue
 
 
-def _divisors(values: Any) -> Channels:
+def divisors(values: Any) -> Channels:
+    """A number a channel to divide by.
+
+    Raises:
+        TypeError, ValueError: they are not three numbers above 0.
+    """
     if not min(channels(values)) > 0:
         raise ValueError
     return channels(values)
@@ -132,7 +137,7 @@ _FIELDS: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
     ("resample", "resample", lambda value: Image.Resampling(int(value))),
     ("rescale", "rescale_factor", float),
     ("mean", "image_mean", channels),
-    ("std", "image_std", _divisors),
+    ("std", "image_std", divisors),
 )
 """A field of `PixelRules`, a processor's name for it, and what reads it."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from PIL import Image
 
 from .checkpoint import Checkpoint
-from .image_rules import BYTES, ImageRules, channels
+from .image_rules import BYTES, ImageRules, channels, divisors
 
 _AGAIN: Final = "copy it from the checkpoint again"
 
@@ -88,9 +88,9 @@ def read_open_clip_config(checkpoint: Checkpoint) -> OpenClipConfig:
             "text_cfg": {**text, "hf_model_pretrained": False},
         },
         custom_text=bool(model.get("custom_text")) or bool(text.get("hf_model_name")),
-        image_tower=vision.get("timm_model_name") or None,
-        text_tower=text.get("hf_model_name") or None,
-        own_tokenizer=bool(text.get("hf_tokenizer_name")),
+        image_tower=_name(checkpoint, vision, "timm_model_name"),
+        text_tower=_name(checkpoint, text, "hf_model_name"),
+        own_tokenizer=_name(checkpoint, text, "hf_tokenizer_name") is not None,
         tokenizer_mode=text.get("tokenizer_mode"),
         tokenizer=_tokenizer_arguments(checkpoint, text),
         context_length=_whole(checkpoint, "context_length", text.get("context_length", 77)),
@@ -144,8 +144,8 @@ def open_clip_image_rules(checkpoint: Checkpoint, given: Mapping[str, Any], size
         )
     try:
         mean, std = (
-            channels(value if isinstance(value, (tuple, list)) else [value] * 3)
-            for value in (said.get("mean", _MEAN), said.get("std", _STD))
+            read(value if isinstance(value, (tuple, list)) else [value] * 3)
+            for read, value in ((channels, said.get("mean", _MEAN)), (divisors, said.get("std", _STD)))
         )
     except (TypeError, ValueError):
         raise checkpoint.refused(f"{checkpoint.config_file} has a mean or a std that is no color's: {_AGAIN}") from None
@@ -158,6 +158,13 @@ def open_clip_image_rules(checkpoint: Checkpoint, given: Mapping[str, Any], size
         std=std,
         corner="even",
     )
+
+
+def _name(checkpoint: Checkpoint, told: Mapping[str, Any], entry: str) -> str | None:
+    value = told.get(entry) or None
+    if value is None or isinstance(value, str):
+        return value
+    raise checkpoint.refused(f"{checkpoint.config_file} has {value!r} as {entry}, which is no name: {_AGAIN}")
 
 
 def _whole(checkpoint: Checkpoint, name: str, value: Any) -> int:

@@ -56,14 +56,21 @@ class TextRules:
             vocabulary: tokens the model knows.
 
         Raises:
-            ModelLoadError: it has no end-of-sequence token, or does not end texts with it: its config was lost. Or it
-                is another model's.
+            ModelLoadError: it has no token to fill texts up with that the model knows, has no end-of-sequence token, or
+                does not end texts with it: its config was lost. Or it is another model's.
         """
         tokenizer.padding_side = self.side
         if tokenizer.vocab_size > vocabulary:
             raise checkpoint.refused(
                 f"its tokenizer has {tokenizer.vocab_size:,} tokens, and config.json says {vocabulary:,}: the "
                 "tokenizer's files are another checkpoint's; copy them from the checkpoint again"
+            )
+        pad = tokenizer.pad_token_id
+        if pad is None or not 0 <= pad < vocabulary:
+            raise checkpoint.refused(
+                f"its tokenizer fills texts up with {tokenizer.pad_token!r} (pad_token of tokenizer_config.json), "
+                f"which is none of the {vocabulary:,} tokens that the model knows: copy the tokenizer's files from the "
+                "checkpoint again"
             )
         if not self.ends_with_eos:
             return
