@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-import tokenizers
 import torch
 import transformers
 from PIL import Image
@@ -23,7 +22,7 @@ from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.resize import Crop
 from prelabel.worker.model.similarity import normalise, pair_logits
-from tests.openclip import CONFIGS, export_demo, make, open_clip, write_config
+from tests.openclip import CONFIGS, export_demo, make, open_clip, write_bert_tokenizer, write_config
 
 LABELS = ["circle", "Red Star", "a very small, crooked square!", "ring"]
 TAXONOMY = Taxonomy.flat(LABELS)
@@ -226,14 +225,7 @@ def test_half_precision_gives_nearly_the_same_vectors(which, pictures, tmp_path)
 
 def a_text_tower_of_transformers(folder: Path) -> Path:
     """A CLIP whose text tower is a tiny BERT, `me/bert`, with its tokenizer in the folder."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "red", "star", "ring", "circle", "."]
-    model = tokenizers.models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
-    plain = tokenizers.Tokenizer(model)
-    plain.normalizer = tokenizers.normalizers.BertNormalizer()
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    plain.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **special).save_pretrained(folder)
+    write_bert_tokenizer(folder)
     vision = CONFIGS["CLIP"][0]["vision_cfg"]
     names = {"hf_model_name": "me/bert", "hf_tokenizer_name": "me/bert"}
     text = {"context_length": 12, "hf_pooler_type": "mean_pooler", **names}
