@@ -16,6 +16,7 @@ from ...schemas.models import PaddingSide
 from ..arrays import Vectors
 from .checkpoint import Checkpoint
 from .devices import device_errors, use_threads
+from .transfers import pooled
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class TokenTexts:
             names = ("input_ids", "attention_mask") if self._rules.mask else ("input_ids",)
             with torch.inference_mode(), device_errors(len(batch)):
                 inputs = {name: encoded[name].to(self._model.device) for name in names}
-                rows.append(to_numpy(self._model.get_text_features(**inputs)))
+                rows.append(pooled(self._model.get_text_features(**inputs)).cpu().numpy())
         return np.concatenate(rows)
 
     def _refuse_unknown(self, texts: Sequence[str], ids: torch.Tensor) -> None:
@@ -157,14 +158,6 @@ class TokenTexts:
                 log.warning(
                     "prompt of %d tokens cut to %d, its end is not scored: %.80s…", length, self._rules.length, text
                 )
-
-
-def to_numpy(features: Any) -> Vectors:
-    """What a tower gives: `(n, dim)` float32."""
-    # transformers 5 returns an output object, 4 returned the tensor.
-    tensor = getattr(features, "pooler_output", features)
-    result: Vectors = tensor.to(torch.float32).cpu().numpy()
-    return result
 
 
 @contextlib.contextmanager
