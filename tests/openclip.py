@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import tokenizers
 import torch
+import transformers
 
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.torchvision_ops import make_importable
@@ -112,6 +114,21 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {},
     ),
+    "CLIPA": (
+        {
+            "embed_dim": 24,
+            "vision_cfg": {**_VIT, "no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True},
+            "text_cfg": {
+                **_TEXT,
+                "vocab_size": 32,
+                "hf_tokenizer_name": "bert-base-uncased",
+                "tokenizer_kwargs": {"strip_sep_token": True},
+                "pool_type": "last",
+                "no_causal_mask": True,
+            },
+        },
+        {**_HALF, "interpolation": "bilinear", "resize_mode": "squash"},
+    ),
     # The image tower of MobileCLIP2-S0 and that of PE-Core-T in their own size: 11 and 6 million parameters.
     "MobileCLIP": (
         {
@@ -166,8 +183,9 @@ def make(folder: Path, name: str) -> Path:
     with torch.no_grad():
         model.logit_scale.fill_(4.0)
     safetensors.torch.save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    if "hf_tokenizer_name" in model_cfg["text_cfg"]:
-        copy_tokenizer(folder)
+    tokenizer = model_cfg["text_cfg"].get("hf_tokenizer_name")
+    if tokenizer:
+        (write_bert_tokenizer if tokenizer.startswith("bert") else copy_tokenizer)(folder)
     return folder
 
 
@@ -182,6 +200,18 @@ def copy_tokenizer(folder: Path) -> None:
     """Put the demo checkpoint's tokenizer into a folder."""
     for name in TOKENIZER:
         shutil.copy(CHECKPOINT / name, folder / name)
+
+
+def write_bert_tokenizer(folder: Path) -> None:
+    """Put BERT's kind of tokenizer, of a few words, into a folder: it has no end-of-sequence token."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "red", "star", "ring", "circle", "."]
+    model = tokenizers.models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
+    plain = tokenizers.Tokenizer(model)
+    plain.normalizer = tokenizers.normalizers.BertNormalizer()
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    plain.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **special).save_pretrained(folder)
 
 
 def export_demo(folder: Path) -> Path:

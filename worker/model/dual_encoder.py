@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import torch
 import transformers
 
+from ...schemas.errors import OutOfMemory
 from ...schemas.models import Head, ModelCard, Resize
 from ...schemas.settings import Settings
 from .checkpoint import Checkpoint, quiet_transformers
 from .cost import gflop
 from .devices import forward_threads, memory_by_kind, pick_device, pick_dtype
-from .encoder import Encoder, ImageTower
-from .files import first_line
+from .encoder import Encoder, ImageTower, TextTower
+from .files import brief
 from .image_rules import OWN, read_image_rules
+from .logit_weights import read_logit_weights
 from .text_tower import TextRules, TokenTexts
 from .torchvision_ops import make_importable
 from .tower import Normalisation, TorchImages
@@ -80,24 +83,27 @@ class DualEncoderFamily:
         image_processor, tokenizer = processor.image_processor, processor.tokenizer
         loaded = (type(image_processor).__name__, type(tokenizer).__name__)
         self._refuse_strangers(checkpoint, *loaded, checkpoint.tokenizer_class)
-        with _odd_values(checkpoint):
+        with _read(checkpoint, "config.json"):
             dim, text_dim = self.dims(config)
-            if dim != text_dim:
-                raise checkpoint.refused(
-                    f"config.json gives images {dim} dimensions and texts {text_dim}, which cannot be compared: copy "
-                    "it from the checkpoint again"
-                )
+        if dim != text_dim:
+            raise checkpoint.refused(
+                f"config.json gives images {dim} dimensions and texts {text_dim}, which cannot be compared: copy it "
+                "from the checkpoint again"
+            )
+        with _read(checkpoint, "what config.json and the tokenizer's files say of texts"):
             rules = self.text_rules(config, tokenizer)
-            places = int(config.text_config.vocab_size)
-            rules.apply(checkpoint, tokenizer, places)
+            vocabulary = int(config.text_config.vocab_size)
+            rules.apply(checkpoint, tokenizer, vocabulary)
+        with _read(checkpoint, f"what config.json and {checkpoint.image_processor_file} say of images"):
             pictures = self.pictures(checkpoint, config, image_processor, settings)
         checkpoint.require_whole_weights()
         dtype = pick_dtype(settings.dtype, device)
-        model = _load_model(checkpoint)
-        # Before they are rounded with the rest: in bfloat16 a scale of 110 is off by one.
-        scale, bias = model.logit_scale.detach().exp().item(), getattr(model, "logit_bias", None)
-        bias = None if bias is None else bias.detach().item()
-        model = model.to(device=device, dtype=dtype)
+        model = _load_model(checkpoint, dtype)
+        texts = partial(TokenTexts, model, tokenizer, rules, vocabulary=vocabulary, threads=threads)
+        # Before it is on the device: what is wrong there may break the device for all that comes.
+        _try_out(checkpoint, pictures.tower(model), texts())
+        model.to(device)
+        scale, bias = read_logit_weights(checkpoint, model)
         card = ModelCard(
             id=model_id,
             revision=checkpoint.revision or model_id.rpartition("@")[2],
@@ -121,17 +127,14 @@ class DualEncoderFamily:
             licence=checkpoint.licence(),
             gflop=gflop(lambda: type(model)(model.config), pictures.example),
         )
-        encoder = Encoder(
+        return Encoder(
             card=card,
             images=pictures.tower(model),
-            texts=TokenTexts(model, tokenizer, rules, places=places, threads=threads),
+            texts=texts(),
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             device_memory=partial(memory_by_kind, device),
         )
-        with _odd_values(checkpoint):
-            encoder.texts.encode(["a"])
-        return encoder
 
     def _refuse_strangers(self, checkpoint: Checkpoint, *names: str) -> None:
         """Files of two families in one folder load, and give numbers that mean nothing."""
@@ -178,6 +181,34 @@ def fixed_size(checkpoint: Checkpoint, config: Any, processor: Any, settings: Se
     )
 
 
+@contextlib.contextmanager
+def _read(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """What reading values of another type than they should be raises inside, as one line that names the files."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise checkpoint.refused(f"{what} cannot be used, copy it from the checkpoint again: {brief(error)}") from error
+
+
+def _try_out(checkpoint: Checkpoint, images: ImageTower, texts: TextTower) -> None:
+    """One blank image and one text: what no file shows by itself is told before the first job, as its cause is known.
+
+    Raises:
+        ModelLoadError: one of the towers does not run.
+        OutOfMemory: there is no memory for them, which is no fault of the checkpoint's.
+    """
+    try:
+        images.start([images.prepare(np.zeros((8, 8, 3), dtype=np.uint8))])()
+        texts.encode(["a"])
+    except OutOfMemory:
+        raise
+    except Exception as error:  # whatever transformers and torch raise
+        raise checkpoint.refused(
+            f"the model that config.json describes does not run on a blank image and a short text: {brief(error)} "
+            "(copy config.json and the processor's files from the checkpoint again)"
+        ) from error
+
+
 def _load_config(checkpoint: Checkpoint) -> Any:
     try:
         with quiet_transformers():
@@ -206,30 +237,14 @@ def _load_processor(checkpoint: Checkpoint) -> Any:
     return processor
 
 
-@contextlib.contextmanager
-def _odd_values(checkpoint: Checkpoint) -> Iterator[None]:
-    """Refuse a checkpoint whose files hold values of a kind that nobody looks for one by one.
-
-    Raises:
-        ModelLoadError: something inside could not be computed with them.
-    """
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError, LookupError) as error:
-        raise checkpoint.refused(
-            "a value in config.json, or in a file of its processor or tokenizer, cannot be used, copy them from the "
-            f"checkpoint again: {type(error).__name__}, {first_line(error)}"
-        ) from error
-
-
-def _load_model(checkpoint: Checkpoint) -> Any:
-    """The model in eval mode, float32."""
+def _load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The model in eval mode."""
     try:
         with quiet_transformers():
             loaded, told = transformers.AutoModel.from_pretrained(
                 checkpoint.source,
                 revision=checkpoint.revision,
-                dtype=torch.float32,
+                dtype=dtype,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # told below; the loader's own message says nothing of them
                 output_loading_info=True,

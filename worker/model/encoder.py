@@ -80,6 +80,7 @@ class TextTower(Protocol):
         """Embed texts by the card's text rules: `n` texts -> `(n, dim)` float32, not normalised.
 
         Raises:
+            ConfigError: the model has nothing for one of them; whoever wrote it is told, and the worker goes on.
             OutOfMemory: they do not fit; fewer may.
             ScorerError: the forward pass failed.
         """

@@ -123,10 +123,10 @@ def channels(values: Any) -> Channels:
 
 
 def divisors(values: Any) -> Channels:
-    """The same, each above 0.
+    """A number a channel to divide by.
 
     Raises:
-        TypeError, ValueError: they are not.
+        TypeError, ValueError: they are not three numbers above 0.
     """
     if not min(channels(values)) > 0:
         raise ValueError

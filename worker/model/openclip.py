@@ -92,9 +92,8 @@ class OpenClipFamily:
         load_weights(checkpoint, model, weights, library)
         towers = Towers(model)
         dim = _dim(checkpoint, towers, tokens, rules.size)
-        # Before they are rounded with the rest: in bfloat16 a scale of 110 is off by one.
-        scale, bias = model.logit_scale.detach().exp().item(), model.logit_bias
-        bias = None if bias is None else bias.detach().item()
+        scale = model.logit_scale.detach().exp().item()
+        bias = None if model.logit_bias is None else model.logit_bias.detach().item()
         dtype = pick_dtype(settings.dtype, device)
         towers.to(device=device, dtype=dtype)
         side: PaddingSide = "left" if tokens.padding_side == "left" else "right"
@@ -137,7 +136,7 @@ class OpenClipFamily:
                 towers,
                 tokens,
                 TextRules(length=config.context_length, side=side, ends_with_eos=card.ends_with_eos),
-                places=model.vocab_size,
+                vocabulary=model.vocab_size,
                 threads=threads,
             ),
             device=str(device),

@@ -81,10 +81,6 @@ def read_open_clip_config(checkpoint: Checkpoint) -> OpenClipConfig:
     preprocess = checkpoint.config.get("preprocess_cfg") or {}
     if not isinstance(preprocess, dict):
         raise checkpoint.refused(f"{checkpoint.config_file} has a preprocess_cfg that is no object: {_AGAIN}")
-    for tower, name in ((vision, "timm_model_name"), (text, "hf_model_name")):
-        if not isinstance(tower.get(name) or "", str):
-            raise checkpoint.refused(f"{checkpoint.config_file} has a {name} that is no name: {_AGAIN}")
-    arguments = _tokenizer_arguments(checkpoint, text)
     return OpenClipConfig(
         model={
             **{name: value for name, value in model.items() if name != "custom_text"},
@@ -92,16 +88,13 @@ def read_open_clip_config(checkpoint: Checkpoint) -> OpenClipConfig:
             "text_cfg": {**text, "hf_model_pretrained": False},
         },
         custom_text=bool(model.get("custom_text")) or bool(text.get("hf_model_name")),
-        image_tower=vision.get("timm_model_name") or None,
-        text_tower=text.get("hf_model_name") or None,
-        own_tokenizer=bool(text.get("hf_tokenizer_name")),
+        image_tower=_name(checkpoint, vision, "timm_model_name"),
+        text_tower=_name(checkpoint, text, "hf_model_name"),
+        own_tokenizer=_name(checkpoint, text, "hf_tokenizer_name") is not None,
         tokenizer_mode=text.get("tokenizer_mode"),
-        tokenizer=arguments,
+        tokenizer=_tokenizer_arguments(checkpoint, text),
         context_length=_whole(checkpoint, "context_length", text.get("context_length", 77)),
-        # CLIPA strips BERT's [SEP] and reads a text at its last place, whatever is there.
-        ends_with_eos=text.get("pool_type") in ("last", "eos")
-        and not text.get("hf_model_name")
-        and not arguments.get("strip_sep_token"),
+        ends_with_eos=text.get("pool_type") in ("last", "eos") and not text.get("hf_model_name"),
         preprocess=preprocess,
     )
 
@@ -165,6 +158,13 @@ def open_clip_image_rules(checkpoint: Checkpoint, given: Mapping[str, Any], size
         std=std,
         corner="even",
     )
+
+
+def _name(checkpoint: Checkpoint, told: Mapping[str, Any], entry: str) -> str | None:
+    value = told.get(entry) or None
+    if value is None or isinstance(value, str):
+        return value
+    raise checkpoint.refused(f"{checkpoint.config_file} has {value!r} as {entry}, which is no name: {_AGAIN}")
 
 
 def _whole(checkpoint: Checkpoint, name: str, value: Any) -> int:

@@ -61,14 +61,22 @@ class OpenClipTokens:
         if self._theirs is None:
             ends = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
             return {"input_ids": [[ends[0], *self._tokenizer.encode(text), ends[1]] for text in texts]}
-        return self._whole(self._theirs, [self._tokenizer.clean_fn(text) for text in texts])
+        return self._whole([self._tokenizer.clean_fn(text) for text in texts])
 
-    def _whole(self, theirs: Any, cleaned: list[str]) -> dict[str, Any]:
+    def _whole(self, cleaned: list[str]) -> dict[str, Any]:
+        theirs: Any = self._theirs
         if self._config.tokenizer_mode != "clips":
             return {"input_ids": theirs(cleaned)["input_ids"]}
         bare = theirs(cleaned, add_special_tokens=False)["input_ids"]
         ends = theirs.eos_token_id, theirs.cls_token_id
         return {"input_ids": [[theirs.bos_token_id, *ids, *ends] for ids in bare]}
+
+    @property
+    def has_eos(self) -> bool:
+        """Whether its texts are meant to have an end: CLIPA's, of BERT's tokenizer, have theirs stripped."""
+        if self._theirs is None:
+            return True
+        return self._theirs.eos_token_id is not None and not self._config.tokenizer.get("strip_sep_token")
 
     def ends_with_eos(self) -> bool:
         """Whether a text ends with the end-of-sequence token."""
@@ -106,7 +114,7 @@ def load_tokens(checkpoint: Checkpoint, config: OpenClipConfig, library: Any) ->
             ends = tokens.ends_with_eos()
     except Exception as error:  # the loader raises a dozen unrelated types
         raise checkpoint.load_error(error) from error
-    if config.ends_with_eos and not ends:
+    if config.ends_with_eos and tokens.has_eos and not ends:
         raise checkpoint.refused(
             "its tokenizer does not end texts with the end-of-sequence token: tokenizer_config.json was lost or is "
             "another checkpoint's; copy it from the checkpoint again"

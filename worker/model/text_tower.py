@@ -13,10 +13,10 @@ import torch
 
 from ...schemas.errors import ConfigError
 from ...schemas.models import PaddingSide
-from ...schemas.wire import brief
 from ..arrays import Vectors
 from .checkpoint import Checkpoint
 from .devices import device_errors, use_threads
+from .transfers import pooled
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class TextRules:
             vocabulary: tokens the model knows.
 
         Raises:
-            ModelLoadError: it has no end-of-sequence token, or does not end texts with it: its config was lost. Or it
-                is another model's.
+            ModelLoadError: it has no token to fill texts up with that the model knows, has no end-of-sequence token, or
+                does not end texts with it: its config was lost. Or it is another model's.
         """
         tokenizer.padding_side = self.side
         if tokenizer.vocab_size > vocabulary:
@@ -67,10 +67,11 @@ class TextRules:
                 "tokenizer's files are another checkpoint's; copy them from the checkpoint again"
             )
         pad = tokenizer.pad_token_id
-        if not isinstance(pad, int) or not 0 <= pad < vocabulary:
+        if pad is None or not 0 <= pad < vocabulary:
             raise checkpoint.refused(
-                f"its tokenizer fills texts up with the token {pad}, and the model knows {vocabulary:,}: "
-                "tokenizer_config.json was lost or edited; copy it from the checkpoint again"
+                f"its tokenizer fills texts up with {tokenizer.pad_token!r} (pad_token of tokenizer_config.json), "
+                f"which is none of the {vocabulary:,} tokens that the model knows: copy the tokenizer's files from the "
+                "checkpoint again"
             )
         if not self.ends_with_eos:
             return
@@ -102,23 +103,22 @@ class TokenTexts:
         model: a model with `get_text_features`, in eval mode, on its device.
         tokenizer: the checkpoint's own, with the rules applied.
         rules: the checkpoint's.
-        places: tokens the model knows.
+        vocabulary: tokens the model knows; the tokenizer may have more, special ones as a rule.
         threads: CPU threads of a forward pass.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, places: int, threads: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, rules: TextRules, *, vocabulary: int, threads: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._rules = rules
-        self._places = places
+        self._vocabulary = vocabulary
         self._threads = threads
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """`n` texts -> `(n, dim)` float32, not normalised. A text of more than `length` tokens is cut, with a warning.
 
         Raises:
-            ConfigError: a text holds a token that the tokenizer has and the model has not.
-            OutOfMemory, ScorerError: see `TextTower.encode`.
+            ConfigError, OutOfMemory, ScorerError: see `TextTower.encode`.
         """
         use_threads(self._threads)
         rows = []
@@ -138,16 +138,16 @@ class TokenTexts:
             names = ("input_ids", "attention_mask") if self._rules.mask else ("input_ids",)
             with torch.inference_mode(), device_errors(len(batch)):
                 inputs = {name: encoded[name].to(self._model.device) for name in names}
-                rows.append(to_numpy(self._model.get_text_features(**inputs)))
+                rows.append(pooled(self._model.get_text_features(**inputs)).cpu().numpy())
         return np.concatenate(rows)
 
     def _refuse_unknown(self, texts: Sequence[str], ids: torch.Tensor) -> None:
-        """Not on the device, where a number beyond the table ends the process."""
-        for text, highest in zip(texts, ids.amax(dim=1).tolist(), strict=True):
-            if highest >= self._places:
+        """On CUDA a row that is not there breaks the device for good, not the text alone."""
+        for text, highest in zip(texts, ids.max(dim=1).values.tolist(), strict=True):
+            if highest >= self._vocabulary:
                 raise ConfigError(
-                    f"the prompt {brief(text)} holds a special token of the tokenizer that the model does not know: "
-                    "reword the label"
+                    f"the text {text[:80]!r} holds a special token of the tokenizer's (number {highest}), and the "
+                    f"model knows {self._vocabulary:,} tokens alone: write the label or its prompt without it"
                 )
 
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
@@ -158,14 +158,6 @@ class TokenTexts:
                 log.warning(
                     "prompt of %d tokens cut to %d, its end is not scored: %.80s…", length, self._rules.length, text
                 )
-
-
-def to_numpy(features: Any) -> Vectors:
-    """What a tower gives: `(n, dim)` float32."""
-    # transformers 5 returns an output object, 4 returned the tensor.
-    tensor = getattr(features, "pooler_output", features)
-    result: Vectors = tensor.to(torch.float32).cpu().numpy()
-    return result
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class Transfers:
 
 
 def pooled(output: Any) -> torch.Tensor:
-    """The vectors in what a model's `get_image_features` returns: `(n, dim)` float32."""
+    """The vectors in what a model's `get_image_features` or `get_text_features` returns: `(n, dim)` float32."""
     # transformers 5 returns an output object, 4 returned the tensor.
     tensor: torch.Tensor = getattr(output, "pooler_output", output)
     return tensor.to(torch.float32)

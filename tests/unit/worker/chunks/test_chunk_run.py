@@ -16,7 +16,7 @@ from prelabel.integrations.broker.connection import connect_redis
 from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.leases import ChunkRef, Ledger
 from prelabel.schemas import Control, ImageRef, Item, JobState, Label, Options, Settings, Taxonomy, WorkerInfo
-from prelabel.schemas.errors import OutOfMemory, ScorerError
+from prelabel.schemas.errors import ConfigError, OutOfMemory, ScorerError
 from prelabel.worker.arrays import Pixels, Vectors
 from prelabel.worker.chunks.keeper import LeaseKeeper
 from prelabel.worker.chunks.pipeline import Pipeline
@@ -34,10 +34,14 @@ COLOURS = Taxonomy.flat(["red", "green", "blue"])
 
 
 class Trouble:
-    """A device's: no memory for texts that hold a word; no memory, or no number, for images of a colour."""
+    """A device's: no memory for texts that hold a word; no memory, or no number, for images of a colour.
+
+    And a model's: nothing for texts that hold a word.
+    """
 
     def __init__(self) -> None:
         self.no_memory_for: set[str] = set()
+        self.unknown: set[str] = set()
         self.too_large: set[str] = set()
         self.no_number_for: set[str] = set()
         self.broken = False
@@ -50,6 +54,9 @@ class Texts(ColourTexts):
     def encode(self, texts: Sequence[str]) -> Vectors:
         if any(word in text for word in self._trouble.no_memory_for for text in texts):
             raise OutOfMemory("the device is full")
+        for text in texts:
+            if any(word in text for word in self._trouble.unknown):
+                raise ConfigError(f"the text {text!r} holds a special token")
         return super().encode(texts)
 
 
@@ -268,6 +275,41 @@ class TestMemory:
         work.trouble.no_memory_for = set()
         assert work.run_until_done(job) == 1
         assert job.progress().done == 2
+
+
+class TestTextsTheModelHasNothingFor:
+    """Whose labels they are is told so; the worker goes on."""
+
+    def test_in_the_jobs_own_labels_they_fail_its_items(self, work, tmp_path) -> None:
+        work.trouble.unknown = {"<mask>"}
+        red = picture(tmp_path, "red")
+        job = work.client.submit([red, red], Taxonomy.flat(["red", "<mask>"]))
+        work.run(job)
+        kind, message = "ConfigError", "the text 'This is a photo of <mask>.' holds a special token"
+        assert [(one.ordinal, one.error.kind, one.error.message) for one in job.failures()] == [
+            (0, kind, message),
+            (1, kind, message),
+        ]
+        self.goes_on(work, red)
+
+    def test_in_the_labels_an_item_brings_they_fail_that_item(self, work, tmp_path) -> None:
+        work.trouble.unknown = {"<mask>"}
+        red = picture(tmp_path, "red")
+        items = [
+            Item(images=(ImageRef(uri=red),), options={"c": Options(labels=tuple(Label(name=name) for name in names))})
+            for names in (("red", "<mask>"), ("red", "blue"))
+        ]
+        job = work.client.submit(items, [Control(name="c", taxonomy=Taxonomy(labels=(), is_open=True))])
+        work.run(job)
+        assert [(one.ordinal, one.error.kind) for one in job.failures()] == [(0, "ConfigError")]
+        assert [(one.ordinal, one.label) for one in job.results_so_far() if not one.error] == [(1, "red")]
+        self.goes_on(work, red)
+
+    def goes_on(self, work: Workplace, image: str) -> None:
+        assert not work.stopped
+        other = work.client.submit([image], COLOURS)
+        work.run(other)
+        assert [one.label for one in other.results_so_far()] == ["red"]
 
 
 class TestImagesAnItemCanDoWithout:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-import tokenizers
 import torch
 import transformers
 from PIL import Image
@@ -23,7 +22,7 @@ from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.resize import Crop
 from prelabel.worker.model.similarity import normalise, pair_logits
-from tests.openclip import CONFIGS, export_demo, make, open_clip, write_config
+from tests.openclip import CONFIGS, export_demo, make, open_clip, write_bert_tokenizer, write_config
 
 LABELS = ["circle", "Red Star", "a very small, crooked square!", "ring"]
 TAXONOMY = Taxonomy.flat(LABELS)
@@ -196,10 +195,8 @@ def test_a_special_token_that_the_model_has_not_is_no_text_for_it(tmp_path) -> N
     config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["clean"] = "whitespace"
     (checkpoint / "open_clip_config.json").write_text(json.dumps(config))
     texts = load(checkpoint).texts
-    with pytest.raises(
-        ConfigError, match=r"^the prompt '<extra_id_0>' holds a special token of the tokenizer that the "
-    ):
-        texts.encode(["<extra_id_0>"])
+    with pytest.raises(ConfigError, match=r"^the text '<extra_id_0>' holds .* \(number 4\d\d\), .* knows 390 tokens"):
+        texts.encode(["ring", "<extra_id_0>"])
     assert np.isfinite(texts.encode(["ring"])).all()
 
 
@@ -215,7 +212,7 @@ def test_an_image_scores_the_same_alone_and_in_any_batch(pictures, tmp_path) -> 
 def test_half_precision_gives_nearly_the_same_vectors(which, pictures, tmp_path) -> None:
     checkpoint = make(tmp_path / "model", which)
     full, half = (load(checkpoint, dtype=dtype) for dtype in ("float32", "bfloat16"))
-    assert (half.card.logit_scale, half.card.logit_bias) == (full.card.logit_scale, full.card.logit_bias)
+    assert half.card.logit_scale == full.card.logit_scale
     assert half.dtype == "bfloat16"
     prepared = np.stack([full.images.prepare(np.array(picture)) for picture in pictures])
     for one, other in (
@@ -228,14 +225,7 @@ def test_half_precision_gives_nearly_the_same_vectors(which, pictures, tmp_path)
 
 def a_text_tower_of_transformers(folder: Path) -> Path:
     """A CLIP whose text tower is a tiny BERT, `me/bert`, with its tokenizer in the folder."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "red", "star", "ring", "circle", "."]
-    model = tokenizers.models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
-    plain = tokenizers.Tokenizer(model)
-    plain.normalizer = tokenizers.normalizers.BertNormalizer()
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    plain.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **special).save_pretrained(folder)
+    write_bert_tokenizer(folder)
     vision = CONFIGS["CLIP"][0]["vision_cfg"]
     names = {"hf_model_name": "me/bert", "hf_tokenizer_name": "me/bert"}
     text = {"context_length": 12, "hf_pooler_type": "mean_pooler", **names}

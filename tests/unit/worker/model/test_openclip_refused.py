@@ -207,6 +207,17 @@ REFUSED = {
     "odd filter": ("CLIP", preparing(interpolation="lanczos"), r"an interpolation or a mode of images that open_clip"),
     "grey": ("CLIP", preparing(mode="L"), r"an interpolation or a mode of images that open_clip does not know: copy"),
     "two means": ("CLIP", preparing(mean=[0.5, 0.5]), r"has a mean or a std that is no color's: copy it"),
+    "no deviation": ("CLIP", preparing(std=[0, 0, 0]), r"has a mean or a std that is no color's: copy it"),
+    "a tower that is a number": (
+        "EVA",
+        saying("vision_cfg", "timm_model_name", to=1.5),
+        r"open_clip_config\.json has 1\.5 as timm_model_name, which is no name: copy it",
+    ),
+    "a tokenizer that is a number": (
+        "SigLIP",
+        saying("text_cfg", "hf_tokenizer_name", to=3),
+        r"has 3 as hf_tokenizer_name, which is no name: copy it",
+    ),
     "no preparation": (
         "CLIP",
         lambda c: changed(c, "preprocess_cfg", to="none"),

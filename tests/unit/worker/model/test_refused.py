@@ -84,6 +84,28 @@ def tower(name: str, **changes: Any) -> Spoil:
     return spoil
 
 
+def nulled(*path: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        told = json.loads((folder / "config.json").read_text())
+        inner = told
+        for name in path[:-1]:
+            inner = inner[name]
+        inner[path[-1]] = None
+        (folder / "config.json").write_text(json.dumps(told))
+
+    return spoil
+
+
+def tokenizer(**changes: Any) -> Spoil:
+    """Also where None means that it is said."""
+
+    def spoil(folder: Path) -> None:
+        told = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**told, **changes}))
+
+    return spoil
+
+
 def half(name: str) -> Spoil:
     """The folder says that it is one tower alone."""
 
@@ -239,14 +261,35 @@ CASES: dict[str, tuple[Spoil, str, tuple[str, ...]]] = {
         r"config\.json gives images 48 dimensions and texts 32, which cannot be compared: copy it",
         SIGLIPS,
     ),
-    "a crop that is no size": (
-        images(crop_size="x"),
-        r"cannot be used, copy .* again: ",
-        CLIPS,
-    ),
     "projections of another length": (
         config(projection_dim=48),
         r"its weights \(\*\.safetensors\) have \w+_projection\.weight of 24x32, and config\.json asks for 48x32: one",
+        CLIPS,
+    ),
+    "projections of no length": (
+        nulled("projection_dim"),
+        r"config\.json cannot be used, copy (it from )?the checkpoint again: ",
+        ("clip", "altclip"),
+    ),
+    "no end of texts": (nulled("text_config", "eos_token_id"), r"config\.json", ("clip",)),
+    "no token to fill up with": (
+        tokenizer(pad_token=None),
+        r"its tokenizer fills texts up with None \(pad_token of tokenizer_config\.json\), which is none of the [\d,]+ ",
+        ("siglip 2", "siglip 2 naflex", "clip", "metaclip 2"),
+    ),
+    "a token to fill up with that the model has not": (
+        tokenizer(pad_token="[FILL]"),
+        r"its tokenizer fills texts up with '\[FILL\]' \(pad_token of tokenizer_config\.json\), which is none of the ",
+        tuple(MAKERS),
+    ),
+    "a length of texts that is a list": (
+        tokenizer(model_max_length=[1, 2]),
+        r"tokenizer.* cannot be used, copy ",
+        tuple(MAKERS),
+    ),
+    "a crop that is a word": (
+        images(crop_size="x"),
+        r"processor_config\.json",
         CLIPS,
     ),
     "weights cut short": (cut(WEIGHTS, -1000), DAMAGED + r"it has [\d,]+ bytes and says [\d,]+$", tuple(MAKERS)),
