@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from ...schemas.errors import ConfigError
 from ...schemas.model_version import model_id
-from ...schemas.progress import Progress, WorkerInfo
+from ...schemas.progress import Progress
 from ...schemas.settings import DEFAULT_MODEL, DEFAULT_REVISION
 from ...schemas.wire import brief
 from ..ledger.protocol import Jobs
@@ -110,15 +110,13 @@ def served_model(connection: Connection, name: str) -> str:
     serving = connection.patiently(connection.store.served)
     if serving is None:  # whatever a job asks is answered, but its answers name a revision
         raise ConfigError(f"the model {brief(name)} names no revision: write <model>@<revision>")
-    served = sorted(serving)
-    found = [model for model in served if name in (model, model.rpartition("@")[0])]
+    named = sorted(model for model in serving if name in (model, model.rpartition("@")[0]))
+    found = [model for model in named if serving[model]]
     if len(found) == 1:
         return found[0]
     if found:
         raise ConfigError(f"workers serve several revisions of {name}: say which, {' or '.join(found)}")
-    earlier = _of_earlier_releases(connection.patiently(connection.store.workers), served)
-    is_earlier = any(name in (model, model.rpartition("@")[0]) for model in earlier)
-    there = _EARLIER if is_earlier else _those_running({*served, *earlier}) or "none is running"
+    there = _EARLIER if named else _those_running(serving) or "none is running"
     raise ConfigError(f"no worker serves {brief(name)} ({there}): start one with it first")
 
 
@@ -129,26 +127,18 @@ def _waits(progress: Progress) -> bool:
 def _lacks(store: Jobs, models: Iterable[str | None]) -> dict[str | None, Lack]:
     """Why nobody scores with these models, of those nobody does; None is a job that takes whatever is served."""
     asked = set(models)
-    served = store.served() if asked else None
-    if served is None:
+    serving = store.served() if asked else None
+    if serving is None:
         return {}
-    if not asked - served:
-        return {}
-    earlier = _of_earlier_releases(store.workers(), served)
-    running = {*served, *earlier}
     lacks: dict[str | None, Lack] = {
-        model: _lack(model, running, is_earlier=model in earlier) for model in asked - served if model is not None
+        model: _lack(model, serving) for model in asked if model is not None and not serving.get(model)
     }
-    return lacks | ({None: _NO_WORKER} if None in asked and not running else {})
+    return lacks | ({None: _NO_WORKER} if None in asked and not serving else {})
 
 
-def _of_earlier_releases(workers: Iterable[WorkerInfo], served: Collection[str]) -> set[str]:
-    """The models that workers have, but none that a job which names them reaches."""
-    return {worker.model for worker in workers}.difference(served)
-
-
-def _lack(model: str, running: Collection[str], *, is_earlier: bool) -> Lack:
-    there = _EARLIER if is_earlier else _those_running(running)
+def _lack(model: str, serving: Collection[str]) -> Lack:
+    """Why nobody serves this model; where a worker has it all the same, it is one of an earlier release."""
+    there = _EARLIER if model in serving else _those_running(serving)
     return Lack(f"no worker serves {model}" + (f" ({there})" if there else ""), _variables(model))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import redis
@@ -71,6 +71,14 @@ class Fleet:
             who: the worker's name.
         """
         return TimedLock(self._redis, SWEEPER, hold_s, who=who)
+
+
+def consumed(workers: Iterable[WorkerInfo]) -> dict[str, bool]:
+    """The workers' models, each with whether one of them consumes its queue."""
+    models: dict[str, bool] = {}
+    for worker in workers:
+        models[worker.model] = worker.consumes_its_queue or models.get(worker.model, False)
+    return models
 
 
 def _member(worker: WorkerInfo) -> str:

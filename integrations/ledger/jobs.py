@@ -22,7 +22,7 @@ from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerIn
 from . import index as job_index
 from .clock import redis_time
 from .entries import AT_ONCE, Block, Predictions, read_entries
-from .fleet import Fleet
+from .fleet import Fleet, consumed
 from .items import item_ids, items_of
 from .keys import ACTIVE, JOBS, MODEL_QUEUES, PUSH_PENDING, JobKeys
 from .progress import PAST_DEADLINE, Counts, progress_of, read_counts, state_of
@@ -345,9 +345,9 @@ class JobStore:
         """Workers heard of within the last 20 s; one that another release describes in its own way is left out."""
         return Fleet(self._redis).workers()
 
-    def served(self) -> frozenset[str] | None:
-        """The models whose queues live workers consume: those of earlier releases have none of their own."""
-        return frozenset(worker.model for worker in self.workers() if worker.consumes_its_queue)
+    def served(self) -> dict[str, bool] | None:
+        """The models of live workers, each with whether one consumes its queue: those of earlier releases do not."""
+        return consumed(self.workers())
 
     def active(self) -> list[Progress]:
         """The progress of jobs that have not ended, in no order, the first thousand found."""

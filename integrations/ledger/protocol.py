@@ -142,8 +142,11 @@ class Jobs(Protocol):
         """Workers heard of within the last 20 s."""
         ...
 
-    def served(self) -> frozenset[str] | None:
-        """The models whose queues live workers consume; None where whatever a job asks for is answered."""
+    def served(self) -> dict[str, bool] | None:
+        """The models of live workers, each with whether one consumes its queue: those of earlier releases do not.
+
+        None where whatever a job asks for is answered.
+        """
         ...
 
     def active(self) -> list[Progress]:

@@ -154,16 +154,25 @@ return made
 """
 )
 
+_LET_GO = """
+local function let_go(open, leases, held, at)
+  redis.call('SREM', held, ARGV[3])
+  if redis.call('HGET', leases, 'token:' .. ARGV[1]) ~= ARGV[2] then return false end
+  if redis.call('ZREM', open, ARGV[1]) == 0 then return false end
+  redis.call('ZADD', open, -at, ARGV[1])
+  redis.call('HINCRBY', leases, 'token:' .. ARGV[1], 1)
+  return true
+end
+"""
+"""Of a script whose ARGV begins with chunk, token, held member: the chunk waits again, for a message of that time."""
+
 # KEYS: open leases held. ARGV: chunk, token, held member, pause ms. Returns 1 when the chunk is free again. With a
 # pause its message is to be sent that much later, by a sweep.
 RELEASE = (
     NOW_MS
+    + _LET_GO
     + """
-redis.call('SREM', KEYS[3], ARGV[3])
-if redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZADD', KEYS[1], -(now + ARGV[4]), ARGV[1])
-redis.call('HINCRBY', KEYS[2], 'token:' .. ARGV[1], 1)
+if not let_go(KEYS[1], KEYS[2], KEYS[3], now + ARGV[4]) then return 0 end
 if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'postponed:' .. ARGV[1], 1) end
 return 1
 """
@@ -174,12 +183,9 @@ return 1
 # on one queue. Returns 1 when it needs a message there: only the first time, or workers could pass it to and fro.
 HAND_OVER = (
     NOW_MS
+    + _LET_GO
     + """
-redis.call('SREM', KEYS[4], ARGV[3])
-if redis.call('HGET', KEYS[3], 'token:' .. ARGV[1]) ~= ARGV[2] then return 0 end
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
-redis.call('ZADD', KEYS[2], -now, ARGV[1])
-redis.call('HINCRBY', KEYS[3], 'token:' .. ARGV[1], 1)
+if not let_go(KEYS[2], KEYS[3], KEYS[4], now) then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'updated') == 0 then redis.call('HDEL', KEYS[1], 'started') end
 redis.call('HSET', KEYS[1], 'queue', ARGV[4])
 redis.call('ZADD', KEYS[5], now / 1000, ARGV[4])

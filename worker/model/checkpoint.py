@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -341,11 +342,11 @@ def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, An
 
 def _converted(source: str) -> str:
     """Why pickled weights are not opened, and what makes others of them."""
+    code = f"from transformers import AutoModel; AutoModel.from_pretrained({source!r}).save_pretrained('converted')"
     return (
         "it holds pickled weights and no *.safetensors, and pickles are never opened, for they can run code: convert "
-        'them once where you trust them, python -c "from transformers import AutoModel; '
-        f"AutoModel.from_pretrained('{source}').save_pretrained('converted')\", copy the other files beside them and "
-        "set PRELABEL_MODEL to that folder"
+        f"them once where you trust them, python -c {shlex.quote(code)}, copy the other files beside them and set "
+        "PRELABEL_MODEL to that folder"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from .checkpoint import Checkpoint, quiet_transformers
 from .openclip_config import OpenClipConfig
+from .text_tower import NO_END
 
 _SPECIAL: Final = re.compile(r"<.*>|\[.*\]", re.S)
 """Names that tokenizers give to what is no piece of a text."""
@@ -115,8 +116,5 @@ def load_tokens(checkpoint: Checkpoint, config: OpenClipConfig, library: Any) ->
     except Exception as error:  # the loader raises a dozen unrelated types
         raise checkpoint.load_error(error) from error
     if config.ends_with_eos and tokens.has_eos and not ends:
-        raise checkpoint.refused(
-            "its tokenizer does not end texts with the end-of-sequence token: tokenizer_config.json was lost or is "
-            "another checkpoint's; copy it from the checkpoint again"
-        )
+        raise checkpoint.refused(NO_END)
     return tokens

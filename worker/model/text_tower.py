@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +21,11 @@ from .transfers import pooled
 log = logging.getLogger(__name__)
 
 _BATCH = 64
+
+NO_END: Final = (
+    "its tokenizer does not end texts with the end-of-sequence token: tokenizer_config.json was lost or is another "
+    "checkpoint's; copy it from the checkpoint again"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +82,7 @@ class TextRules:
             return
         eos, ids = tokenizer.eos_token_id, list(tokenizer("a")["input_ids"])
         if eos is None or not ids or ids[-1] != eos:
-            raise checkpoint.refused(
-                "its tokenizer does not end texts with the end-of-sequence token: tokenizer_config.json was lost or is "
-                "another checkpoint's; copy it from the checkpoint again"
-            )
+            raise checkpoint.refused(NO_END)
         if self.looks_for not in (None, eos):
             raise checkpoint.refused(
                 f"its tokenizer ends texts with the token {eos}, and config.json says {self.looks_for}: the "

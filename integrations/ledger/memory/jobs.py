@@ -14,6 +14,7 @@ from ....schemas.progress import JobState, Progress, QueueState, Recent, WorkerI
 from ....schemas.queues import QUEUE_PUSH, QUEUES, SOURCE_CHUNK_ITEMS
 from .. import index as job_index
 from ..entries import AT_ONCE, Block, Entry
+from ..fleet import consumed
 from ..jobs import NoSuchJob
 from ..progress import PAST_DEADLINE, progress_of, state_of
 from ..refusals import PAGE, Refused
@@ -257,12 +258,12 @@ class MemoryJobs:
         with self._state.changed:
             return [worker.model_copy(update={"beat": self._state.now()}) for worker in self._state.workers]
 
-    def served(self) -> frozenset[str] | None:
-        """The models whose queues workers consume; None where whatever a job asks for is answered."""
+    def served(self) -> dict[str, bool] | None:
+        """The workers' models, each with whether one consumes its queue; None where whatever is asked is answered."""
         with self._state.changed:
             if self._state.any_model:
                 return None
-            return frozenset(worker.model for worker in self._state.workers if worker.consumes_its_queue)
+            return consumed(self._state.workers)
 
     def active(self) -> list[Progress]:
         """The progress of jobs that have not ended, the newest first."""
