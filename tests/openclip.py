@@ -23,6 +23,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 TOKENIZER = ("spiece.model", "tokenizer_config.json")
+CONFIG, WEIGHTS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 # timm builds a tower by its name alone, so the towers of no published size have names of their own.
 _SIGLIP = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "class_token": False}
@@ -262,3 +263,23 @@ def from_siglip(theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         renamed(there, here, "self_attn.out_proj:attn.out_proj layer_norm1:ln_1 layer_norm2:ln_2")
         renamed(there, here, "mlp.fc1:mlp.c_fc mlp.fc2:mlp.c_proj")
     return ours
+
+
+def changed(folder: Path, *path: str, to: object) -> None:
+    """Set one entry of the config; without a path, all of it."""
+    config = json.loads((folder / CONFIG).read_text())
+    inner = config
+    for name in path[:-1]:
+        inner = inner[name]
+    if path:
+        inner[path[-1]] = to
+    (folder / CONFIG).write_text(json.dumps(config if path else to))
+
+
+def cut_short(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+
+
+def pickled(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / PICKLE)

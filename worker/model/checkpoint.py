@@ -342,7 +342,9 @@ def _read_config(model: str, folder: Path | None, path: Path) -> Mapping[str, An
 
 def _converted(source: str) -> str:
     """Why pickled weights are not opened, and what makes others of them."""
-    code = f"from transformers import AutoModel; AutoModel.from_pretrained({source!r}).save_pretrained('converted')"
+    # JSON's strings are Python's, and their double quotes need no escapes between the shell's single ones.
+    name = json.dumps(source)
+    code = f'from transformers import AutoModel; AutoModel.from_pretrained({name}).save_pretrained("converted")'
     return (
         "it holds pickled weights and no *.safetensors, and pickles are never opened, for they can run code: convert "
         f"them once where you trust them, python -c {shlex.quote(code)}, copy the other files beside them and set "

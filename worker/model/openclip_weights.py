@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any, Final
@@ -41,12 +42,13 @@ def weights_file(checkpoint: Checkpoint) -> Path:
 
 def _converted(checkpoint: Checkpoint, name: str) -> str:
     """Why pickled weights are not opened, and what makes others of them."""
-    source = str(checkpoint.folder / name) if checkpoint.folder else name
-    target = str(checkpoint.folder / _WEIGHTS[0]) if checkpoint.folder else _WEIGHTS[0]
+    # JSON's strings are Python's, and their double quotes need no escapes between the shell's single ones.
+    source = json.dumps(str(checkpoint.folder / name) if checkpoint.folder else name)
+    target = json.dumps(str(checkpoint.folder / _WEIGHTS[0]) if checkpoint.folder else _WEIGHTS[0])
     code = (
         "import torch, safetensors.torch as s; "
-        f"w = torch.load({source!r}, map_location='cpu', weights_only=True); w = w.get('state_dict', w); "
-        f"s.save_file({{n.removeprefix('module.'): t.clone().contiguous() for n, t in w.items()}}, {target!r})"
+        f'w = torch.load({source}, map_location="cpu", weights_only=True); w = w.get("state_dict", w); '
+        f's.save_file({{n.removeprefix("module."): t.clone().contiguous() for n, t in w.items()}}, {target})'
     )
     there = "" if checkpoint.folder else ", in a folder with the repository's other files, and set PRELABEL_MODEL to it"
     return (

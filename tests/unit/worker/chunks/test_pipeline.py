@@ -64,11 +64,16 @@ def sent() -> list[tuple[ChunkRef, str]]:
     return []
 
 
-@pytest.fixture
-def other(ledger, sent) -> Pipeline:
-    """A worker's that serves `colour@1`."""
+def worker_with(encoder: ColourEncoder, ledger, sent, queue: str | None = None) -> Pipeline:
+    """A worker's, for chunks that get no further than being given to others.
+
+    Args:
+        encoder: its model.
+        ledger: makes ledgers.
+        sent: gets the messages it sends.
+        queue: of workers that can answer what its model cannot; None where there are none.
+    """
     absent: Any = None
-    encoder = ColourEncoder()
     tools = Tools(
         engine=absent,
         scorers=JobScorers(encoder, TextVectors(encoder, 10)),
@@ -78,8 +83,15 @@ def other(ledger, sent) -> Pipeline:
         hint=lambda ref, queue: sent.append((ref, queue)),
         push=absent,
         stopping=threading.Event(),
+        queue_of_able=lambda _: queue,
     )
     return Pipeline(tools=tools, keeper=absent)
+
+
+@pytest.fixture
+def other(ledger, sent) -> Pipeline:
+    """A worker's that serves `colour@1`."""
+    return worker_with(ColourEncoder(), ledger, sent)
 
 
 def test_a_chunk_of_another_model_is_handed_over_to_its_workers_and_none_of_it_fails(client, other, sent) -> None:
@@ -107,28 +119,11 @@ def test_a_suspect_of_another_model_is_handed_over_with_its_deaths(client, other
     assert ledger("right").claim(ref, alone=True).deaths == 1
 
 
-def softmax_worker(ledger, sent, queue: str | None) -> Pipeline:
-    """A worker's whose model cannot answer a multiple choice; `queue` is of those whose can."""
-    absent: Any = None
-    encoder = ColourEncoder(card=colour_card("clip@1").model_copy(update={"head": "softmax", "logit_bias": None}))
-    tools = Tools(
-        engine=absent,
-        scorers=JobScorers(encoder, TextVectors(encoder, 10)),
-        bulk=absent,
-        urgent=absent,
-        ledger=ledger(),
-        hint=lambda ref, queue: sent.append((ref, queue)),
-        push=absent,
-        stopping=threading.Event(),
-        queue_of_able=lambda _: queue,
-    )
-    return Pipeline(tools=tools, keeper=absent)
-
-
 def test_what_a_model_cannot_answer_is_left_to_workers_whose_model_can(client, ledger, sent) -> None:
     job = client.submit(["s3://b/1.jpg"], Taxonomy.flat(["cat", "dog"], "multiple"))
     ref = ChunkRef(job.id, 0)
-    softmax_worker(ledger, sent, "bulk:siglip@1").run(ref)
+    card = colour_card("clip@1").model_copy(update={"head": "softmax", "logit_bias": None})
+    worker_with(ColourEncoder(card=card), ledger, sent, "bulk:siglip@1").run(ref)
     assert sent == [(ref, "bulk:siglip@1")]
     assert client.connection.redis.hget(JobKeys(job.id).meta, "queue") == b"bulk:siglip@1"
     assert (job.progress().failed, job.progress().state) == (0, JobState.QUEUED)

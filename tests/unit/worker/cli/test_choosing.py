@@ -6,25 +6,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from typer.testing import CliRunner
 
 from prelabel.integrations import Client
 from prelabel.integrations.label_studio.projects.register import Projects
-from prelabel.schemas import Item, PushTarget, Settings, Taxonomy, get_settings
+from prelabel.schemas import Item, PushTarget, Settings, Taxonomy
 from prelabel.schemas.items import ImageRef
-from prelabel.worker.cli import app
 from prelabel.worker.cli.checks.projects import check_projects
-
-
-@pytest.fixture
-def run(broker_url: str, monkeypatch):
-    """Runs `prelabel …`."""
-    monkeypatch.setenv("PRELABEL_REDIS_URL", broker_url)
-    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST", "LABEL_STUDIO_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    get_settings.cache_clear()
-    yield lambda *arguments: CliRunner().invoke(app, arguments)
-    get_settings.cache_clear()
 
 
 @pytest.fixture

@@ -61,15 +61,6 @@ OF_MODEL = queue_of(QUEUE_BULK, MODEL)
 
 
 @pytest.fixture
-def run(broker_url: str, monkeypatch):
-    """Runs `prelabel …`."""
-    monkeypatch.setenv("PRELABEL_REDIS_URL", broker_url)
-    get_settings.cache_clear()
-    yield lambda *arguments: CliRunner().invoke(app, arguments)
-    get_settings.cache_clear()
-
-
-@pytest.fixture
 def work(client: Client, settings: Settings) -> Iterator[Callable[[Ending], None]]:
     """Has the next job that is submitted end so, in a thread of a worker's."""
     threads: list[threading.Thread] = []

@@ -9,13 +9,12 @@ import threading
 
 import pytest
 from rich.console import ColorSystem
-from typer.testing import CliRunner
 
 from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.integrations.ledger.leases import ChunkRef
 from prelabel.integrations.ledger.pushes import Pushes
-from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy, WorkerInfo, get_settings
-from prelabel.worker.cli import app, following
+from prelabel.schemas import Answer, ItemFailure, Outcome, PushTarget, Taxonomy, WorkerInfo
+from prelabel.worker.cli import following
 from prelabel.worker.cli.console import err, out
 from prelabel.worker.cli.following import follow
 from prelabel.worker.model.colour import colour_card
@@ -26,20 +25,15 @@ KILLER = Outcome(error=ItemFailure(kind="Quarantined", message="it killed its wo
 
 
 @pytest.fixture
-def run(client, broker_url, monkeypatch):
-    """Runs `prelabel …` and returns what it printed."""
-    monkeypatch.setenv("PRELABEL_REDIS_URL", broker_url)
-    get_settings.cache_clear()
-    for console in (out, err):
-        monkeypatch.setattr(console, "_width", 200)
+def run(client, run):
+    """Runs `prelabel …` beside a Redis that holds nothing, and returns what it printed."""
 
     def call(*arguments: str) -> str:
-        result = CliRunner().invoke(app, arguments)
+        result = run(*arguments)
         assert result.exit_code == 0, result.output
         return result.output
 
-    yield call
-    get_settings.cache_clear()
+    return call
 
 
 def test_quarantined_items_are_shown_with_their_reason_and_sent_again(client, ledger, run) -> None:

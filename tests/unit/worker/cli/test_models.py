@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from typer.testing import CliRunner
-
 from prelabel.integrations.ledger.fleet import Fleet
 from prelabel.schemas import ModelCard, WorkerInfo, get_settings
 from prelabel.schemas.known_models import KNOWN_MODELS
 from prelabel.schemas.settings import DEFAULT_MODEL
-from prelabel.worker.cli import app
-from prelabel.worker.cli.console import card_lines, err, out
+from prelabel.worker.cli.console import card_lines, out
 
 CLIP = ModelCard(
     id="openai/clip-vit-base-patch16@12345678",
@@ -32,17 +28,6 @@ CLIP = ModelCard(
     gflop=33.7,
     licence="mit",
 )
-
-
-@pytest.fixture
-def run(client, broker_url, monkeypatch):
-    """Runs `prelabel …` beside a Redis that holds nothing."""
-    monkeypatch.setenv("PRELABEL_REDIS_URL", broker_url)
-    get_settings.cache_clear()
-    for console in (out, err):
-        monkeypatch.setattr(console, "_width", 200)
-    yield lambda *arguments: CliRunner().invoke(app, arguments)
-    get_settings.cache_clear()
 
 
 def worker(name: str, model: str, card: ModelCard | None) -> WorkerInfo:

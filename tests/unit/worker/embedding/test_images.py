@@ -59,6 +59,11 @@ def budget():
     return DecodeBudget(10**9)
 
 
+def of_one_thread(engine, fetch, store, **options):
+    options = {"max_pixels": 10**6, "fetches": 1, "decodes": 1, "preprocessing": "fast", "urgent": False, **options}
+    return ImageEmbedder(engine, fetch, store, **options)
+
+
 @pytest.fixture
 def embedding(budget):
     """An embedder of one thread over files by name, the files, the names fetched, and its vector store."""
@@ -70,9 +75,7 @@ def embedding(budget):
         mark = f"mark of {image.uri}"
         return Fetched(mark, None if is_known(mark) else files[image.uri])
 
-    embedder = ImageEmbedder(
-        engine, fetch, store, max_pixels=10**6, fetches=1, decodes=1, preprocessing="fast", urgent=False, budget=budget
-    )
+    embedder = of_one_thread(engine, fetch, store, budget=budget)
     yield embedder, files, fetched, store
     embedder.close()
     engine.close()
@@ -120,17 +123,7 @@ class OneVector(DictStore):
 def test_a_key_that_a_job_hands_on_counts_only_where_vectors_are_made_the_same_way() -> None:
     def made(dtype):
         engine = Engine(ColourEncoder(dtype=dtype), 8)
-        embedder = ImageEmbedder(
-            engine,
-            lambda image, _: Fetched(None, halves()),
-            OneVector(),
-            max_pixels=10**6,
-            fetches=1,
-            decodes=1,
-            preprocessing="fast",
-            urgent=False,
-        )
-        return engine, embedder
+        return engine, of_one_thread(engine, lambda image, _: Fetched(None, halves()), OneVector())
 
     (engine, ours), (other_engine, other) = made("float32"), made("bfloat16")
     key = ours.embed(ImageRef(uri="a.png")).key.hex()

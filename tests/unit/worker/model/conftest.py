@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.checkpoints import BASES, MAKERS
+from tests.openclip import make
+from tests.unit.worker.model.samples import drawings
 
 Made = Callable[[str], Path]
 
@@ -24,3 +27,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         return folders[name]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def open_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of checkpoints in OpenCLIP's format; nobody changes what is in them."""
+    folder = tmp_path_factory.mktemp("open-clips")
+    return {name: make(folder / name, name) for name in ("CLIP", "SigLIP", "BioCLIP, squashed", "EVA")}
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Drawings of odd sizes."""
+    return drawings()

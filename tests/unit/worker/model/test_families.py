@@ -15,16 +15,15 @@ from PIL import Image
 
 from prelabel.schemas import ConfigError, Taxonomy
 from prelabel.schemas.settings import load_settings
-from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.similarity import normalise, pair_logits
 from tests.checkpoints import BASES, MAKERS
+from tests.unit.worker.model.samples import SIZES, drawings
 
 LABELS = ["circle", "Red Star", "a very small, crooked square!", "γάτα", "猫"]
 TEXTS = [text for (text,) in Taxonomy.flat(LABELS).prompts()]
 TOLERANCE = 1e-4  # fp32
-SIZES = [(480, 360), (64, 64), (301, 777), (1, 1), (1600, 1200), (33, 500)]
 
 SIGMOID = [name for name in MAKERS if name.startswith("siglip")]
 SOFTMAX = [name for name in MAKERS if name not in SIGMOID]
@@ -35,11 +34,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 def load(checkpoint: Path, **settings: Any) -> Encoder:
     chosen = {"model": str(checkpoint), "device": "cpu", "dtype": "float32", "preprocessing": "exact", **settings}
     return load_encoder(load_settings(**chosen), "m@1")
-
-
-def pictures(count: int = len(SIZES)) -> list[Image.Image]:
-    rng = np.random.default_rng(3)
-    return [draw(sample_scene(rng), size=size) for size in SIZES[:count]]
 
 
 def reference(name: str, checkpoint: Path, images: list[Image.Image], texts: list[str]) -> np.ndarray:
@@ -80,7 +74,7 @@ def logits(encoder: Encoder, images: list[Image.Image], labels: list[str]) -> np
 
 @pytest.mark.parametrize("name", [*MAKERS, *(pytest.param(name, marks=pytest.mark.slow) for name in BASES)])
 def test_logits_equal_transformers_own_processor_and_model(name, made, record_property, capsys) -> None:
-    images = pictures(2 if name in BASES else len(SIZES))
+    images = drawings(2 if name in BASES else len(SIZES))
     expected = reference(name, made(name), images, TEXTS)
     difference = np.abs(logits(load(made(name)), images, LABELS) - expected).max()
     record_property("max_logit_difference", float(difference))
@@ -98,7 +92,7 @@ def test_a_softmax_equals_transformers_zero_shot_pipeline(name, made, capsys) ->
         model=str(made(name)),
         image_processor=transformers.AutoImageProcessor.from_pretrained(made(name), backend="pil"),
     )
-    encoder, images = load(made(name)), pictures()
+    encoder, images = load(made(name)), drawings()
     ours = np.exp(logits(encoder, images, LABELS).astype(np.float64))
     ours /= ours.sum(axis=1, keepdims=True)
     worst = 0.0
@@ -114,7 +108,7 @@ def test_a_softmax_equals_transformers_zero_shot_pipeline(name, made, capsys) ->
 @pytest.mark.parametrize("name", MAKERS)
 def test_an_image_has_its_vector_alone_and_in_any_batch(name, made) -> None:
     encoder = load(made(name))
-    ready = prepared(encoder, pictures())
+    ready = prepared(encoder, drawings())
     alone = np.concatenate([encoder.images.start([one])() for one in ready])
     for order in (range(6), [5, 3, 1, 0, 2, 4], [3, 3, 3, 5]):
         together = encoder.images.start([ready[at] for at in order])()

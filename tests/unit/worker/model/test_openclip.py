@@ -15,31 +15,18 @@ import transformers
 from PIL import Image
 
 from prelabel.schemas import ConfigError, ModelLoadError, Taxonomy
-from prelabel.schemas.settings import load_settings
-from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.encoder import Encoder
-from prelabel.worker.model.registry import load_encoder
 from prelabel.worker.model.resize import Crop
 from prelabel.worker.model.similarity import normalise, pair_logits
 from tests.openclip import CONFIGS, export_demo, make, open_clip, write_bert_tokenizer, write_config
+from tests.unit.worker.model.samples import load
 
 LABELS = ["circle", "Red Star", "a very small, crooked square!", "ring"]
 TAXONOMY = Taxonomy.flat(LABELS)
 TOLERANCE = 1e-4  # fp32
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-
-
-def load(checkpoint: Path | str, **settings) -> Encoder:
-    return load_encoder(load_settings(**{"model": str(checkpoint), "device": "cpu", **settings}), "m@1")
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(3)
-    sizes = [(480, 360), (64, 64), (301, 777), (1, 1), (1600, 1200), (33, 500)]
-    return [draw(sample_scene(rng), size=size) for size in sizes]
 
 
 def our_logits(encoder: Encoder, images: list[Image.Image], taxonomy: Taxonomy = TAXONOMY) -> np.ndarray:

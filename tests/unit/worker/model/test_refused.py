@@ -7,25 +7,40 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from prelabel.schemas import ModelLoadError
-from prelabel.schemas.settings import load_settings
-from prelabel.worker.model.encoder import Encoder
-from prelabel.worker.model.registry import load_encoder
 from tests.checkpoints import MAKERS, edit_json, gemma_tokenizer, make_naflex, make_siglip_2
+from tests.unit.worker.model.samples import load
+from tests.unit.worker.model.spoiling import (
+    TOKENIZER,
+    WEIGHTS,
+    Spoil,
+    a_shard_missing,
+    an_adapter,
+    as_transformers_4_wrote_it,
+    config,
+    cut,
+    half,
+    images,
+    nulled,
+    of_another_width,
+    pickled,
+    tokenizer,
+    tower,
+    weights,
+    without,
+    without_texts,
+    written,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -33,15 +48,6 @@ SIGLIPS = ("siglip", "siglip i18n", "siglip 2", "siglip 2 naflex")
 CLIPS = ("clip", "metaclip 2", "altclip")
 ONE_SIZE = tuple(name for name in MAKERS if name != "siglip 2 naflex")
 XLM_RS = ("metaclip 2", "altclip")
-
-TOKENIZER = ("spiece.model", "tokenizer.json", "tokenizer_config.json")
-WEIGHTS = "model.safetensors"
-
-Spoil = Callable[[Path], None]
-
-
-def load(checkpoint: Path) -> Encoder:
-    return load_encoder(load_settings(model=str(checkpoint), device="cpu"), "m@1")
 
 
 @pytest.fixture
@@ -54,114 +60,6 @@ def copied(made, tmp_path) -> Callable[[str], Path]:
         return folder
 
     return copy
-
-
-def without(*names: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        for name in names:
-            (folder / name).unlink(missing_ok=True)
-
-    return spoil
-
-
-def written(name: str, content: str) -> Spoil:
-    return lambda folder: (folder / name).write_text(content) and None
-
-
-def cut(name: str, length: int) -> Spoil:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:length]) and None
-
-
-def config(**changes: Any) -> Spoil:
-    return lambda folder: edit_json(folder / "config.json", **changes)
-
-
-def tower(name: str, **changes: Any) -> Spoil:
-    def spoil(folder: Path) -> None:
-        told = json.loads((folder / "config.json").read_text())
-        edit_json(folder / "config.json", **{name: {**told[name], **changes}})
-
-    return spoil
-
-
-def nulled(*path: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        told = json.loads((folder / "config.json").read_text())
-        inner = told
-        for name in path[:-1]:
-            inner = inner[name]
-        inner[path[-1]] = None
-        (folder / "config.json").write_text(json.dumps(told))
-
-    return spoil
-
-
-def tokenizer(**changes: Any) -> Spoil:
-    """Also where None means that it is said."""
-
-    def spoil(folder: Path) -> None:
-        told = json.loads((folder / "tokenizer_config.json").read_text())
-        (folder / "tokenizer_config.json").write_text(json.dumps({**told, **changes}))
-
-    return spoil
-
-
-def half(name: str) -> Spoil:
-    """The folder says that it is one tower alone."""
-
-    def spoil(folder: Path) -> None:
-        told = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(told[name]))
-
-    return spoil
-
-
-def images(**changes: Any) -> Spoil:
-    def spoil(folder: Path) -> None:
-        told = json.loads((folder / "processor_config.json").read_text())
-        edit_json(folder / "processor_config.json", image_processor={**told["image_processor"], **changes})
-
-    return spoil
-
-
-def as_transformers_4_wrote_it(folder: Path) -> None:
-    told = json.loads((folder / "processor_config.json").read_text())
-    (folder / "processor_config.json").unlink()
-    (folder / "preprocessor_config.json").write_text(json.dumps({**told["image_processor"], "do_rescale": False}))
-
-
-def an_adapter(folder: Path) -> None:
-    without(WEIGHTS)(folder)
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "/secret"}')
-    (folder / "adapter_model.safetensors").write_bytes(b"")
-
-
-def pickled(folder: Path) -> None:
-    without(WEIGHTS)(folder)
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
-
-
-def a_shard_missing(folder: Path) -> None:
-    (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
-    names = {"logit_scale": "model-00001-of-00002.safetensors", "more": "model-00002-of-00002.safetensors"}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
-
-
-def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Spoil:
-    def spoil(folder: Path) -> None:
-        changed = change(load_file(folder / WEIGHTS))
-        save_file(changed, folder / WEIGHTS, metadata={"format": "pt"})
-
-    return spoil
-
-
-def without_texts(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("text_model.")}
-
-
-def of_another_width(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    (first,) = (name for name in tensors if "vision" in name and name.endswith(".0.mlp.fc1.weight"))
-    return {**tensors, first: torch.zeros(9, 7)}
 
 
 OWN = r"save the checkpoint's own processor there, processor\.save_pretrained\(folder\)$"
@@ -312,8 +210,8 @@ CASES: dict[str, tuple[Spoil, str, tuple[str, ...]]] = {
     ),
     "pickles": (
         pickled,
-        r"it holds pickled weights .* never opened, .* python -c \"from transformers import AutoModel; AutoModel\."
-        r"from_pretrained\('.*copied'\)\.save_pretrained\('converted'\)\"",
+        r"it holds pickled weights .* never opened, .* python -c 'from transformers import AutoModel; AutoModel\."
+        r"from_pretrained\(\".*copied\"\)\.save_pretrained\(\"converted\"\)'",
         tuple(MAKERS),
     ),
     "no weights": (

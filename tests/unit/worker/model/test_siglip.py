@@ -16,7 +16,6 @@ from benchmarks.checkpoint import make_base_checkpoint
 from prelabel.schemas import ModelLoadError, Taxonomy
 from prelabel.schemas.settings import load_settings
 from prelabel.worker.decoding.pixels import decode_pixels
-from prelabel.worker.demo.shapes import draw, sample_scene
 from prelabel.worker.demo.story import CHECKPOINT
 from prelabel.worker.model.encoder import Encoder
 from prelabel.worker.model.registry import load_encoder
@@ -34,13 +33,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 def load(checkpoint: Path | str = CHECKPOINT, **settings) -> Encoder:
     return load_encoder(load_settings(**{"model": str(checkpoint), "device": "cpu", **settings}), "m@1")
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(3)
-    sizes = [(480, 360), (64, 64), (301, 777), (1, 1), (1600, 1200), (33, 500)]
-    return [draw(sample_scene(rng), size=size) for size in sizes]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,9 @@ def test_one_that_was_not_built_for_this_torch_is_imported_without_its_compiled_
     ran = run(MADE_IMPORTABLE, tmp_path)
     assert ran.returncode == 0, ran.stderr
     called = run(MADE_IMPORTABLE + CALLS, tmp_path)
-    assert "NotImplementedError: Could not run 'torchvision::nms'" in called.stderr
+    assert called.returncode == 1
+    assert "NotImplementedError" in called.stderr
+    assert "torchvision::nms" in called.stderr
 
 
 def test_its_image_processors_are_not_the_ones_that_are_read(monkeypatch) -> None:

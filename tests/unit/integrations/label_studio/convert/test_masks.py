@@ -284,9 +284,10 @@ def test_whatever_a_bitmask_holds_it_is_read_or_refused(noise: bytes, place: int
     for value in (url(bytes(data)), "data:image/png;base64," + noise.decode("latin-1")):
         try:
             mask = Png(value, Work())
-            pixels(mask.painted(Work()), mask.width, mask.height)
+            painted = pixels(mask.painted(Work()), mask.width, mask.height)
         except MaskError:
-            pass
+            continue
+        assert painted.shape == (mask.height, mask.width)
 
 
 def test_hostile_masks_stop_at_the_work_that_is_given() -> None:

@@ -17,3 +17,12 @@ def choices(*values, name="cls", to="img", **attributes):
 
 def only(xml):
     return LabelConfig.parse(xml).control()
+
+
+NESTED = (
+    '<Choices name="cls" toName="img" {extra}>'
+    '<Choice value="Animal" alias="A"><Choice value="Cat"/><Choice value="Dog" alias="d"/></Choice>'
+    '<Choice value="Blue"/></Choices>'
+)
+
+REGIONS = '<RectangleLabels name="box" toName="img"><Label value="Car"/><Label value="Bus"/></RectangleLabels>'
