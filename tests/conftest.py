@@ -33,8 +33,10 @@ from tests.packages import Site
 hypothesis.settings.register_profile("untimed", deadline=None)  # how busy the machine is says nothing of the code
 hypothesis.settings.load_profile("untimed")
 
-# A shell that starts the suite in the background has it ignore Ctrl-C, and every child of ours with it.
+# A shell that starts the suite in the background has it ignore Ctrl-C, `nohup` a terminal that goes away, and every
+# child of ours with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 FOREIGN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "LOG_LEVEL", "AWS_")
 
