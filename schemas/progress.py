@@ -131,6 +131,7 @@ class WorkerInfo(Model):
         device: where that runs: "cpu", "cuda:0", ….
         dtype: what it computes in.
         card: the model's facts; None where a release from before there were cards says nothing of them.
+        search: the queue it answers searches on; empty where it stores no vectors.
         beat: Unix second of the last heartbeat.
     """
 
@@ -139,6 +140,7 @@ class WorkerInfo(Model):
     device: str
     dtype: str
     card: ModelCard | None = None
+    search: str = ""
     beat: float = 0.0
 
     @property

@@ -10,6 +10,9 @@ TASK_SCORE_CHUNK: Final = "prelabel.score_chunk"
 TASK_PUSH: Final = "prelabel.push"
 """Push a job's finished predictions to its platform. Argument: job id (str)."""
 
+TASK_SEARCH: Final = "prelabel.search"
+"""Search a project or a job. Argument: JSON of `prelabel.integrations.ledger.searches.SearchRequest` (str)."""
+
 QUEUE_INTERACTIVE: Final = "interactive"
 QUEUE_BULK: Final = "bulk"
 QUEUE_PUSH: Final = "push"
@@ -17,6 +20,7 @@ QUEUES: Final = (QUEUE_INTERACTIVE, QUEUE_BULK, QUEUE_PUSH)
 """Those that are always there; each model that a job names has two more of its own, see `queue_of`."""
 
 _OF_MODEL: Final = ":"
+_SEARCH: Final = "search"
 
 
 def queue_of(priority: str, model: str | None) -> str:
@@ -30,6 +34,16 @@ def queue_of(priority: str, model: str | None) -> str:
         model: `<model>@<revision8>`, as the job names it; None takes whatever the worker serves.
     """
     return priority if model is None else f"{priority}{_OF_MODEL}{model}"
+
+
+def search_queue(model: str, store: str) -> str:
+    """The queue of searches among the vectors that a model has made, in one store: workers with both consume it.
+
+    Args:
+        model: `<model>@<revision8>`.
+        store: what tells the store from others.
+    """
+    return f"{_SEARCH}{_OF_MODEL}{store}{_OF_MODEL}{model}"
 
 
 def is_queue(name: str) -> bool:

@@ -21,7 +21,15 @@ from kombu import Queue
 from ..integrations.broker.celery import BrokerApp, celery_config
 from ..integrations.broker.connection import refuse_unfit
 from ..schemas.errors import ModelLoadError, PrelabelError, ScorerError
-from ..schemas.queues import QUEUE_BULK, QUEUE_INTERACTIVE, QUEUE_PUSH, TASK_PUSH, TASK_SCORE_CHUNK, queue_of
+from ..schemas.queues import (
+    QUEUE_BULK,
+    QUEUE_INTERACTIVE,
+    QUEUE_PUSH,
+    TASK_PUSH,
+    TASK_SCORE_CHUNK,
+    TASK_SEARCH,
+    queue_of,
+)
 from ..schemas.settings import get_settings
 from .consuming.lanes import LaneStep
 from .machine.children import EXIT_BROKEN, EXIT_CONFIG
@@ -31,6 +39,7 @@ from .telemetry.logs import configure_logging
 log = logging.getLogger(__name__)
 
 PUSH_THREADS: Final = 2
+SEARCH_THREADS: Final = 2
 
 _runtime: Runtime | None = None
 
@@ -60,6 +69,14 @@ def push(job_id: str) -> None:
         runtime().push(job_id)
 
 
+def search(request: str) -> None:
+    """Search a project or a job (`prelabel.search`)."""
+    try:
+        runtime().search(request)
+    except redis.RedisError as error:
+        log.warning("a search is not answered: %s", error)
+
+
 @contextmanager
 def _redis_may_fail(job_id: str) -> Iterator[None]:
     """One line instead of a traceback: the message was only a hint, a sweep sends another when Redis is right again."""
@@ -87,6 +104,15 @@ class PushLane(LaneStep):
     handlers = {TASK_PUSH: push}  # noqa: RUF012  # declared ClassVar by LaneStep
 
 
+class SearchLane(LaneStep):
+    """Searches wait for memory and for Label Studio, not for the device."""
+
+    name = "prelabel-search-lane"
+    queues = staticmethod(lambda: (runtime().info.search,) if runtime().info.search else ())
+    threads = staticmethod(lambda: SEARCH_THREADS)
+    handlers = {TASK_SEARCH: search}  # noqa: RUF012  # declared ClassVar by LaneStep
+
+
 def make_app() -> Celery:
     """The worker's Celery app, from the process's settings."""
     settings = get_settings()
@@ -100,7 +126,7 @@ def make_app() -> Celery:
     )
     worker_app.task(name=TASK_SCORE_CHUNK)(score_chunk)
     worker_app.task(name=TASK_PUSH)(push)
-    worker_app.steps["consumer"].update((InteractiveLane, PushLane))
+    worker_app.steps["consumer"].update((InteractiveLane, PushLane, SearchLane))
     return worker_app
 
 

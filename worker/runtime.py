@@ -26,13 +26,14 @@ from ..integrations.ledger.jobs import JobStore
 from ..integrations.ledger.leases import ChunkRef, Ledger
 from ..integrations.ledger.push_hints import PushHints
 from ..integrations.ledger.queues import queue_states
+from ..integrations.ledger.searches import Searches
 from ..integrations.telemetry.queues import Queues
 from ..integrations.telemetry.server import serve_metrics
 from ..schemas.errors import ConfigError, PrelabelError, ScorerError
 from ..schemas.jobs import JobSpec
 from ..schemas.package import package_version
 from ..schemas.progress import WorkerInfo
-from ..schemas.queues import queue_of
+from ..schemas.queues import queue_of, search_queue
 from ..schemas.settings import Settings
 from .chunks.keeper import LeaseKeeper
 from .chunks.pipeline import Pipeline
@@ -52,10 +53,14 @@ from .model.batch_size import find_batch_size
 from .model.encoder import Encoder
 from .model.engine import Engine
 from .model.registry import load_encoder
+from .retrieval.desk import SearchDesk
+from .retrieval.query import QueryVectors
+from .retrieval.searcher import Searcher
 from .scoring.job_scorer import JobScorers
 from .telemetry import metrics, trace
 from .vectors.counted import CountingStore
-from .vectors.open import open_store
+from .vectors.keys import image_space
+from .vectors.open import open_store, store_name
 from .vectors.store import EmbeddingStore, NoStore
 
 log = logging.getLogger(__name__)
@@ -124,6 +129,7 @@ class Runtime:
         sweeper: finds what got lost.
         platforms: where predictions are sent to.
         pusher: sends predictions to their platform.
+        searches: answers searches.
     """
 
     settings: Settings
@@ -138,6 +144,7 @@ class Runtime:
     sweeper: Sweeper
     platforms: Platforms
     pusher: JobPusher
+    searches: SearchDesk
     _deadline: threading.Timer | None = field(default=None, init=False)
     _metrics: ExitStack = field(default_factory=ExitStack, init=False)
 
@@ -154,7 +161,15 @@ class Runtime:
         """
         name = os.environ.get(WORKER_NAME_VARIABLE) or new_worker_name()
         card = encoder.card
-        info = WorkerInfo(name=name, model=card.id, device=encoder.device, dtype=encoder.dtype, card=card)
+        where = store_name(settings) if names_one_model(settings) else ""
+        info = WorkerInfo(
+            name=name,
+            model=card.id,
+            device=encoder.device,
+            dtype=encoder.dtype,
+            card=card,
+            search=search_queue(card.id, where) if where else "",
+        )
         redis, sender = connect_redis(settings), Sender(settings)
         ledger = Ledger(redis, owner=name, lease_s=settings.lease_s, ttl_s=settings.job_ttl_s)
         jobs = JobStore(redis, settings.job_ttl_s)
@@ -164,9 +179,10 @@ class Runtime:
         store, fetcher, showcase = _vector_store(settings), make_fetcher(settings), Showcase(redis)
         budget = DecodeBudget(settings.decode_bytes)
         images, texts = CountingStore(store, "images"), CountingStore(store, "texts")
+        text_vectors = TextVectors(encoder, settings.text_cache, texts)
         tools = Tools(
             engine=engine,
-            scorers=JobScorers(encoder, TextVectors(encoder, settings.text_cache, texts)),
+            scorers=JobScorers(encoder, text_vectors),
             bulk=bulk_embedder(engine, fetcher.fetch, images, settings, budget, showcase.thumbnail),
             urgent=urgent_embedder(engine, fetcher.fetch, images, settings, budget, showcase.thumbnail),
             ledger=ledger,
@@ -188,8 +204,11 @@ class Runtime:
             every_s=min(settings.lease_s / 5, _SWEEP_S),
             lease_s=settings.lease_s,
         )
+        queries = QueryVectors(card, text_vectors, lambda image: tools.urgent.embed(image).vector.result())
+        searcher = Searcher(card, image_space(card, encoder.dtype), store, queries, settings, redis)
         return cls(
             settings=settings,
+            searches=SearchDesk(searcher, Searches(redis)),
             info=info,
             redis=redis,
             sender=sender,
@@ -253,6 +272,10 @@ class Runtime:
     def push(self, job_id: str) -> None:
         """Push what a job has ready."""
         self.pusher.push(job_id)
+
+    def search(self, request: str) -> None:
+        """Answer a search."""
+        self.searches.answer(request)
 
     def stop_soon(self) -> None:
         """Let running chunks finish within the grace time, then make them hand back the rest."""

@@ -14,7 +14,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.pools import ProducerPool
 
-from ...schemas.queues import QUEUE_BULK, QUEUE_PUSH, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK
+from ...schemas.queues import QUEUE_BULK, QUEUE_PUSH, QUEUES, TASK_PUSH, TASK_SCORE_CHUNK, TASK_SEARCH
 from ...schemas.settings import Settings
 from .connection import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, url_options
 
@@ -142,6 +142,17 @@ class Sender:
         """Hint that a job has predictions to push."""
         with self._producers.acquire() as producer:
             self._app.send_task(TASK_PUSH, args=[job_id], queue=QUEUE_PUSH, producer=producer)
+
+    def search(self, request: str, queue: str) -> None:
+        """Ask a worker to search.
+
+        Args:
+            request: JSON of the request.
+            queue: of the workers that can.
+        """
+        there: Any = Queue(queue)
+        with self._producers.acquire() as producer:
+            self._app.send_task(TASK_SEARCH, args=[request], queue=there, producer=producer)
 
     def close(self) -> None:
         """Drop the connections; what is sent afterwards makes new ones."""

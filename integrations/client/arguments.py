@@ -9,6 +9,7 @@ from os import PathLike
 from ...schemas.errors import ConfigError
 from ...schemas.items import ImageRef, Item
 from ...schemas.jobs import Control
+from ...schemas.search import MOST_CHARACTERS
 from ...schemas.taxonomy import Label, Taxonomy
 from ...schemas.wire import kind_of
 
@@ -85,3 +86,17 @@ def seconds_of(value: float | None) -> float | None:
 
 _LONGEST_S = 10.0**9
 """Thirty years."""
+
+
+def texts_of(given: str | Sequence[str] | None, name: str) -> tuple[str, ...]:
+    """One text or several.
+
+    Raises:
+        ConfigError: something else, or an empty text.
+    """
+    texts = (given,) if isinstance(given, str) else tuple(given or ())
+    if any(not isinstance(text, str) or not text.strip() for text in texts):
+        raise ConfigError(f"{name} is an empty text: say what it is that you look for")
+    if any(len(text) > MOST_CHARACTERS for text in texts):
+        raise ConfigError(f"{name} is longer than {MOST_CHARACTERS:,} characters, of which a model reads the first 300")
+    return texts

@@ -33,6 +33,10 @@ class Hints(Protocol):
         """Hint that a job has predictions to push."""
         ...
 
+    def search(self, request: str, queue: str) -> None:
+        """Ask a worker to search."""
+        ...
+
 
 class Connection(Protocol):
     """One producer's way to jobs. Thread-safe.

@@ -87,6 +87,21 @@ class JobLabels:
             raise _strange()
         return control, labels
 
+    def paths(self, answers: AnswerColumns, item: Item | None) -> Sequence[LabelPath]:
+        """The paths that a table's places of labels mean; none where only the item could tell.
+
+        Raises:
+            ConfigError: as `of`.
+        """
+        if answers.brought and item is None:
+            return ()
+        known = self._fixed[answers.place] if not answers.brought and answers.place < len(self._fixed) else None
+        if known is not None and known.crc == answers.labels_crc:
+            return known.paths
+        if item is None:
+            raise _strange()
+        return self.of(answers, item)[1].paths
+
     def _closed(self, place: int, options: Options) -> Labels:
         key = place, options.digest
         known = self._brought.get(key)

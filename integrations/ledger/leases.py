@@ -22,9 +22,10 @@ from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import QUARANTINED, Outcome
 from . import scripts
+from .catalogue import new_head, outcome_rows
 from .clock import redis_time
 from .entries import ranges
-from .keys import ACTIVE, MODEL_QUEUES, WATERMARKS, JobKeys, held_key
+from .keys import ACTIVE, CONNECTED, MODEL_QUEUES, WATERMARKS, JobKeys, catalogue_key, held_key
 from .packing import pack
 from .source_scripts import RESOLVE
 from .sources import resolved
@@ -88,13 +89,18 @@ class Lease:
 
 
 class Answered(NamedTuple):
-    """Items of a chunk that were answered together: their ordinals, and as `columns.pack` made it the record of them.
+    """Items of a chunk that were answered together, `RECORD_ROWS` of them at most.
 
-    `RECORD_ROWS` items at most.
+    Attributes:
+        ordinals: theirs.
+        record: of their answers, as `columns.pack` made it.
+        rows: of each of them, for the catalogue of the project they are for (`catalogue.record_rows`); none where they
+            are for none.
     """
 
     ordinals: Sequence[int]
     record: bytes
+    rows: Sequence[bytes] = ()
 
 
 class Written(NamedTuple):
@@ -228,11 +234,14 @@ class Ledger:
             answered: items that were answered together.
         """
         keys = JobKeys(lease.ref.job_id)
+        project = lease.spec.label_studio_project
+        items = {} if project is None else dict(lease.pairs)
         flat: list[Any] = [len(outcomes)]
         for ordinal, outcome in outcomes:
-            flat += [ordinal, _verdict(outcome), pack(outcome, lease.spec_json)]
-        for ordinals, record in answered:
-            flat += [len(ordinals), ranges(ordinals), record, *ordinals]
+            rows = outcome_rows(items[ordinal], outcome) if ordinal in items else b""
+            flat += [ordinal, _verdict(outcome), pack(outcome, lease.spec_json), rows]
+        for ordinals, record, rows_of in answered:
+            flat += [len(ordinals), ranges(ordinals), record, int(bool(rows_of)), *ordinals, *rows_of]
         held, push_ready, *written = self._complete(
             keys=[
                 keys.meta,
@@ -244,9 +253,21 @@ class Ledger:
                 keys.results,
                 held_key(self._owner),
                 ACTIVE,
+                catalogue_key(project or 0),
+                CONNECTED,
                 *keys.all(),
             ],
-            args=[lease.ref.chunk, lease.token, int(close), lease.ref.job_id, self._ttl_s, lease.ref.member, *flat],
+            args=[
+                lease.ref.chunk,
+                lease.token,
+                int(close),
+                lease.ref.job_id,
+                self._ttl_s,
+                lease.ref.member,
+                project or 0,
+                b"" if project is None else new_head(),
+                *flat,
+            ],
         )
         push = lease.spec.push
         return Written(

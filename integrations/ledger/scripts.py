@@ -74,11 +74,12 @@ local function forget(open, leases, chunk)
 end
 """
 
-# KEYS: meta open leases finished failed quarantined results held active, then all keys.
-# ARGV: chunk, token, close (0/1), job id, ttl, held member, how many single outcomes, for each of them (ordinal, 0
-# answered / 1 failed / 2 quarantined, packed), then for each record (how many items, their ordinals as text, record,
-# ordinals...); see `entries`. Returns {0 or -1 when fenced off, push_ready 0/1, ordinals written...}. Progress clears
-# the chunk of suspicion.
+# KEYS: meta open leases finished failed quarantined results held active catalogue connected, then all keys.
+# ARGV: chunk, token, close (0/1), job id, ttl, held member, the project whose catalogue it is (0: none), the head of a
+# catalogue, how many single outcomes, for each of them (ordinal, 0 answered / 1 failed / 2 quarantined, packed, its
+# rows of the catalogue), then for each record (how many items, their ordinals as text, record, whether rows of the
+# catalogue follow (0/1), ordinals..., rows...); see `entries` and `catalogue`. Returns {0 or -1 when fenced off,
+# push_ready 0/1, ordinals written...}. Progress clears the chunk of suspicion.
 COMPLETE = (
     NOW_MS
     + _FORGET_CHUNK
@@ -93,20 +94,25 @@ local function is_first(ordinal)
   reply[#reply + 1] = tonumber(ordinal)
   return true
 end
-local at = 8
-for _ = 1, ARGV[7] do
+local catalogued = {}
+local at = 10
+for _ = 1, ARGV[9] do
   if is_first(ARGV[at]) then
+    catalogued[#catalogued + 1] = ARGV[at + 3]
     local id = redis.call('XADD', KEYS[7], '*', 'o', ARGV[at], 'c', ARGV[1], 'r', ARGV[at + 2])
     if ARGV[at + 1] ~= '0' then redis.call('HSET', KEYS[5], ARGV[at], id) end
     if ARGV[at + 1] == '2' then redis.call('SADD', KEYS[6], ARGV[at]) end
   end
-  at = at + 3
+  at = at + 4
 end
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
   local rows = {}
   for row = 0, count - 1 do
-    if is_first(ARGV[at + 3 + row]) then rows[#rows + 1] = row end
+    if is_first(ARGV[at + 4 + row]) then
+      rows[#rows + 1] = row
+      if ARGV[at + 3] == '1' then catalogued[#catalogued + 1] = ARGV[at + 4 + count + row] end
+    end
   end
   if #rows == count then
     redis.call('XADD', KEYS[7], '*', 'o', ARGV[at + 1], 'c', ARGV[1], 'n', count, 'b', ARGV[at + 2])
@@ -114,7 +120,12 @@ while at <= #ARGV do
     redis.call('XADD', KEYS[7], '*', 'o', ARGV[at + 1], 'c', ARGV[1], 'n', #rows, 'b', ARGV[at + 2],
       's', table.concat(rows, ','))
   end
-  at = at + 3 + count
+  at = at + 4 + count * (1 + ARGV[at + 3])
+end
+local rows = table.concat(catalogued)
+if #rows > 0 and redis.call('SISMEMBER', KEYS[11], ARGV[7]) == 1 then
+  if redis.call('EXISTS', KEYS[10]) == 0 then redis.call('SET', KEYS[10], ARGV[8]) end
+  redis.call('APPEND', KEYS[10], rows)
 end
 redis.call('HSET', KEYS[1], 'updated', now / 1000)
 if #reply > 2 then redis.call('HDEL', KEYS[3], 'deaths:' .. ARGV[1]) end
@@ -124,7 +135,7 @@ if ARGV[3] == '1' then
   if redis.call('HEXISTS', KEYS[1], 'sealed') == 1 and redis.call('ZCARD', KEYS[2]) == 0 then
     redis.call('SREM', KEYS[9], ARGV[4])
     local keep = redis.call('HGET', KEYS[1], 'keep') or ARGV[5]
-    for i = 10, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
+    for i = 12, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
   end
 end
 reply[2] = redis.call('HEXISTS', KEYS[1], 'push_ready')

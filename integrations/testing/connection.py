@@ -36,6 +36,14 @@ class MemorySender:
             self._state.chunk_messages[queue].extend(ChunkRef(job_id, chunk) for chunk in chunks)
             self._state.changed.notify_all()
 
+    def search(self, request: str, queue: str) -> None:  # noqa: ARG002
+        """Refused: what is searched are the vectors that workers of a model have stored.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("images are searched by workers: without Redis there is nothing to search")
+
     def push(self, job_id: str) -> None:
         """Hint that a job has predictions to push."""
         with self._state.changed:

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
+from ...integrations.ledger.catalogue import record_rows
 from ...integrations.ledger.columns import pack
 from ...integrations.ledger.entries import RECORD_ROWS
 from ...integrations.ledger.leases import Answered, Lease
@@ -25,6 +26,7 @@ from ..delivering.showcase import Exhibit
 from ..embedding.items import EmbeddedItem, ItemImages, embed_item, recalled_item
 from ..scoring.failures import failure, failure_message
 from ..scoring.job_scorer import JobScorer
+from ..scoring.scored import Scored
 from ..telemetry.logs import log_about
 from ..telemetry.stages import stage
 from .arrivals import Arrivals
@@ -221,13 +223,22 @@ class ChunkRun:
                 Exhibit(one.item, partial(scored.outcome, at, one.item), thumbnail)
                 for at, one, thumbnail in [row for row in shown if row[2]] or shown[-1:]
             ]
-            self._writer.add_answered(Answered([ordinals[i] for i in scored.whole], pack(scored.columns)), exhibits)
+            self._writer.add_answered(
+                Answered([ordinals[i] for i in scored.whole], pack(scored.columns), self._rows(scored, embedded)),
+                exhibits,
+            )
         for i, other in scored.others.items():
             if isinstance(other, Outcome):
                 exhibit = Exhibit(embedded[i].item, partial(_this, other), _thumbnail(embedded[i]))
                 self._writer.add(ordinals[i], other, exhibit)
             else:
                 self._fail(ordinals[i], other)
+
+    def _rows(self, scored: Scored, embedded: Sequence[EmbeddedItem]) -> Sequence[bytes]:
+        """What the project's catalogue is to hold of those that were answered whole."""
+        if scored.columns is None or self._lease.spec.label_studio_project is None:
+            return ()
+        return record_rows(scored.columns, [embedded[i].item for i in scored.whole], scored.labels)
 
     def _fail(self, ordinal: int, error: Exception) -> None:
         """Postpone an item that failed, or write down that it did."""

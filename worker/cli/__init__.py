@@ -16,6 +16,7 @@ from .doctor import doctor
 from .label_studio import connect, disconnect
 from .models import models
 from .projects import projects
+from .search import search
 from .streams import standard_streams
 from .trial import try_
 
@@ -57,6 +58,7 @@ app.command("try", rich_help_panel="Label Studio")(try_)
 app.command(rich_help_panel="Label Studio")(again)
 app.command(rich_help_panel="Label Studio")(pause)
 app.command(rich_help_panel="Label Studio")(resume)
+app.command(rich_help_panel="Find images")(search)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

@@ -48,7 +48,15 @@ class TextVectors:
 
         A taxonomy whose labels are all known never waits for another one's encoding.
         """
-        wanted = tuple(taxonomy.prompts())
+        return self.averages(tuple(taxonomy.prompts()))
+
+    def averages(self, wanted: Sequence[tuple[str, ...]]) -> Vectors:
+        """`(n, dim)` float32, rows of length 1: the mean of each one's prompts, as a label with these has it.
+
+        Args:
+            wanted: `n` times the prompts that are averaged.
+        """
+        wanted = tuple(wanted)
         with self._lock:
             shared = self._matrices.get(wanted)
         if shared is not None:

@@ -1,52 +1,67 @@
-"""Which image has which vector: the entries of a collection, 34 bytes each."""
+"""Rows of a catalogue as arrays: which image of which task has which vector."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-ENTRY: Final = np.dtype([("task", "<u8"), ("slot", "<u2"), ("region", "<u8"), ("key", "<u8", (2,))])
-"""`task`: the item's number; `slot`: the image's place in it, from 0; `region`: a hash of the part of the image, 0 for
-the whole; `key`: of the stored vector, its 16 bytes as two numbers. Little-endian, without gaps."""
+from ...integrations.ledger.catalogue import FIRST, ROW
+
+ENTRY: Final = np.dtype(
+    [("task", "<u8"), ("image", "<u8"), ("label", "<u4"), ("place", "<u2"), ("confidence", "<u2"), ("key", "<u8", (2,))]
+)
+"""`task`: its number; `image`: a hash of what the image is; `label`: code of the first chosen label, 0 for none;
+`place`: the image's in its item, from 0; `confidence`: in 65535ths; `key`: of the stored vector, its 16 bytes as two
+numbers. As `prelabel.integrations.ledger.catalogue` writes them, but without the bit in `place`."""
 
 Entries = NDArray[np.void]
-"""`(n,)` of `ENTRY`; of several about one place (task, slot and region) the last counts."""
+"""`(n,)` of `ENTRY`."""
 
-Marks = NDArray[np.uint64]
-"""`(n,)`: what tells places apart."""
+Tasks = NDArray[np.uint64]
+"""Numbers of tasks."""
+
+
+class Newest(NamedTuple):
+    """What counts of some rows of a catalogue.
+
+    Attributes:
+        entries: of each task's last outcome, in their order.
+        tasks: every task that the rows are about; what was known of it before counts no more.
+    """
+
+    entries: Entries
+    tasks: Tasks
+
+
+def newest(rows: bytes) -> Newest:
+    """What counts of rows of a catalogue, in the order they came.
+
+    Args:
+        rows: of 40 bytes each.
+    """
+    raw = np.frombuffer(rows, dtype=ENTRY, count=len(rows) // ROW.size)
+    outcome = np.cumsum(raw["place"] >= FIRST)
+    tasks, inverse = np.unique(raw["task"], return_inverse=True)
+    last = np.zeros(len(tasks), dtype=np.int64)
+    np.maximum.at(last, inverse, outcome)
+    has_image = raw["key"].any(axis=1)
+    kept = raw[(outcome == last[inverse]) & has_image].copy()
+    kept["place"] &= FIRST - 1
+    return Newest(kept, tasks)
+
+
+def as_rows(entries: Entries) -> bytes:
+    """Entries as rows of a catalogue; those of a task must stand together, as `newest` gives them."""
+    raw = entries.copy()
+    is_first = np.ones(len(raw), dtype=np.bool_)
+    is_first[1:] = raw["task"][1:] != raw["task"][:-1]
+    raw["place"][is_first] |= FIRST
+    return raw.tobytes()
 
 
 def entry_keys(entries: Entries) -> list[bytes]:
     """The keys of the entries' vectors, 16 bytes each."""
     whole = np.ascontiguousarray(entries["key"]).view(np.uint8).reshape(-1, 16)
     return [row.tobytes() for row in whole]
-
-
-def marks(entries: Entries) -> Marks:
-    """A 64-bit mark of each entry's place: two places have the same with a probability of 2 ** -64.
-
-    The numbers are mixed as in SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA
-    2014), one after the other.
-    """
-    mixed = _mix(entries["task"].astype(np.uint64))
-    mixed = _mix(mixed ^ entries["slot"].astype(np.uint64))
-    return _mix(mixed ^ entries["region"].astype(np.uint64))
-
-
-def newest(of: Marks) -> NDArray[np.bool_]:
-    """`(n,)`: which entries are the last about their place."""
-    last = np.zeros(len(of), dtype=np.bool_)
-    _, from_the_end = np.unique(of[::-1], return_index=True)
-    last[len(of) - 1 - from_the_end] = True
-    return last
-
-
-def _mix(numbers: Marks) -> Marks:
-    with np.errstate(over="ignore"):
-        mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        result: Marks = mixed ^ (mixed >> np.uint64(31))
-    return result

@@ -3,13 +3,14 @@
 A folder holds, for one generation of the collection,
 
     <generation>.vectors   (n, dim) float16, rows of length 1, little-endian
-    <generation>.entries   (n,) `ENTRY`, 34 bytes each
-    <generation>.states    (n,) uint8: 0 counts, 1 an entry behind it is about the same place
+    <generation>.entries   (n,) `ENTRY`, 40 bytes each
+    <generation>.….states  (n,) uint8: 0 counts, 1 does not any more; behind a checksum
+    <generation>.….missing (m,) `ENTRY`: those that have no vector at present; behind a checksum
     meta.json              which generation counts, how many rows of it, and checksums of the blocks of its rows
 
-Rows are only ever appended; `states` is written anew. Both are on the disk before `meta.json` names them, which is
-replaced in one step: whoever is killed on the way leaves a tail that nobody reads. Each block of rows has a checksum; a
-collection with a block that is not what was written is made anew.
+Rows are only ever appended; `states` and `missing` are written anew. All are on the disk before `meta.json` names them,
+which is replaced in one step: whoever is killed on the way leaves a tail that nobody reads. Each block of rows has a
+checksum; a collection with a block that is not what was written is made anew.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ...schemas.errors import ConfigError
 from ...schemas.wire import Model
 from ..machine.files import lock_file
 from ..vectors.records import Halves
-from .entries import ENTRY, Entries, marks, newest
+from .entries import ENTRY, Entries, Tasks
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ BLOCK: Final = 4096
 """Rows with a checksum of their own."""
 
 META: Final = "meta.json"
-_COUNTS, _SUPERSEDED = 0, 1
+_COUNTS, _OUTDATED = 0, 1
 _MOST_DEAD: Final = 0.25
 """Share of rows that count no more, from which on a collection is worth being made anew."""
 
@@ -55,14 +56,16 @@ class Snapshot(NamedTuple):
     Attributes:
         vectors: `(n, dim)` float16, rows of length 1, mapped.
         entries: `(n,)`, mapped.
-        counts: `(n,)`: which rows are their place's newest.
-        offset: how much of the catalogue is in it.
+        counts: `(n,)`: which rows are of their task's newest outcome.
+        missing: `(m,)`: those of such an outcome that have no vector.
+        position: how much of the catalogue is in it; empty is nothing.
     """
 
     vectors: Halves
     entries: Entries
     counts: NDArray[np.bool_]
-    offset: int
+    missing: Entries
+    position: str
 
     @property
     def dead(self) -> float:
@@ -83,8 +86,9 @@ class _Meta(Model):
     dim: int
     generation: str
     states: str
+    missing: str
     rows: Annotated[int, Field(ge=0)] = 0
-    offset: int = 0
+    position: str = ""
     vectors: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
     checksum: str = ""
@@ -148,19 +152,28 @@ class CollectionFiles:
         generation = secrets.token_hex(8)
         for kind in ("vectors", "entries"):
             (self._folder / f"{generation}.{kind}").touch(mode=0o600)
-        states = self._write_states(generation, np.zeros(0, dtype=np.uint8))
-        self._commit(_Meta(space=self._space, dim=self._dim, generation=generation, states=states))
+        none = np.zeros(0, dtype=ENTRY)
+        meta = _Meta(
+            space=self._space,
+            dim=self._dim,
+            generation=generation,
+            states=self._write(generation, "states", b""),
+            missing=self._write(generation, "missing", b""),
+        )
+        self._commit(meta)
         self._sweep()
         empty = np.zeros((0, self._dim), dtype=np.float16)
-        return Snapshot(empty, np.zeros(0, dtype=ENTRY), np.zeros(0, dtype=np.bool_), 0)
+        return Snapshot(empty, none, np.zeros(0, dtype=np.bool_), none, "")
 
-    def extend(self, entries: Entries, vectors: Halves, offset: int) -> None:
-        """Append rows; those about a place that has a row already take its place. Call it inside `writing`.
+    def extend(self, entries: Entries, vectors: Halves, *, outdated: Tasks, missing: Entries, position: str) -> None:
+        """Append rows. Call it inside `writing`.
 
         Args:
             entries: `(m,)`.
             vectors: `(m, dim)` float16, rows of length 1.
-            offset: how much of the catalogue is in it then.
+            outdated: tasks whose rows so far count no more.
+            missing: all that have no vector from now on.
+            position: how much of the catalogue is in it then.
 
         Raises:
             Damage: what is there cannot be extended.
@@ -170,7 +183,8 @@ class CollectionFiles:
         if meta is None:
             raise Damage("it has no meta.json")
         before = self._mapped(meta)
-        states = self._states(before, entries)
+        counts = before.counts & ~np.isin(before.entries["task"], outdated)
+        states = np.where(np.concatenate([counts, np.ones(len(entries), dtype=np.bool_)]), _COUNTS, _OUTDATED)
         rows = meta.rows + len(entries)
         self._append(meta, "vectors", np.ascontiguousarray(vectors, dtype="<f2"), meta.rows * 2 * self._dim)
         self._append(meta, "entries", np.ascontiguousarray(entries), meta.rows * ENTRY.itemsize)
@@ -182,21 +196,15 @@ class CollectionFiles:
                 space=self._space,
                 dim=self._dim,
                 generation=meta.generation,
-                states=self._write_states(meta.generation, states),
+                states=self._write(meta.generation, "states", states.astype(np.uint8).tobytes()),
+                missing=self._write(meta.generation, "missing", missing.tobytes()),
                 rows=rows,
-                offset=offset,
+                position=position,
                 vectors=(*meta.vectors[:first], *fresh["vectors"]),
                 entries=(*meta.entries[:first], *fresh["entries"]),
             )
         )
         self._sweep()
-
-    def _states(self, before: Snapshot, entries: Entries) -> NDArray[np.uint8]:
-        fresh = marks(entries)
-        counts = np.concatenate([before.counts, newest(fresh)])
-        known = marks(before.entries)
-        counts[: len(known)] &= ~np.isin(known, fresh)
-        return np.where(counts, _COUNTS, _SUPERSEDED).astype(np.uint8)
 
     def _append(self, meta: _Meta, kind: str, rows: NDArray[np.generic], at: int) -> None:
         with (self._folder / f"{meta.generation}.{kind}").open("r+b") as file:
@@ -216,9 +224,9 @@ class CollectionFiles:
     def _width(self, kind: str) -> int:
         return 2 * self._dim if kind == "vectors" else ENTRY.itemsize
 
-    def _write_states(self, generation: str, states: NDArray[np.uint8]) -> str:
-        name = f"{generation}.{secrets.token_hex(4)}.states"
-        content = states.tobytes()
+    def _write(self, generation: str, kind: str, content: bytes) -> str:
+        """A small file with its checksum; its name."""
+        name = f"{generation}.{secrets.token_hex(4)}.{kind}"
         with (self._folder / name).open("xb") as file:
             file.write(xxhash.xxh3_64_digest(content) + content)
             os.fsync(file.fileno())
@@ -254,16 +262,23 @@ class CollectionFiles:
             if path.stat().st_size < meta.rows * self._width(kind):
                 raise Damage(f"{path.name} is too short")
             self._verify(meta, kind)
-        states = (self._folder / meta.states).read_bytes()
-        if len(states) != 8 + meta.rows or xxhash.xxh3_64_digest(states[8:]) != states[:8]:
-            raise Damage(f"{meta.states} is not what was written")
-        counts = np.frombuffer(states, dtype=np.uint8, offset=8) == _COUNTS
+        counts = np.frombuffer(self._small(meta.states), dtype=np.uint8) == _COUNTS
+        lost = self._small(meta.missing)
+        if len(counts) != meta.rows or len(lost) % ENTRY.itemsize:
+            raise Damage(f"{meta.states} or {meta.missing} is of another collection")
+        missing = np.frombuffer(lost, dtype=ENTRY)
         if not meta.rows:
             empty = np.zeros((0, self._dim), dtype=np.float16)
-            return Snapshot(empty, np.zeros(0, dtype=ENTRY), counts, meta.offset)
+            return Snapshot(empty, np.zeros(0, dtype=ENTRY), counts, missing, meta.position)
         vectors = np.memmap(paths["vectors"], dtype="<f2", mode="r", shape=(meta.rows, self._dim))
         entries = np.memmap(paths["entries"], dtype=ENTRY, mode="r", shape=(meta.rows,))
-        return Snapshot(vectors, entries, counts, meta.offset)
+        return Snapshot(vectors, entries, counts, missing, meta.position)
+
+    def _small(self, name: str) -> bytes:
+        content = (self._folder / name).read_bytes()
+        if xxhash.xxh3_64_digest(content[8:]) != content[:8]:
+            raise Damage(f"{name} is not what was written")
+        return content[8:]
 
     def _verify(self, meta: _Meta, kind: str) -> None:
         wanted: tuple[str, ...] = getattr(meta, kind)
@@ -277,11 +292,11 @@ class CollectionFiles:
             self._sound.add((kind, at, meta.generation, checksum))
 
     def _sweep(self) -> None:
-        """Drop the files of other generations, and earlier states; who has them mapped keeps them."""
+        """Drop the files of other generations, and earlier small ones; who has them mapped keeps them."""
         meta = self._meta()
         keep = {"lock", META}
         if meta:
-            keep |= {f"{meta.generation}.vectors", f"{meta.generation}.entries", meta.states}
+            keep |= {f"{meta.generation}.vectors", f"{meta.generation}.entries", meta.states, meta.missing}
         for path in self._folder.iterdir():
             if path.name not in keep:
                 path.unlink(missing_ok=True)

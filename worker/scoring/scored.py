@@ -25,6 +25,7 @@ class Scored:
     Attributes:
         whole: as given.
         columns: as given.
+        labels: as given.
         others: as given.
     """
 
@@ -37,14 +38,14 @@ class Scored:
     ) -> None:
         self.whole = whole
         self.columns = columns
+        self.labels = labels
         self.others = others
-        self._labels = labels
 
     @cached_property
     def _outcomes(self) -> Outcomes:
         if self.columns is None:
             raise LookupError("no item has all its answers")
-        return Outcomes(self.columns, self._labels)
+        return Outcomes(self.columns, self.labels)
 
     def outcome(self, at: int, item: Item) -> Outcome:
         """The outcome of one with all its answers, made now.

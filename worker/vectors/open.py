@@ -7,11 +7,14 @@ come first.
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from pathlib import Path
 from typing import Final
 
 from ...integrations.plugins import Plugins
 from ...schemas.errors import ConfigError
+from ...schemas.references import display_uri
 from ...schemas.settings import Settings
 from .store import EmbeddingStore, NoStore
 
@@ -55,6 +58,15 @@ def _brought_store(scheme: str, settings: Settings) -> EmbeddingStore:
     if not isinstance(store, EmbeddingStore):
         raise plugin.broken(f"{plugin.entry.value} made {type(store).__name__}, which is no EmbeddingStore")
     return store
+
+
+def store_name(settings: Settings) -> str:
+    """What tells the store from others, on this machine and elsewhere; empty where there is none. Holds no secret."""
+    choice = settings.vector_store.get_secret_value()
+    if choice == "off":
+        return ""
+    where = f"{platform.node()} {vector_directory(settings).resolve()}" if choice == "disk" else display_uri(choice)
+    return hashlib.blake2b(where.encode(errors="surrogatepass"), digest_size=4).hexdigest()
 
 
 def vector_directory(settings: Settings) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-PROJECTS: Final = "prelabel:label_studio:projects"
-"""Set: numbers of the Label Studio projects that are served."""
+from ...ledger.keys import CONNECTED, catalogue_key
+
+PROJECTS: Final = CONNECTED
+"""See there."""
 
 PROJECT_HINTS: Final = "prelabel:label_studio:hints"
 """Sorted set: Label Studio project by the Unix second at which it is to be looked at next."""
@@ -33,6 +35,7 @@ class ProjectKeys:
         unanswered_counts: hash: such an entry -> how many tasks have it.
         reasons: hash: digest -> the reason in words.
         figures: string: JSON of `prelabel.integrations.label_studio.projects.figures.ProjectFigures`.
+        catalogue: string: which vectors its tasks' images have; see `prelabel.integrations.ledger.catalogue`.
     """
 
     def __init__(self, project: int) -> None:
@@ -47,6 +50,7 @@ class ProjectKeys:
         self.unanswered_counts = f"{self._prefix}:unanswered_counts"
         self.reasons = f"{self._prefix}:reasons"
         self.figures = f"{self._prefix}:figures"
+        self.catalogue = catalogue_key(project)
 
     def submitted(self, task: int) -> tuple[str, str]:
         """Hash and field that hold 12 bytes: which version and which images the task was last submitted with.

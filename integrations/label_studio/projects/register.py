@@ -130,7 +130,7 @@ class Projects:
         def forget() -> None:
             self._redis.srem(PROJECTS, project)
             self._redis.zrem(PROJECT_HINTS, project)
-            self._redis.delete(keys.state, keys.jobs, keys.looked, keys.figures, keys.held_back)
+            self._redis.delete(keys.state, keys.jobs, keys.looked, keys.figures, keys.held_back, keys.catalogue)
             for key in self._redis.scan_iter(match=keys.all_submitted, count=1000):
                 self._redis.unlink(key)
 

@@ -244,7 +244,7 @@ class MemoryLedger:
 def _outcomes(lease: Lease, answered: Sequence[Answered]) -> Iterator[tuple[int, Outcome]]:
     """What records hold, by ordinal."""
     items, labels = dict(lease.pairs), JobLabels(lease.spec.controls)
-    for ordinals, record in answered:
+    for ordinals, record, _ in answered:
         held = Outcomes(unpack(record), labels)
         for row, ordinal in enumerate(ordinals):
             yield ordinal, held.outcome(row, items[ordinal])

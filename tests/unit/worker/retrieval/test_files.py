@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prelabel.worker.retrieval.entries import ENTRY, entry_keys, marks, newest
+from prelabel.worker.retrieval.entries import ENTRY
 from prelabel.worker.retrieval.files import BLOCK, META, CollectionFiles, Damage, Snapshot
 
 DIM = 8
@@ -44,29 +44,19 @@ def filled(folder: Path, *tasks: int) -> CollectionFiles:
     made = files(folder)
     with made.writing(1):
         made.begin()
-        made.extend(entries(*tasks), vectors(*tasks), offset=len(tasks))
+        extend(made, entries(*tasks), vectors(*tasks), str(len(tasks)), missing=2)
     return made
+
+
+def extend(made: CollectionFiles, rows: np.ndarray, halves: np.ndarray, position: str = "", missing: int = 0) -> None:
+    """Append rows that take the place of earlier ones of their tasks."""
+    lost = entries(*range(missing))
+    made.extend(rows, halves, outdated=np.unique(rows["task"]), missing=lost, position=position)
 
 
 def live(snapshot: Snapshot | None) -> list[int]:
     assert snapshot is not None
     return [int(task) for task in snapshot.entries["task"][snapshot.counts]]
-
-
-def test_an_entry_takes_34_bytes_and_keeps_the_key_of_its_vector() -> None:
-    assert ENTRY.itemsize == 34
-    made = entries(1, 2, key=7)
-    assert entry_keys(made) == [row["key"].tobytes() for row in made]
-    assert [len(key) for key in entry_keys(made)] == [16, 16]
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2)), max_size=40))
-def test_of_several_entries_about_one_place_the_last_counts(places) -> None:
-    made = np.zeros(len(places), dtype=ENTRY)
-    for at, (task, slot, region) in enumerate(places):
-        made[at] = (task, slot, region, (0, 0))
-    last = {place: at for at, place in enumerate(places)}
-    assert set(np.flatnonzero(newest(marks(made)))) == set(last.values())
 
 
 def test_what_was_written_is_read_by_others_too(tmp_path) -> None:
@@ -75,11 +65,11 @@ def test_what_was_written_is_read_by_others_too(tmp_path) -> None:
     snapshot = files(tmp_path).read()
     assert live(snapshot) == [1, 2, 3]
     assert (snapshot.vectors == vectors(1, 2, 3)).all()
-    assert snapshot.offset == 3
+    assert snapshot.position == "3"
 
 
 @settings(max_examples=25)
-@given(st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=6))
+@given(st.lists(st.lists(st.integers(0, 30), max_size=12, unique=True), min_size=1, max_size=6))
 def test_after_any_writes_every_place_has_its_last_vector(tmp_path_factory, batches) -> None:
     made = files(tmp_path_factory.mktemp("collection"))
     expected: dict[int, int] = {}
@@ -88,7 +78,7 @@ def test_after_any_writes_every_place_has_its_last_vector(tmp_path_factory, batc
     for number, tasks in enumerate(batches):
         rows = entries(*tasks, key=number)
         with made.writing(1):
-            made.extend(rows, vectors(*[task + 100 * number for task in tasks]), offset=number)
+            extend(made, rows, vectors(*[task + 100 * number for task in tasks]), str(number))
         expected |= dict.fromkeys(tasks, number)
     snapshot = made.read()
     assert snapshot is not None
@@ -105,7 +95,7 @@ def test_blocks_are_begun_and_gone_on_with(tmp_path) -> None:
     for start, count in ((BLOCK - 1, 3), (BLOCK + 2, 2 * BLOCK)):
         tasks = range(start, start + count)
         with made.writing(1):
-            made.extend(entries(*tasks), vectors(*tasks), offset=0)
+            extend(made, entries(*tasks), vectors(*tasks), "0")
     assert live(files(tmp_path).read()) == list(range(3 * BLOCK + 2))
 
 
@@ -114,7 +104,7 @@ def test_a_snapshot_stays_what_it_was(tmp_path) -> None:
     before = made.read()
     with made.writing(1):
         made.begin()
-        made.extend(entries(9), vectors(9), offset=1)
+        extend(made, entries(9), vectors(9), "1")
     assert live(before) == [1, 2]
     assert live(made.read()) == [9]
     assert len([path for path in tmp_path.iterdir() if path.suffix == ".vectors"]) == 1
@@ -132,7 +122,7 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("kind", ["vectors", "entries", "states", META])
+@pytest.mark.parametrize("kind", ["vectors", "entries", "states", "missing", META])
 @pytest.mark.parametrize("place", [0, 0.5, 1])
 def test_one_wrong_bit_anywhere_is_noticed(tmp_path, kind, place) -> None:
     filled(tmp_path, *range(BLOCK + 10))
@@ -140,10 +130,10 @@ def test_one_wrong_bit_anywhere_is_noticed(tmp_path, kind, place) -> None:
     flip(path, int(place * (path.stat().st_size - 1)))
     assert files(tmp_path).read() is None
     with files(tmp_path).writing(1), pytest.raises(Damage):
-        files(tmp_path).extend(entries(1), vectors(1), offset=1)
+        extend(files(tmp_path), entries(1), vectors(1), "1")
 
 
-@pytest.mark.parametrize("kind", ["vectors", "entries", "states"])
+@pytest.mark.parametrize("kind", ["vectors", "entries", "states", "missing"])
 def test_a_file_that_is_gone_or_cut_short_is_noticed(tmp_path, kind) -> None:
     filled(tmp_path, 1, 2, 3)
     path = next(path for path in tmp_path.iterdir() if path.name.endswith(kind))
@@ -161,7 +151,7 @@ def test_a_tail_that_was_never_committed_is_written_over(tmp_path) -> None:
             file.write(b"half a row of somebody who was killed")
     assert live(files(tmp_path).read()) == [1, 2]
     with made.writing(1):
-        made.extend(entries(3), vectors(3), offset=3)
+        extend(made, entries(3), vectors(3), "3")
     assert live(files(tmp_path).read()) == [1, 2, 3]
 
 
@@ -170,8 +160,8 @@ def _extend_for_ever(folder: Path, is_at_it: Any) -> None:
     made = files(folder)
     for written in itertools.count():
         with made.writing(60):
-            number = made.read().offset + 1
-            made.extend(entries(*range(200), key=number), vectors(*range(200)), offset=number)
+            number = int(made.read().position) + 1
+            extend(made, entries(*range(200), key=number), vectors(*range(200)), str(number))
         if written == 5:
             is_at_it.set()
 
@@ -197,7 +187,7 @@ def newest_alone(folder: Path) -> bool:
     """Whether every task counts once, with the vector of the extension that is said to be the last."""
     snapshot = files(folder).read()
     keys = {int(key[1]) for key in snapshot.entries["key"][snapshot.counts]}
-    return sorted(live(snapshot)) == list(range(200)) and keys == {snapshot.offset}
+    return sorted(live(snapshot)) == list(range(200)) and keys == {int(snapshot.position)}
 
 
 def test_whoever_is_killed_while_extending_leaves_what_was_there(tmp_path) -> None:
@@ -208,7 +198,7 @@ def test_whoever_is_killed_while_extending_leaves_what_was_there(tmp_path) -> No
             os.kill(writer.pid, signal.SIGKILL)
             writer.join()
         assert newest_alone(tmp_path)
-    assert files(tmp_path).read().offset > 200 + 4 * 5
+    assert int(files(tmp_path).read().position) > 200 + 4 * 5
 
 
 def test_two_who_extend_at_once_take_turns(tmp_path) -> None:

@@ -1,0 +1,196 @@
+"""Asking workers to search a project or a job, and reading what they find page by page."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, overload
+from urllib.parse import urlsplit
+
+from ...schemas.errors import ConfigError, ItemError, PrelabelError, TransientError
+from ...schemas.items import ImageRef
+from ...schemas.search import MOST_HITS, PAGE_HITS, Hit, SearchPage, SearchQuery
+from ..ledger.searches import Searches, SearchRequest
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+DEFAULT_HITS: Final = 50
+TIMEOUT_S: Final = 60.0
+"""Seconds without a sign of life after which a search is given up."""
+
+_KINDS: Final[dict[str, type[PrelabelError]]] = {
+    kind.__name__: kind for kind in (ConfigError, ItemError, TransientError)
+}
+
+Progress = Callable[[int, int], object]
+"""Called with how many vectors were read, and of how many, while a first search is prepared."""
+
+
+class SearchResult(Sequence[Hit]):
+    """What was found, the best first; pages are asked for as they are read.
+
+    Args:
+        first: the first page.
+        ask: gets the page that begins at a place.
+        count: hits at most.
+
+    Attributes:
+        model: `<model>@<revision8>` whose vectors were searched.
+        searched: images that were looked at.
+        missing: images without a stored vector.
+        others: images whose vectors another model has made.
+    """
+
+    def __init__(self, first: SearchPage, ask: Callable[[int, int], SearchPage], count: int) -> None:
+        self.model = first.model
+        self.searched = first.searched
+        self.missing = first.missing
+        self.others = first.others
+        self._ask = ask
+        self._count = count
+        self._hits = list(first.hits[:count])
+        self._next = first.next
+        self._notes = [first.note] if first.note else []
+
+    @property
+    def note(self) -> str:
+        """What else is to be said, in words, of the pages read so far."""
+        return "; ".join(dict.fromkeys(self._notes))
+
+    def __iter__(self) -> Iterator[Hit]:
+        at = 0
+        while self._reaches(at):
+            yield self._hits[at]
+            at += 1
+
+    def __len__(self) -> int:
+        """How many hits there are; asks for the pages that are still to come."""
+        while self._more():
+            pass
+        return len(self._hits)
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Hit]: ...
+
+    def __getitem__(self, at: int | slice) -> Hit | Sequence[Hit]:
+        """One hit, or some."""
+        last = at.stop if isinstance(at, slice) else at
+        if last is None or last < 0:
+            len(self)
+        else:
+            self._reaches(last)
+        return self._hits[at]
+
+    def _reaches(self, at: int) -> bool:
+        while len(self._hits) <= at:
+            if not self._more():
+                return False
+        return True
+
+    def _more(self) -> bool:
+        """Ask for the next page; whether there was one."""
+        if self._next is None or len(self._hits) >= self._count:
+            return False
+        page = self._ask(self._next, min(PAGE_HITS, self._count - len(self._hits)))
+        self._hits += page.hits
+        self._next = page.next
+        self._notes += [page.note] if page.note else []
+        return True
+
+
+def picture(given: str | os.PathLike[str] | ImageRef) -> ImageRef:
+    """The reference of a picture to search with; a file of this machine travels in it.
+
+    Args:
+        given: a path, a URL, or a reference.
+
+    Raises:
+        ConfigError: the file cannot be read, or is too large to travel.
+    """
+    if isinstance(given, ImageRef):
+        return given
+    text = os.fspath(given)
+    if isinstance(text, str) and urlsplit(text).scheme in ("http", "https", "s3", "data"):
+        return ImageRef(uri=text)
+    path = Path(os.fsdecode(text))
+    try:
+        return ImageRef.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"the picture {path} cannot be read: {error.strerror or type(error).__name__}") from None
+
+
+def search(
+    connection: Connection, query: SearchQuery, count: int, *, timeout_s: float, on_progress: Progress | None
+) -> SearchResult:
+    """Search; see `Client.search`.
+
+    Raises:
+        ConfigError: as there.
+        TransientError: as there.
+    """
+    if not 1 <= count <= MOST_HITS:
+        raise ConfigError(f"a search gives 1 to {MOST_HITS:,} hits, not {count:,}: narrow it down with a filter")
+    queues = _queues(connection)
+    best: tuple[SearchPage, str] | None = None
+    first = query.model_copy(update={"count": min(count, PAGE_HITS)})
+    for queue in queues:
+        page = _page(connection, first, queue, timeout_s, on_progress)
+        if best is None or page.searched > best[0].searched:
+            best = page, queue
+        if page.searched >= page.missing + page.others:
+            break
+    if best is None:
+        raise _nobody(connection)
+    page, queue = best
+
+    def ask(after: int, hits: int) -> SearchPage:
+        return _page(connection, query.model_copy(update={"after": after, "count": hits}), queue, timeout_s, None)
+
+    return SearchResult(page, ask, count)
+
+
+def _queues(connection: Connection) -> list[str]:
+    """Where live workers answer searches, those of most workers first."""
+    workers = connection.patiently(connection.store.workers)
+    return [queue for queue, _ in Counter(worker.search for worker in workers if worker.search).most_common()]
+
+
+def _nobody(connection: Connection) -> PrelabelError:
+    if connection.patiently(connection.store.workers):
+        return ConfigError(
+            "none of the workers that are running can search: they store no vectors (PRELABEL_VECTOR_STORE=off, or a "
+            "model without PRELABEL_REVISION), or are of an earlier release"
+        )
+    return TransientError(
+        "no worker is running, and workers do the searching: start `prelabel worker`, or `prelabel up`"
+    )
+
+
+def _page(
+    connection: Connection, query: SearchQuery, queue: str, timeout_s: float, on_progress: Progress | None
+) -> SearchPage:
+    request = SearchRequest(id=uuid.uuid4().hex, query=query, until=time.time() + timeout_s)
+    connection.patiently(partial(connection.sender.search, request.to_json(), queue))
+    answers = Searches(connection.redis).answers(request.id, timeout_s)
+    while True:
+        page = connection.patiently(lambda: next(answers, None))
+        if page is None:
+            raise TransientError(
+                f"no worker answered the search within {timeout_s:.0f} s: it is busy with another one, or has ended"
+            )
+        if page.progress is None:
+            break
+        if on_progress:
+            on_progress(*page.progress)
+    if page.error:
+        raise _KINDS.get(page.error.kind, ConfigError)(page.error.message)
+    return page

@@ -1,0 +1,162 @@
+"""`prelabel search`: find images that were scored before, by words, by a picture, by likeness."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ...integrations.client.client import Client
+from ...integrations.client.search import DEFAULT_HITS, SearchResult
+from ...schemas.errors import ConfigError
+from . import options
+from .console import bar, err, folding_table, out, plain, print_json, user_errors
+from .here import settings_here
+
+if TYPE_CHECKING:
+    from ...schemas.search import Hit
+
+_PROJECT_DIGITS = 9
+
+_Where = Annotated[str, typer.Argument(metavar="PROJECT|JOB", help="Number of a Label Studio project, or a job's id")]
+_Text = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT", help="What the image shows; several are phrasings of the same", show_default=False),
+]
+_Image = Annotated[str | None, typer.Option(help="A picture it looks like: a file, or a URL", show_default=False)]
+_Like = Annotated[
+    list[int] | None,
+    typer.Option(metavar="TASK", help="A task it looks like; more than once: their mean", show_default=False),
+]
+_Less = Annotated[
+    list[str] | None, typer.Option(metavar="TEXT", help="What it does not look like, in words", show_default=False)
+]
+_Count = Annotated[int, typer.Option("-k", "--count", help="Hits at most")]
+_Labeled = Annotated[
+    bool | None,
+    typer.Option("--labeled/--unlabeled", help="Only tasks with an annotation, or without one", show_default=False),
+]
+_Label = Annotated[
+    str | None,
+    typer.Option(help="Only what this label was predicted for; of a tree: animal/cat", show_default=False),
+]
+_AtLeast = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Only predictions of this confidence or more", show_default=False)
+]
+_AtMost = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Only predictions of this confidence or less", show_default=False)
+]
+
+
+def search(
+    where: _Where,
+    text: _Text = None,
+    image: _Image = None,
+    like: _Like = None,
+    less: _Less = None,
+    count: _Count = DEFAULT_HITS,
+    labeled: _Labeled = None,
+    label: _Label = None,
+    at_least: _AtLeast = None,
+    at_most: _AtMost = None,
+    template: options.Template = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find images by their stored vectors: by words, by a picture, or by likeness to a task. No image is read again.
+
+        prelabel search 7 "a red mug"
+
+        prelabel search 7 "a mug" --less "a hand" --unlabeled
+
+        prelabel search 7 --image mug.jpg -k 20
+
+        prelabel search 7 --like 1234 --label cup
+
+    A worker does the searching. Its first search of a large project reads all of its vectors once, a million in some
+    seconds; after that only what is new.
+    """
+    with user_errors():
+        if count < 1:
+            raise ConfigError(f"-k is the number of hits, 1 or more, not {count}")
+        with Client(settings_here()) as client, bar() as progress:
+            task = progress.add_task("reading vectors", total=None, detail="", visible=False)
+            found = client.search(
+                int(where) if where.isdecimal() and len(where) <= _PROJECT_DIGITS else where,
+                text,
+                image=image,
+                like=like,
+                less=less or (),
+                k=count,
+                labeled=labeled,
+                label=None if label is None else label.split("/"),
+                at_least=at_least,
+                at_most=at_most,
+                template=template,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
+            )
+            hits = list(found)
+    if as_json:
+        print_json(_as_json(found, hits))
+        return
+    if hits:
+        out.print(_table(hits))
+    else:
+        err.print("nothing was found")
+    tell(found, where)
+
+
+def tell(found: SearchResult, where: str) -> None:
+    """Say on stderr how much was searched, and what was not."""
+    err.print(f"[dim]{found.searched:,} images searched, {plain(found.model)}[/]", soft_wrap=True)
+    if found.missing:
+        share = 100 * found.missing / (found.searched + found.missing)
+        err.print(
+            f"[yellow]{found.missing:,} images ({share:.0f} %) have no stored vector and are not found[/]: score them "
+            "once more",
+            soft_wrap=True,
+        )
+    if found.others:
+        err.print(
+            f"[yellow]{found.others:,} images were scored by another model and are not found[/] in {plain(where)}",
+            soft_wrap=True,
+        )
+    if found.note:
+        err.print(f"[yellow]{plain(found.note)}[/]", soft_wrap=True)
+
+
+def _table(hits: list[Hit]) -> Table:
+    """Task, image, likeness, and what was predicted."""
+    by_words = any(hit.probability is not None for hit in hits)
+    table = folding_table("task", "image", "cosine", *(["probability"] if by_words else []), "predicted", "labeled")
+    for hit in hits:
+        predicted = "[dim]none[/]"
+        if hit.label is not None:
+            predicted = plain(" > ".join(hit.label)) + (f" {hit.confidence:.2f}" if hit.confidence is not None else "")
+        table.add_row(
+            str(hit.task),
+            plain(hit.reference),
+            f"{hit.cosine:.3f}",
+            *([f"{hit.probability:.2g}" if hit.probability is not None else ""] if by_words else []),
+            predicted,
+            {True: "yes", False: "no", None: ""}[hit.labeled],
+        )
+    return table
+
+
+def _as_json(found: SearchResult, hits: list[Hit]) -> dict[str, object]:
+    return {
+        "model": found.model,
+        "searched": found.searched,
+        "missing": found.missing,
+        "others": found.others,
+        "note": found.note,
+        "hits": [
+            {
+                **hit.model_dump(mode="json", exclude={"image"}),
+                "reference": hit.reference,
+                "region": hit.region.model_dump(mode="json", exclude_none=True) if hit.region else None,
+            }
+            for hit in hits
+        ],
+    }

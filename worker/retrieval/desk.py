@@ -1,0 +1,82 @@
+"""Takes searches from the queue and sends their answers back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from redis import RedisError
+
+from ...integrations.ledger.searches import Searches, SearchRequest
+from ...schemas.errors import ConfigError, PrelabelError
+from ...schemas.predictions import ItemFailure
+from ...schemas.search import SearchPage
+from .searcher import Searcher
+
+log = logging.getLogger(__name__)
+
+_TELL_S: Final = 1.0
+
+
+class SearchDesk:
+    """Answers requests. Thread-safe.
+
+    Args:
+        searcher: finds what is asked for.
+        searches: where answers go.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, searcher: Searcher, searches: Searches, clock: Callable[[], float] = time.time) -> None:
+        self._searcher = searcher
+        self._searches = searches
+        self._clock = clock
+
+    def answer(self, text: str) -> None:
+        """Answer one request; one that nobody waits for any more is dropped.
+
+        Args:
+            text: JSON of a `SearchRequest`.
+
+        Raises:
+            RedisError: the answer cannot be sent.
+        """
+        try:
+            request = SearchRequest.from_json(text)
+        except ConfigError as error:  # nobody knows where its answer would go
+            log.warning("a search cannot be read, run the same prelabel release everywhere: %s", error)
+            return
+        if self._clock() > request.until:
+            return
+        self._searches.answer(request.id, self._page(request))
+
+    def _page(self, request: SearchRequest) -> SearchPage:
+        told = self._clock()
+
+        def tell(done: int, count: int) -> None:
+            nonlocal told
+            if self._clock() - told >= _TELL_S:
+                told = self._clock()
+                self._searches.answer(request.id, SearchPage(progress=(done, count)))
+
+        try:
+            return self._searcher.search(request.query, tell)
+        except RedisError:
+            raise
+        except PrelabelError as error:
+            kind = next(name for name in map(_name, type(error).__mro__) if name in _KINDS)
+            return SearchPage(error=ItemFailure(kind=kind, message=str(error)))
+        except Exception as error:
+            log.exception("a search failed")
+            message = f"the search failed in the worker ({type(error).__name__}): its log says more"
+            return SearchPage(error=ItemFailure(kind="TransientError", message=message))
+
+
+_KINDS: Final = ("ConfigError", "ItemError", "TransientError", "PrelabelError")
+"""What the asker tells apart."""
+
+
+def _name(kind: type) -> str:
+    return kind.__name__
