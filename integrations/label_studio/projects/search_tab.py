@@ -11,6 +11,7 @@ regular expression. That is asked of Label Studio first: it must find those task
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Final, NamedTuple
 
 from ....schemas import ConfigError
@@ -98,9 +99,9 @@ def open_tab(
 def _numbers(tasks: Sequence[int]) -> list[int]:
     if not len(tasks):
         raise ConfigError("there are no tasks to show: a search that finds nothing makes no tab")
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in tasks):
+    if not all(isinstance(number, Integral) and not isinstance(number, bool) and number > 0 for number in tasks):
         raise ConfigError("the tasks of a tab are numbers of Label Studio's tasks, from 1")
-    return list(dict.fromkeys(tasks))
+    return list(dict.fromkeys(map(int, tasks)))  # a search may have numpy's, which JSON has not
 
 
 def _short(title: str) -> str:
