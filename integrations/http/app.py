@@ -22,6 +22,7 @@ from ..problems import problems
 from .metrics import Metrics
 from .page.project_routes import project_router
 from .page.routes import page_router
+from .page.search import search_router
 from .page.thumbnails import Thumbnail, Thumbnails
 from .page.trial import trial_router
 from .security import BasicAuth, Guard
@@ -69,6 +70,7 @@ def create_app(settings: Settings, client: Client, *, model: str, thumbnail: Thu
     app.include_router(project_router(settings, client, label_studio.projects, model=model, pictures=pictures))
     app.include_router(thumbnails.router)
     app.include_router(trial_router(settings, client, label_studio.projects, model=model))
+    app.include_router(search_router(settings, client, label_studio.projects, pictures=pictures))
     app.include_router(label_studio.router)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=_Exposition)

@@ -39,7 +39,7 @@ _Labeled = Annotated[
 ]
 _Label = Annotated[
     str | None,
-    typer.Option(help="Only what this label was predicted for; of a tree: animal/cat", show_default=False),
+    typer.Option(help="Only what this label was predicted for; of a tree: 'animal > cat'", show_default=False),
 ]
 _AtLeast = Annotated[
     float | None, typer.Option(min=0, max=1, help="Only predictions of this confidence or more", show_default=False)
@@ -89,7 +89,7 @@ def search(
                 less=less or (),
                 k=count,
                 labeled=labeled,
-                label=None if label is None else label.split("/"),
+                label=None if label is None else [part.strip() for part in label.split(">")],
                 at_least=at_least,
                 at_most=at_most,
                 template=template,

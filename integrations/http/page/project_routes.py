@@ -176,7 +176,7 @@ class _Desk:
             troubles=figures.TROUBLES,
             pictures=self._pictures,
         )
-        return hand_out(token, request, HTMLResponse(html, headers=self._headers()))
+        return hand_out(token, request, HTMLResponse(html, headers=form_headers(self._settings)))
 
     def own_url(self, number: int) -> str:
         """The adapter as Label Studio reaches it: as this project was told, or most others, or as the settings tell."""
@@ -233,16 +233,17 @@ class _Desk:
         with closing(LabelStudioAPI(self._settings)) as api:
             return open_tab(api, self._connected, counted, figure)
 
-    def _headers(self) -> dict[str, str]:
-        """As every document has them; a form's answer may lead to Label Studio besides."""
-        headers = dict(HEADERS)
-        if self._settings.label_studio_url:
-            parts = urlsplit(self._settings.label_studio_url)
-            policy = headers["Content-Security-Policy"]
-            headers["Content-Security-Policy"] = policy.replace(
-                "form-action 'self'", f"form-action 'self' {parts.scheme}://{parts.netloc}"
-            )
-        return headers
+
+def form_headers(settings: Settings) -> dict[str, str]:
+    """As every document has them; a form's answer may lead to Label Studio besides."""
+    headers = dict(HEADERS)
+    if settings.label_studio_url:
+        parts = urlsplit(settings.label_studio_url)
+        policy = headers["Content-Security-Policy"]
+        headers["Content-Security-Policy"] = policy.replace(
+            "form-action 'self'", f"form-action 'self' {parts.scheme}://{parts.netloc}"
+        )
+    return headers
 
 
 def _back(number: int, said: str) -> Response:

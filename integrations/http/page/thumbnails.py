@@ -25,6 +25,7 @@ from ...label_studio.api import tasks
 from ...label_studio.api.connection import LabelStudioAPI, NotThere
 from ...label_studio.convert.items import images_of_task
 from ...label_studio.label_config import LabelConfig
+from ...ledger.catalogue import image_mark
 from ...problems import problems
 
 if TYPE_CHECKING:
@@ -107,9 +108,12 @@ class Thumbnails:
             number: Number,
             task: Number,
             image: Annotated[int, Query(ge=0, le=_LARGEST, description="which of the task's images, from 0")] = 0,
+            of: Annotated[
+                str, Query(pattern="^[0-9a-f]{0,16}$", description="which of them, by what a search gives for it")
+            ] = "",
         ) -> Response:
             try:
-                return _Jpeg(await self._in_turn(partial(self._made, number, task, image)), headers=_HEADERS)
+                return _Jpeg(await self._in_turn(partial(self._made, number, task, image, of)), headers=_HEADERS)
             except (ItemError, NotThere) as error:
                 raise HTTPException(404, str(error), _NONE_HEADERS) from None
             except ConfigError as error:
@@ -134,12 +138,14 @@ class Thumbnails:
         finally:
             self._turns.release()
 
-    def _made(self, number: int, task: int, image: int) -> bytes:
+    def _made(self, number: int, task: int, image: int, mark: str) -> bytes:
         if self._thumbnail is None:
             raise ItemError("pictures are made where the adapter is installed with prelabel[pictures]")
         if not self._connected.serves(number):
             raise ItemError(f"project {number} is not connected")
         images = self._images(number, task)
+        if mark:
+            images = tuple(one for one in images if image_mark(one) == int(mark, 16))
         if image >= len(images):
             raise ItemError(f"task {task} of project {number} shows {len(images)} images that can be fetched")
         return self._thumbnail(images[image])
