@@ -37,8 +37,11 @@ from ...schemas.taxonomy import LabelPath
 from .answers import JobLabels, Outcomes, job_labels
 from .columns import NO_INDEX, Columns
 from .entries import AT_ONCE, Entry, read_entries
-from .keys import JobKeys, catalogue_key
+from .keys import JobKeys
 from .packing import unpack
+
+CONNECTED: Final = "prelabel:label_studio:projects"
+"""Set: numbers of the Label Studio projects that are served; only these have a catalogue."""
 
 ROW: Final = struct.Struct("<QQIHH16s")
 """One row; see the module."""
@@ -77,6 +80,11 @@ class Tail(NamedTuple):
     rows: bytes
     position: str
     anew: bool
+
+
+def catalogue_key(project: int) -> str:
+    """String: the catalogue of a Label Studio project."""
+    return f"prelabel:label_studio:{{{project}}}:vectors"
 
 
 def new_head() -> bytes:
@@ -174,6 +182,10 @@ class Catalogue:
         self._redis = client
         self._replace = client.register_script(_REPLACE)
         self._append = client.register_script(_APPEND)
+
+    def is_kept(self, project: int) -> bool:
+        """Whether the project is connected."""
+        return bool(self._redis.sismember(CONNECTED, project))
 
     def tail(self, project: int, position: str) -> Tail:
         """What has come since somebody looked.

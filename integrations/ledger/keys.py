@@ -28,9 +28,6 @@ SWEEPER: Final = "prelabel:sweeper"
 """String with an expiry: the worker that looks for lost chunks at present."""
 
 
-CONNECTED: Final = "prelabel:label_studio:projects"
-"""Set: numbers of the Label Studio projects that are served."""
-
 RECENT: Final = "prelabel:recent"
 """List: JSON of `Recent`, the newest first: a sample of the last predictions, for the adapter's page."""
 
@@ -38,11 +35,6 @@ RECENT: Final = "prelabel:recent"
 def held_key(worker: str) -> str:
     """Set of `<job id>/<chunk index>`: the chunks a worker has leased, so that its death frees them at once."""
     return f"prelabel:held:{worker}"
-
-
-def catalogue_key(project: int) -> str:
-    """String: which vectors the images of a Label Studio project's tasks have; see `catalogue`."""
-    return f"prelabel:label_studio:{{{project}}}:vectors"
 
 
 class JobKeys:

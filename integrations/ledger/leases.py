@@ -22,10 +22,10 @@ from ...schemas.items import Item
 from ...schemas.jobs import JobSpec
 from ...schemas.predictions import QUARANTINED, Outcome
 from . import scripts
-from .catalogue import new_head, outcome_rows
+from .catalogue import CONNECTED, catalogue_key, new_head, outcome_rows
 from .clock import redis_time
 from .entries import ranges
-from .keys import ACTIVE, CONNECTED, MODEL_QUEUES, WATERMARKS, JobKeys, catalogue_key, held_key
+from .keys import ACTIVE, MODEL_QUEUES, WATERMARKS, JobKeys, held_key
 from .packing import pack
 from .source_scripts import RESOLVE
 from .sources import resolved

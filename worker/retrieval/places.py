@@ -15,7 +15,6 @@ from ...integrations.label_studio.convert.items import item_from_task
 from ...integrations.label_studio.label_config.config import LabelConfig
 from ...integrations.ledger.catalogue import Catalogue, Tail, image_mark, job_tail, label_code
 from ...integrations.ledger.jobs import JobStore
-from ...integrations.ledger.keys import CONNECTED
 from ...schemas.errors import ConfigError, ItemError
 from ...schemas.items import Item
 from ...schemas.jobs import Control
@@ -82,11 +81,11 @@ class ProjectPlace:
     """
 
     def __init__(self, project: int, redis: Any, settings: Settings) -> None:
-        if not redis.sismember(CONNECTED, project):
+        self._catalogue = Catalogue(redis)
+        if not self._catalogue.is_kept(project):
             raise ConfigError(f"project {project} is not connected: prelabel connect {project}")
         self._project = project
         self._settings = settings
-        self._catalogue = Catalogue(redis)
         self.name = f"project-{project}"
 
     def tail(self, position: str) -> Tail:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...ledger.keys import CONNECTED, catalogue_key
+from ...ledger.catalogue import CONNECTED, catalogue_key
 
 PROJECTS: Final = CONNECTED
 """See there."""

@@ -10,8 +10,10 @@ import pytest
 from prelabel.integrations.label_studio.projects.register import Projects
 from prelabel.integrations.ledger.answers import JobLabels
 from prelabel.integrations.ledger.catalogue import (
+    CONNECTED,
     ROW,
     Catalogue,
+    catalogue_key,
     image_mark,
     job_tail,
     label_code,
@@ -19,7 +21,6 @@ from prelabel.integrations.ledger.catalogue import (
     record_rows,
 )
 from prelabel.integrations.ledger.columns import unpack
-from prelabel.integrations.ledger.keys import CONNECTED, catalogue_key
 from prelabel.integrations.ledger.leases import Answered, ChunkRef
 from prelabel.schemas import (
     Answer,
