@@ -21,6 +21,9 @@ MOST_CHARACTERS: Final = 2_000
 MOST_TEXTS: Final = 64
 """Phrasings of one query."""
 
+MOST_RANKED: Final = 10_000
+"""Texts that are ranked for a picture at once."""
+
 MOST_EXAMPLES: Final = 256
 """Tasks that a search may be like."""
 
@@ -93,10 +96,7 @@ class SearchQuery(WireModel):
             )
         if self.less and not self.texts:
             raise ConfigError("what a search leaves out (less) is words, and goes with words")
-        if any(not text.strip() for text in (*self.texts, *self.less)):
-            raise ConfigError("the text to search for is empty: say what the image shows")
-        if self.template is not None and "{label}" not in self.template:
-            raise ConfigError("a template must contain {label}")
+        _refuse_odd((*self.texts, *self.less), self.template)
         return self
 
 
@@ -141,7 +141,7 @@ class Hit(Model):
 
 
 class SearchPage(WireModel):
-    """Some hits, the best first; or how far the preparation of the first search has come; or why there is none.
+    """Some hits, the best first.
 
     Attributes:
         hits: the page.
@@ -152,8 +152,6 @@ class SearchPage(WireModel):
         gone: tasks that were found and are not there any more, or were changed since.
         model: `<model>@<revision8>` whose vectors were searched.
         note: what else is to be said, in words.
-        progress: vectors read so far, and of how many; the page itself is still to come.
-        error: why there are no hits.
     """
 
     hits: tuple[Hit, ...] = ()
@@ -164,5 +162,75 @@ class SearchPage(WireModel):
     gone: int = 0
     model: str = ""
     note: str = ""
+
+
+class RankQuery(WireModel):
+    """Texts that are ranked for one picture.
+
+    Attributes:
+        image: the picture.
+        texts: what it may show.
+        template: what each text is put into, at `{label}`; None is the model's own.
+    """
+
+    image: ImageRef
+    texts: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST_RANKED)]
+    template: str | None = None
+
+    @model_validator(mode="after")
+    def _texts_say_something(self) -> Self:
+        _refuse_odd(self.texts, self.template)
+        return self
+
+
+class RankedText(Model):
+    """A text and how well it fits a picture.
+
+    Attributes:
+        place: the text's among those that were given, from 0.
+        text: as given.
+        cosine: between the picture's vector and its own, -1..1.
+        logit: as scoring makes it with that one text.
+        probability: sigmoid of the logit; None where that means nothing (CLIP).
+    """
+
+    place: int
+    text: str
+    cosine: float
+    logit: float
+    probability: float | None = None
+
+
+class MissingQuery(WireModel):
+    """Which tasks of a project have no stored vector.
+
+    Attributes:
+        project: its number.
+    """
+
+    project: int
+
+
+class SearchReply(WireModel):
+    """What comes back: one of these.
+
+    Attributes:
+        page: of a search.
+        ranked: texts, the best first.
+        missing: numbers of tasks.
+        progress: vectors read so far, and of how many; the answer itself is still to come.
+        error: why there is no answer.
+    """
+
+    page: SearchPage | None = None
+    ranked: tuple[RankedText, ...] | None = None
+    missing: tuple[int, ...] | None = None
     progress: tuple[int, int] | None = None
     error: ItemFailure | None = None
+
+
+def _refuse_odd(texts: tuple[str, ...], template: str | None) -> None:
+    if any(not text.strip() for text in texts):
+        raise ConfigError("the text to search for is empty: say what the image shows")
+    if template is not None and "{label}" not in template:
+        raise ConfigError("a template must contain {label}")

@@ -15,7 +15,7 @@ from ...schemas.items import ImageRef
 from ...schemas.jobs import JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
-from ...schemas.search import SearchFilter, SearchQuery
+from ...schemas.search import RankedText, RankQuery, SearchFilter, SearchQuery
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
 from .arguments import Question, Source, controls_of, count_of, sources_of, texts_of
@@ -24,7 +24,7 @@ from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
 from .rescore import each_once
-from .search import DEFAULT_HITS, TIMEOUT_S, SearchResult, picture, search
+from .search import DEFAULT_HITS, TIMEOUT_S, SearchResult, picture, rank, search
 from .workers import served_model, with_problems
 
 _CHUNKS_PER_TRIP = 16
@@ -243,6 +243,28 @@ class Client:
             ),
         )
         return search(self.connection, query, k, timeout_s=timeout, on_progress=on_progress)
+
+    def rank(
+        self,
+        image: str | os.PathLike[str] | ImageRef,
+        texts: Sequence[str],
+        *,
+        template: str | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> Sequence[RankedText]:
+        """Texts by how well they fit a picture, the best first.
+
+        Args:
+            image: a file of this machine (4 MiB at most), a URL, or a reference.
+            texts: what it may show; 10,000 at most.
+            template: what each is put into, at `{label}`; None is the model's own prompt, "{label}" the text alone.
+            timeout: seconds after which it is given up.
+
+        Raises:
+            PrelabelError: as `search`.
+        """
+        query = RankQuery(image=picture(image), texts=texts_of(texts, "texts"), template=template)
+        return rank(self.connection, query, timeout_s=timeout)
 
     def _with_revision(self, spec: JobSpec) -> JobSpec:
         """The job, for the model that workers serve of the name it gives: none ever serves one without a revision."""

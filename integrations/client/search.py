@@ -9,12 +9,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 from urllib.parse import urlsplit
 
 from ...schemas.errors import ConfigError, ItemError, PrelabelError, TransientError
 from ...schemas.items import ImageRef
-from ...schemas.search import MOST_HITS, PAGE_HITS, Hit, SearchPage, SearchQuery
+from ...schemas.search import (
+    MOST_HITS,
+    PAGE_HITS,
+    Hit,
+    MissingQuery,
+    RankedText,
+    RankQuery,
+    SearchPage,
+    SearchQuery,
+    SearchReply,
+)
 from ..ledger.searches import Searches, SearchRequest
 
 if TYPE_CHECKING:
@@ -178,19 +188,67 @@ def _nobody(connection: Connection) -> PrelabelError:
 def _page(
     connection: Connection, query: SearchQuery, queue: str, timeout_s: float, on_progress: Progress | None
 ) -> SearchPage:
-    request = SearchRequest(id=uuid.uuid4().hex, query=query, until=time.time() + timeout_s)
+    reply = _asked(connection, queue, timeout_s, on_progress, query=query)
+    if reply.page is None:
+        raise _strange()
+    return reply.page
+
+
+def rank(connection: Connection, query: RankQuery, *, timeout_s: float) -> tuple[RankedText, ...]:
+    """Rank texts; see `Client.rank`."""
+    for queue in _queues(connection):
+        reply = _asked(connection, queue, timeout_s, None, rank=query)
+        if reply.ranked is None:
+            raise _strange()
+        return reply.ranked
+    raise _nobody(connection)
+
+
+def without_vector(
+    connection: Connection, project: int, *, timeout_s: float = TIMEOUT_S, on_progress: Progress | None = None
+) -> set[int]:
+    """Tasks of a project that no worker which can search has a vector of.
+
+    Raises:
+        ConfigError: as `Client.search`.
+        TransientError: as there.
+    """
+    lost: list[set[int]] = []
+    for queue in _queues(connection):
+        reply = _asked(connection, queue, timeout_s, on_progress, missing=MissingQuery(project=project))
+        if reply.missing is None:
+            raise _strange()
+        lost.append(set(reply.missing))
+    if not lost:
+        raise _nobody(connection)
+    return set.intersection(*lost)
+
+
+def _asked(
+    connection: Connection, queue: str, timeout_s: float, on_progress: Progress | None, **question: Any
+) -> SearchReply:
+    """What a worker answers.
+
+    Raises:
+        PrelabelError: it does not, or says why it cannot.
+    """
+    request = SearchRequest(id=uuid.uuid4().hex, until=time.time() + timeout_s, **question)
     connection.patiently(partial(connection.sender.search, request.to_json(), queue))
     answers = Searches(connection.redis).answers(request.id, timeout_s)
     while True:
-        page = connection.patiently(lambda: next(answers, None))
-        if page is None:
+        reply = connection.patiently(lambda: next(answers, None))
+        if reply is None:
             raise TransientError(
                 f"no worker answered the search within {timeout_s:.0f} s: it is busy with another one, or has ended"
             )
-        if page.progress is None:
+        if reply.progress is None:
             break
         if on_progress:
-            on_progress(*page.progress)
-    if page.error:
-        raise _KINDS.get(page.error.kind, ConfigError)(page.error.message)
-    return page
+            on_progress(*reply.progress)
+    if reply.error:
+        raise _KINDS.get(reply.error.kind, ConfigError)(reply.error.message)
+    return reply
+
+
+def _strange() -> ConfigError:
+    return ConfigError("a worker answered another question: run the same prelabel release everywhere")

@@ -145,6 +145,19 @@ def record_rows(columns: Columns, items: Sequence[Item], labels: JobLabels) -> l
     ]
 
 
+def images_by_task(rows: bytes) -> dict[int, int]:
+    """What images each task has by its last outcome: the exclusive or of their `image_mark`s.
+
+    Args:
+        rows: of a catalogue, in the order they came.
+    """
+    images: dict[int, int] = {}
+    for task, mark, _, place, _, key in ROW.iter_unpack(rows):
+        before = 0 if place & FIRST else images.get(task, 0)
+        images[task] = before ^ (mark if any(key) else 0)
+    return images
+
+
 def job_tail(client: Any, job_id: str, position: str) -> Tail:
     """Rows of what a job has answered since somebody looked: its items' ordinals stand for tasks' numbers.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from ...schemas.search import SearchPage, SearchQuery
+from ...schemas.search import MissingQuery, RankQuery, SearchQuery, SearchReply
 from ...schemas.wire import WireModel
 
 REPLY_S: Final = 120
@@ -23,12 +23,16 @@ class SearchRequest(WireModel):
 
     Attributes:
         id: names the list its answers go to.
-        query: the question.
+        query: the question: a search,
+        rank: texts to be ranked, or
+        missing: what has no vector.
         until: Unix second after which nobody waits for the answer.
     """
 
     id: str = Field(pattern="^[0-9a-f]{32}$")
-    query: SearchQuery
+    query: SearchQuery | None = None
+    rank: RankQuery | None = None
+    missing: MissingQuery | None = None
     until: float
 
 
@@ -42,15 +46,15 @@ class Searches:
     def __init__(self, client: Any) -> None:
         self._redis = client
 
-    def answer(self, request_id: str, page: SearchPage) -> None:
+    def answer(self, request_id: str, reply: SearchReply) -> None:
         """Send an answer, or how far its preparation has come."""
         key = _key(request_id)
         with self._redis.pipeline() as pipe:
-            pipe.rpush(key, page.to_json())
+            pipe.rpush(key, reply.to_json())
             pipe.expire(key, REPLY_S)
             pipe.execute()
 
-    def answers(self, request_id: str, silent_s: float) -> Iterator[SearchPage]:
+    def answers(self, request_id: str, silent_s: float) -> Iterator[SearchReply]:
         """What comes, until the answer itself has come, or nothing for `silent_s`.
 
         Raises:
@@ -62,9 +66,9 @@ class Searches:
             if found is None:
                 continue
             heard = time.monotonic()
-            page = SearchPage.from_json(found[1])
-            yield page
-            if page.progress is None:
+            reply = SearchReply.from_json(found[1])
+            yield reply
+            if reply.progress is None:
                 return
 
 

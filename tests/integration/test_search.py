@@ -144,6 +144,22 @@ def test_filters_that_nothing_passes_find_nothing(live, job) -> None:
     assert list(live.search(job, "red star", tasks=[])) == []
 
 
+def test_texts_are_ranked_for_a_picture_as_scoring_ranks_labels(live, job, singles) -> None:
+    prediction = next(job.results_so_far())
+    ranked = live.rank(singles[prediction.ordinal].path, LABELS)
+    assert sorted(one.place for one in ranked) == list(range(len(LABELS)))
+    assert [one.text for one in ranked] == [LABELS[one.place] for one in ranked]
+    logits = {score.label: score.logit for score in prediction.scores}
+    for one in ranked:
+        assert one.logit == pytest.approx(logits[one.text], abs=1e-4)
+    assert ranked[0].text == prediction.label
+    assert [one.cosine for one in ranked] == sorted((one.cosine for one in ranked), reverse=True)
+    with pytest.raises(ConfigError, match="texts is an empty text"):
+        live.rank(singles[0].path, ["a", " "])
+    with pytest.raises(ConfigError, match="texts"):
+        live.rank(singles[0].path, [])
+
+
 def test_no_such_place_is_said(live) -> None:
     with pytest.raises(ConfigError, match="no job"):
         live.search("0123456789ab", "red")

@@ -106,6 +106,56 @@ def test_the_command_prints_a_table_or_json(backend: Stack, project: int, tasks:
         assert said in " ".join(refused.stderr.split())
 
 
+def test_the_command_makes_a_tab_labels_look_alikes_and_takes_that_back(
+    backend: Stack, label_studio: LabelStudio, project: int, tasks: dict[int, Picture]
+) -> None:
+    shown = prelabel(backend, "search", project, "star", "-k", 5, "--tab", "--json")
+    told = json.loads(shown.stdout)
+    params = {"project": project, "view": told["tab"]["number"], "include": "id"}
+    listed = label_studio.call("GET", "/api/tasks", params=params)["tasks"]
+    assert sorted(task["id"] for task in listed) == sorted(hit["task"] for hit in told["hits"])
+    like = told["hits"][0]["task"]
+    label_studio.annotate(told["hits"][1]["task"])
+    labelled = prelabel(backend, "search", project, "--like", like, "-k", 6, "--as", "star")
+    assert labelled.returncode == 0, labelled.stderr
+    assert "6 tasks have the proposal" in labelled.stdout
+
+    def proposed() -> list[int]:
+        found = label_studio.predictions(project=project)
+        return [one["task"] for one in found if one["model_version"].startswith(f"look-alike:{like}@")]
+
+    assert len(proposed()) == 6
+    assert {like, told["hits"][1]["task"]}.isdisjoint(proposed())
+    undone = prelabel(backend, "search", project, "--undo")
+    assert "6 proposals were taken back" in undone.stdout
+    assert proposed() == []
+    for arguments, said in (
+        (("--like", like, "--as", "satr"), "did you mean 'star'"),
+        (("a star", "--as", "star"), "--as labels what looks like one task"),
+    ):
+        refused = prelabel(backend, "search", project, *arguments)
+        assert refused.returncode == 2
+        assert said in " ".join(refused.stderr.split())
+
+
+def test_what_was_pre_labelled_before_there_was_a_catalogue_is_made_searchable(
+    backend: Stack, client: Client, label_studio: LabelStudio, project: int, tasks: dict[int, Picture]
+) -> None:
+    whole = prelabel(backend, "index", project)
+    assert f"all {COUNT} pre-labelled tasks can be found" in " ".join(whole.stdout.split())
+    client.connection.redis.delete(f"prelabel:label_studio:{{{project}}}:vectors")
+    found = client.search(project, "star")
+    assert list(found) == []
+    assert "prelabel index" in found.note
+    before = {one["id"] for one in label_studio.predictions(project=project)}
+    told = json.loads(prelabel(backend, "index", project, "--json").stdout)
+    assert (told["looked_at"], told["queued"]) == (COUNT, COUNT)
+    client.job(told["job_id"]).wait(60)
+    until(lambda: not Projects(client).working(project), 30, "the job has ended")
+    assert client.search(project, "star").searched == COUNT
+    assert {one["id"] for one in label_studio.predictions(project=project)} == before, "nothing is pushed twice"
+
+
 @pytest.fixture
 def open_page(backend: Stack) -> Iterator[Any]:
     """Opens the adapter's pages; whatever the browser complains about fails the test."""

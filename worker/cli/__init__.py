@@ -13,9 +13,11 @@ from .choosing import again, pause, resume
 from .console import err
 from .demo import demo
 from .doctor import doctor
+from .index import index
 from .label_studio import connect, disconnect
 from .models import models
 from .projects import projects
+from .rank import rank
 from .search import search
 from .streams import standard_streams
 from .trial import try_
@@ -59,6 +61,8 @@ app.command(rich_help_panel="Label Studio")(again)
 app.command(rich_help_panel="Label Studio")(pause)
 app.command(rich_help_panel="Label Studio")(resume)
 app.command(rich_help_panel="Find images")(search)
+app.command(rich_help_panel="Find images")(rank)
+app.command(rich_help_panel="Find images")(index)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)
 app.command(rich_help_panel="Jobs")(jobs.status)

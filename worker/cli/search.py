@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.table import Table
 from ...integrations.client.client import Client
 from ...integrations.client.search import DEFAULT_HITS, SearchResult
 from ...schemas.errors import ConfigError
-from . import options
+from . import finds, options
 from .console import bar, err, folding_table, out, plain, print_json, user_errors
 from .here import settings_here
 
@@ -47,6 +48,20 @@ _AtLeast = Annotated[
 _AtMost = Annotated[
     float | None, typer.Option(min=0, max=1, help="Only predictions of this confidence or less", show_default=False)
 ]
+_Tab = Annotated[bool, typer.Option("--tab", help="Show the hits as a tab in Label Studio, and print its address")]
+_Keep = Annotated[bool, typer.Option("--keep", help="With --tab: one that the next search does not take over")]
+_As = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="LABEL",
+        help="With --like TASK: propose this label for the hits that nobody has annotated",
+        show_default=False,
+    ),
+]
+_Control = Annotated[str | None, typer.Option(help="With --as: the control it answers", show_default=False)]
+_Yes = Annotated[bool, typer.Option("--yes", help="With --as: for more than 200 tasks, too")]
+_Undo = Annotated[bool, typer.Option("--undo", help="Take the last proposals of --as back, and search nothing")]
 
 
 def search(
@@ -61,6 +76,12 @@ def search(
     at_least: _AtLeast = None,
     at_most: _AtMost = None,
     template: options.Template = None,
+    tab: _Tab = False,
+    keep: _Keep = False,
+    as_label: _As = None,
+    control: _Control = None,
+    yes: _Yes = False,
+    undo: _Undo = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find images by their stored vectors: by words, by a picture, or by likeness to a task. No image is read again.
@@ -71,7 +92,9 @@ def search(
 
         prelabel search 7 --image mug.jpg -k 20
 
-        prelabel search 7 --like 1234 --label cup
+        prelabel search 7 "a mug" --tab
+
+        prelabel search 7 --like 1234 -k 50 --as cup
 
     A worker does the searching. Its first search of a large project reads all of its vectors once, a million in some
     seconds; after that only what is new.
@@ -79,31 +102,70 @@ def search(
     with user_errors():
         if count < 1:
             raise ConfigError(f"-k is the number of hits, 1 or more, not {count}")
-        with Client(settings_here()) as client, bar() as progress:
-            task = progress.add_task("reading vectors", total=None, detail="", visible=False)
-            found = client.search(
-                int(where) if where.isdecimal() and len(where) <= _PROJECT_DIGITS else where,
+        project = int(where) if where.isdecimal() and len(where) <= _PROJECT_DIGITS else None
+        if project is None and (tab or as_label or undo):
+            raise ConfigError("--tab, --as and --undo are for projects of Label Studio: say which by its number")
+        settings = settings_here()
+        if undo and project is not None:
+            finds.undo(settings, project)
+            return
+        with Client(settings) as client:
+            found, hits = _found(
+                client,
+                where if project is None else project,
                 text,
                 image=image,
                 like=like,
                 less=less or (),
                 k=count,
-                labeled=labeled,
+                labeled=False if as_label and labeled is None else labeled,
                 label=None if label is None else [part.strip() for part in label.split(">")],
                 at_least=at_least,
                 at_most=at_most,
                 template=template,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
             )
-            hits = list(found)
+            labelled = opened = None
+            if as_label and project is not None:
+                labelled = finds.label_hits(client, project, like or (), hits, as_label, control, yes=yes)
+            if tab and project is not None:
+                opened = finds.open_hits(settings, project, hits, _title(text, image, like), keep=keep)
     if as_json:
-        print_json(_as_json(found, hits))
+        told = _as_json(found, hits)
+        print_json(
+            told
+            | ({"tab": opened._asdict()} if opened else {})
+            | ({"labelled": labelled._asdict()} if labelled else {})
+        )
         return
     if hits:
         out.print(_table(hits))
     else:
         err.print("nothing was found")
     tell(found, where)
+    if labelled and project is not None:
+        finds.tell_labelled(labelled, project)
+    if opened:
+        finds.tell_tab(opened)
+
+
+def _title(text: list[str] | None, image: str | None, like: list[int] | None) -> str:
+    """What was searched for, for people."""
+    if text:
+        return text[0]
+    return f"like {', '.join(map(str, like))}" if like else f"like {Path(image or '').name}"
+
+
+def _found(client: Client, where: str | int, text: list[str] | None, **asked: Any) -> tuple[SearchResult, list[Hit]]:
+    """What a search finds, all of its pages, with a progress bar while vectors are read."""
+    with bar() as progress:
+        task = progress.add_task("reading vectors", total=None, detail="", visible=False)
+        found = client.search(
+            where,
+            text,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
+            **asked,
+        )
+        return found, list(found)
 
 
 def tell(found: SearchResult, where: str) -> None:
@@ -112,8 +174,8 @@ def tell(found: SearchResult, where: str) -> None:
     if found.missing:
         share = 100 * found.missing / (found.searched + found.missing)
         err.print(
-            f"[yellow]{found.missing:,} images ({share:.0f} %) have no stored vector and are not found[/]: score them "
-            "once more",
+            f"[yellow]{found.missing:,} images ({share:.0f} %) have no stored vector and are not found[/]: "
+            + (f"prelabel index {where} scores them once more" if where.isdecimal() else "submit them once more"),
             soft_wrap=True,
         )
     if found.others:

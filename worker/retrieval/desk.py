@@ -12,7 +12,7 @@ from redis import RedisError
 from ...integrations.ledger.searches import Searches, SearchRequest
 from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.predictions import ItemFailure
-from ...schemas.search import SearchPage
+from ...schemas.search import SearchReply
 from .searcher import Searcher
 
 log = logging.getLogger(__name__)
@@ -50,28 +50,34 @@ class SearchDesk:
             return
         if self._clock() > request.until:
             return
-        self._searches.answer(request.id, self._page(request))
+        self._searches.answer(request.id, self._reply(request))
 
-    def _page(self, request: SearchRequest) -> SearchPage:
+    def _reply(self, request: SearchRequest) -> SearchReply:
         told = self._clock()
 
         def tell(done: int, count: int) -> None:
             nonlocal told
             if self._clock() - told >= _TELL_S:
                 told = self._clock()
-                self._searches.answer(request.id, SearchPage(progress=(done, count)))
+                self._searches.answer(request.id, SearchReply(progress=(done, count)))
 
         try:
-            return self._searcher.search(request.query, tell)
+            if request.rank is not None:
+                return SearchReply(ranked=self._searcher.rank(request.rank))
+            if request.missing is not None:
+                return SearchReply(missing=self._searcher.missing(request.missing.project, tell))
+            if request.query is not None:
+                return SearchReply(page=self._searcher.search(request.query, tell))
+            raise ConfigError("the question is none of this release's: run the same prelabel release everywhere")
         except RedisError:
             raise
         except PrelabelError as error:
             kind = next(name for name in map(_name, type(error).__mro__) if name in _KINDS)
-            return SearchPage(error=ItemFailure(kind=kind, message=str(error)))
+            return SearchReply(error=ItemFailure(kind=kind, message=str(error)))
         except Exception as error:
             log.exception("a search failed")
             message = f"the search failed in the worker ({type(error).__name__}): its log says more"
-            return SearchPage(error=ItemFailure(kind="TransientError", message=message))
+            return SearchReply(error=ItemFailure(kind="TransientError", message=message))
 
 
 _KINDS: Final = ("ConfigError", "ItemError", "TransientError", "PrelabelError")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +59,7 @@ class QueryVectors:
             ScorerError: the model fails.
         """
         if query.image is not None:
-            return Sought(normalise(self._embed(query.image)[np.newaxis])[0], is_text=False)
+            return Sought(normalise(self.image(query.image)[np.newaxis])[0], is_text=False)
         if query.like:
             return Sought(_like(query.like, snapshot), is_text=False)
         sought = self._phrased(query, query.texts)
@@ -70,15 +70,28 @@ class QueryVectors:
             raise ConfigError("nothing is left of the search: what it leaves out is what it looks for")
         return Sought(normalise(rest[np.newaxis])[0], is_text=False)
 
+    def image(self, image: ImageRef) -> Vectors:
+        """`(dim,)` float32, un-normalised: the vector of a picture."""
+        return self._embed(image)
+
+    def phrases(self, texts: Sequence[str], template: str | None) -> Vectors:
+        """`(n, dim)` float32, rows of length 1: of each text in the template; None is the model's own."""
+        chosen = self._template if template is None else template
+        return self._texts.averages([(_in(chosen, text),) for text in texts])
+
     def _phrased(self, query: SearchQuery, texts: tuple[str, ...]) -> Vectors:
         template = self._template if query.template is None else query.template
-        prompts = tuple(template.replace("{label}", " ".join(text.split())) for text in texts)
+        prompts = tuple(_in(template, text) for text in texts)
         vector: Vectors = self._texts.averages([prompts])[0]
         return vector
 
 
 _NOTHING = 1e-3
 """Length below which the difference of two texts is rounding."""
+
+
+def _in(template: str, text: str) -> str:
+    return template.replace("{label}", " ".join(text.split()))
 
 
 def _like(tasks: tuple[int, ...], snapshot: Snapshot) -> Vectors:

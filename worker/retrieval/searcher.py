@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...schemas.models import ModelCard
 from ...schemas.predictions import LabelScore
-from ...schemas.search import MOST_HITS, Hit, SearchFilter, SearchPage, SearchQuery
+from ...schemas.search import MOST_HITS, Hit, RankedText, RankQuery, SearchFilter, SearchPage, SearchQuery
 from ...schemas.settings import Settings
 from ..arrays import Vectors
 from ..model.similarity import pair_logits
@@ -115,6 +115,37 @@ class Searcher:
             note=self._note(current, made, is_over=is_over),
         )
 
+    def rank(self, query: RankQuery) -> tuple[RankedText, ...]:
+        """Texts by how well they fit a picture, the best first; one matrix product for all of them.
+
+        Raises:
+            PrelabelError: the picture cannot be read, or the model fails.
+        """
+        image = self._queries.image(query.image)[np.newaxis]
+        texts = self._queries.phrases(query.texts, query.template)
+        cosines = pair_logits(image, texts, 1.0, None)[0]
+        logits = pair_logits(image, texts, self._card.logit_scale, self._card.logit_bias)[0]
+        return tuple(
+            RankedText(
+                place=at,
+                text=query.texts[at],
+                cosine=float(cosines[at]),
+                logit=(logit := float(logits[at])),
+                probability=self._probability(logit),
+            )
+            for at in np.argsort(-cosines, kind="stable").tolist()
+        )
+
+    def missing(self, project: int, tell: Tell = lambda *_: None) -> tuple[int, ...]:
+        """Tasks of a project that have an image without a vector of this model.
+
+        Raises:
+            PrelabelError: that cannot be told; says why.
+        """
+        place = ProjectPlace(project, self._redis, self._settings)
+        lost = self._collection(place).current(tell).snapshot.missing
+        return tuple(np.unique(lost["task"]).tolist())
+
     def _place(self, query: SearchQuery) -> Place:
         if query.project is not None:
             return ProjectPlace(query.project, self._redis, self._settings)
@@ -171,7 +202,9 @@ class Searcher:
             if current.others:
                 said.append(f"its vectors are of another model than {self._card.id}")
             elif not current.missing:
-                said.append("nothing of it was scored yet")
+                said.append(
+                    "nothing of it can be found yet: what is pre-labelled already, prelabel index makes searchable"
+                )
         if not made.is_full and not is_over:
             said.append(f"the best {_LOOKED_AT:,} were looked at: narrow the search down to see more of the rest")
         return "; ".join(said)
