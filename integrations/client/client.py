@@ -15,7 +15,7 @@ from ...schemas.items import ImageRef
 from ...schemas.jobs import JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
-from ...schemas.search import RankedText, RankQuery, SearchFilter, SearchQuery
+from ...schemas.search import RankedText, RankQuery, SearchQuery
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
 from .arguments import Question, Source, controls_of, count_of, sources_of, texts_of
@@ -24,7 +24,7 @@ from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
 from .rescore import each_once
-from .search import DEFAULT_HITS, TIMEOUT_S, SearchResult, picture, rank, search
+from .search import DEFAULT_HITS, TIMEOUT_S, SearchResult, filter_of, picture, rank, search
 from .workers import served_model, with_problems
 
 _CHUNKS_PER_TRIP = 16
@@ -232,15 +232,7 @@ class Client:
             template=template,
             image=None if image is None else picture(image),
             like=(like,) if isinstance(like, int) else tuple(like or ()),
-            filter=SearchFilter(
-                label=None if label is None else texts_of(label, "label"),
-                labeled=labeled,
-                at_least=at_least,
-                at_most=at_most,
-                tasks=None if tasks is None else tuple(tasks),
-                without=tuple(without),
-                since=since,
-            ),
+            filter=filter_of(label, labeled, at_least, at_most, tasks, without, since),
         )
         return search(self.connection, query, k, timeout_s=timeout, on_progress=on_progress)
 

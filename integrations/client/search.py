@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -21,6 +21,7 @@ from ...schemas.search import (
     MissingQuery,
     RankedText,
     RankQuery,
+    SearchFilter,
     SearchPage,
     SearchQuery,
     SearchReply,
@@ -136,6 +137,27 @@ def picture(given: str | os.PathLike[str] | ImageRef) -> ImageRef:
         return ImageRef.from_bytes(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"the picture {path} cannot be read: {error.strerror or type(error).__name__}") from None
+
+
+def filter_of(
+    label: str | Sequence[str] | None,
+    labeled: bool | None,
+    at_least: float | None,
+    at_most: float | None,
+    tasks: Iterable[int] | None,
+    without: Iterable[int],
+    since: float | None,
+) -> SearchFilter:
+    """What a hit must be, from what callers of `Client.search` give."""
+    return SearchFilter(
+        label=None if label is None else texts_of(label, "label"),
+        labeled=labeled,
+        at_least=at_least,
+        at_most=at_most,
+        tasks=None if tasks is None else tuple(tasks),
+        without=tuple(without),
+        since=since,
+    )
 
 
 def search(
