@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 from ...schemas.errors import ConfigError
 from ...schemas.items import ImageRef, Item
-from ...schemas.jobs import Control
+from ...schemas.jobs import Control, JobSpec
 from ...schemas.search import MOST_CHARACTERS
 from ...schemas.taxonomy import Label, Taxonomy
 from ...schemas.wire import kind_of
@@ -100,3 +101,12 @@ def texts_of(given: str | Sequence[str] | None, name: str) -> tuple[str, ...]:
     if any(len(text) > MOST_CHARACTERS for text in texts):
         raise ConfigError(f"{name} is longer than {MOST_CHARACTERS:,} characters, of which a model reads the first 300")
     return texts
+
+
+def spec_of(taxonomy: Question, **asked: Any) -> JobSpec:
+    """The spec of a job that asks this.
+
+    Raises:
+        ConfigError: a value cannot be used; names it.
+    """
+    return JobSpec(controls=controls_of(taxonomy), **asked)

@@ -8,17 +8,17 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from ...schemas.errors import ConfigError, PrelabelError
 from ...schemas.items import ImageRef
 from ...schemas.jobs import JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
-from ...schemas.search import RankedText, RankQuery, SearchQuery
+from ...schemas.search import RankedText, SearchQuery
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
-from .arguments import Question, Source, controls_of, count_of, sources_of, texts_of
+from .arguments import Question, Source, count_of, sources_of, spec_of, texts_of
 from .capable import asks_each_label, for_capable_workers
 from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
@@ -113,7 +113,7 @@ class Client:
         """
         if not isinstance(priority, str) or priority not in tuple(Priority):
             raise ConfigError(f'priority must be "bulk" or "interactive", not {brief(priority)}')
-        spec = _spec(
+        spec = spec_of(
             taxonomy,
             priority=Priority(priority),
             name=name,
@@ -161,7 +161,7 @@ class Client:
         model = None if first is None else model_of(first)
         if model is None:
             raise ConfigError(f"nothing to score again: {brief(job)} has no answers yet")
-        spec = self._for_capable(_spec(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True))
+        spec = self._for_capable(spec_of(taxonomy, name=name, model=model, top_k=top_k, push=push, stored_only=True))
         is_elsewhere = isinstance(job, Job) and not job.is_of(self.connection)
         if isinstance(job, int) or is_elsewhere or spec.label_studio_project is not None:
             # Of a project each item once; and its adapter looks up which tasks are being worked on.
@@ -255,8 +255,7 @@ class Client:
         Raises:
             PrelabelError: as `search`.
         """
-        query = RankQuery(image=picture(image), texts=texts_of(texts, "texts"), template=template)
-        return rank(self.connection, query, timeout_s=timeout)
+        return rank(self.connection, picture(image), texts_of(texts, "texts"), template, timeout_s=timeout)
 
     def _with_revision(self, spec: JobSpec) -> JobSpec:
         """The job, for the model that workers serve of the name it gives: none ever serves one without a revision."""
@@ -394,12 +393,3 @@ class Client:
             BrokerUnavailable: it does not.
         """
         self._patiently(self.connection.store.queue_lengths)
-
-
-def _spec(taxonomy: Question, **asked: Any) -> JobSpec:
-    """The spec of a job that asks this.
-
-    Raises:
-        ConfigError: a value cannot be used; names it.
-    """
-    return JobSpec(controls=controls_of(taxonomy), **asked)

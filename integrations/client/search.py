@@ -27,6 +27,7 @@ from ...schemas.search import (
     SearchReply,
 )
 from ..ledger.searches import Searches, SearchRequest
+from .arguments import texts_of
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -216,8 +217,11 @@ def _page(
     return reply.page
 
 
-def rank(connection: Connection, query: RankQuery, *, timeout_s: float) -> tuple[RankedText, ...]:
+def rank(
+    connection: Connection, image: ImageRef, texts: tuple[str, ...], template: str | None, *, timeout_s: float
+) -> tuple[RankedText, ...]:
     """Rank texts; see `Client.rank`."""
+    query = RankQuery(image=image, texts=texts, template=template)
     for queue in _queues(connection):
         reply = _asked(connection, queue, timeout_s, None, rank=query)
         if reply.ranked is None:
