@@ -95,12 +95,32 @@ def texts_of(given: str | Sequence[str] | None, name: str) -> tuple[str, ...]:
     Raises:
         ConfigError: something else, or an empty text.
     """
+    if given is not None and (not isinstance(given, Iterable) or isinstance(given, bytes | bytearray | Mapping)):
+        raise ConfigError(f"{name} must be a text or a list of texts, not {kind_of(given)}")
     texts = (given,) if isinstance(given, str) else tuple(given or ())
     if any(not isinstance(text, str) or not text.strip() for text in texts):
         raise ConfigError(f"{name} is an empty text: say what it is that you look for")
     if any(len(text) > MOST_CHARACTERS for text in texts):
         raise ConfigError(f"{name} is longer than {MOST_CHARACTERS:,} characters, of which a model reads the first 300")
     return texts
+
+
+def numbers_of(given: int | Iterable[int] | None, name: str) -> tuple[int, ...]:
+    """Numbers of tasks: one, or several.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
+        return (given,)
+    if given is None:
+        return ()
+    if isinstance(given, str | bytes | bytearray | Mapping) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name} must be the number of a task or a list of them, not {kind_of(given)}")
+    numbers = tuple(given)
+    if odd := [one for one in numbers if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < 2**63]:
+        raise ConfigError(f"{name} must be numbers of tasks; {kind_of(odd[0])} is none")
+    return numbers
 
 
 def spec_of(taxonomy: Question, **asked: Any) -> JobSpec:

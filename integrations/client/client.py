@@ -18,7 +18,7 @@ from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerIn
 from ...schemas.search import RankedText, SearchQuery
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
-from .arguments import Question, Source, count_of, sources_of, spec_of, texts_of
+from .arguments import Question, Source, count_of, numbers_of, sources_of, spec_of, texts_of
 from .capable import asks_each_label, for_capable_workers
 from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
@@ -224,14 +224,14 @@ class Client:
             BrokerUnavailable: see `submit`.
         """
         query = SearchQuery(
-            project=where if isinstance(where, int) else None,
+            project=where if isinstance(where, int) and not isinstance(where, bool) else None,
             job=None if isinstance(where, int) else self.job(where.id if isinstance(where, Job) else where).id,
             texts=texts_of(text, "text"),
             less=texts_of(less, "less"),
             less_weight=less_weight,
             template=template,
             image=None if image is None else picture(image),
-            like=(like,) if isinstance(like, int) else tuple(like or ()),
+            like=numbers_of(like, "like"),
             filter=filter_of(label, labeled, at_least, at_most, tasks, without, since),
         )
         return search(self.connection, query, k, timeout_s=timeout, on_progress=on_progress)

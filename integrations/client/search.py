@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections import Counter
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
-from urllib.parse import urlsplit
 
 from ...schemas.errors import ConfigError, ItemError, PrelabelError, TransientError
 from ...schemas.items import ImageRef
@@ -26,8 +26,9 @@ from ...schemas.search import (
     SearchQuery,
     SearchReply,
 )
+from ...schemas.wire import brief, kind_of
 from ..ledger.searches import Searches, SearchRequest
-from .arguments import texts_of
+from .arguments import count_of, numbers_of, seconds_of, texts_of
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 DEFAULT_HITS: Final = 50
 TIMEOUT_S: Final = 60.0
 """Seconds without a sign of life after which a search is given up."""
+
+_LONGEST_S: Final = 86_400.0
+
+_ADDRESS: Final = re.compile("(https?|s3|data):", re.IGNORECASE)
 
 _KINDS: Final[dict[str, type[PrelabelError]]] = {
     kind.__name__: kind for kind in (ConfigError, ItemError, TransientError)
@@ -130,14 +135,17 @@ def picture(given: str | os.PathLike[str] | ImageRef) -> ImageRef:
     """
     if isinstance(given, ImageRef):
         return given
+    if not isinstance(given, str | os.PathLike) or not given:
+        raise ConfigError(f"the picture must be a path, a URL or an ImageRef, not {kind_of(given)}")
     text = os.fspath(given)
-    if isinstance(text, str) and urlsplit(text).scheme in ("http", "https", "s3", "data"):
+    if isinstance(text, str) and _ADDRESS.match(text):
         return ImageRef(uri=text)
     path = Path(os.fsdecode(text))
     try:
         return ImageRef.from_bytes(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"the picture {path} cannot be read: {error.strerror or type(error).__name__}") from None
+    except (OSError, ValueError) as error:  # ValueError: no path at all, such as one with a zero byte
+        why = getattr(error, "strerror", None) or "it is no path"
+        raise ConfigError(f"the picture {brief(str(path))} cannot be read: {why}") from None
 
 
 def filter_of(
@@ -155,8 +163,8 @@ def filter_of(
         labeled=labeled,
         at_least=at_least,
         at_most=at_most,
-        tasks=None if tasks is None else tuple(tasks),
-        without=tuple(without),
+        tasks=None if tasks is None else numbers_of(tasks, "tasks"),
+        without=numbers_of(without, "without"),
         since=since,
     )
 
@@ -170,8 +178,10 @@ def search(
         ConfigError: as there.
         TransientError: as there.
     """
-    if not 1 <= count <= MOST_HITS:
+    if not 1 <= count_of(count, "k") <= MOST_HITS:
         raise ConfigError(f"a search gives 1 to {MOST_HITS:,} hits, not {count:,}: narrow it down with a filter")
+    if on_progress is not None and not callable(on_progress):
+        raise ConfigError(f"on_progress must be a function, not {kind_of(on_progress)}")
     queues = _queues(connection)
     best: tuple[SearchPage, str] | None = None
     first = query.model_copy(update={"count": min(count, PAGE_HITS)})
@@ -258,14 +268,16 @@ def _asked(
     Raises:
         PrelabelError: it does not, or says why it cannot.
     """
-    request = SearchRequest(id=uuid.uuid4().hex, until=time.time() + timeout_s, **question)
+    wait_s = seconds_of(timeout_s)
+    silent_s = _LONGEST_S if wait_s is None else wait_s
+    request = SearchRequest(id=uuid.uuid4().hex, until=time.time() + silent_s, **question)
     connection.patiently(partial(connection.sender.search, request.to_json(), queue))
-    answers = Searches(connection.redis).answers(request.id, timeout_s)
+    answers = Searches(connection.redis).answers(request.id, silent_s)
     while True:
         reply = connection.patiently(lambda: next(answers, None))
         if reply is None:
             raise TransientError(
-                f"no worker answered the search within {timeout_s:.0f} s: it is busy with another one, or has ended"
+                f"no worker answered the search within {silent_s:.0f} s: it is busy with another one, or has ended"
             )
         if reply.progress is None:
             break
