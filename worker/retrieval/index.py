@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors
 from ..vectors.records import Halves, floats
+from .codes import Codes
+from .exact import Found, Shortlist, nearest, rounding, together
 
-_ROWS: Final = 2048
-"""Rows multiplied at once: 6 MB of 768 float32 components, which stay in the cache."""
+__all__ = ["Found", "NumpyIndex", "VectorIndex"]
 
-_FEW: Final = 1 / 3
-"""Share of the rows below which those that are wanted are picked out first."""
+_ROWS: Final = 384
+"""Rows multiplied at once: 1.2 MB of 768 float32 components, which stay in a core's own cache."""
 
-
-class Found(NamedTuple):
-    """The nearest rows to each of `q` queries, the nearest first; of equals the one with the smaller number.
-
-    Attributes:
-        rows: `(q, k')` int64, `k'` being `k` or as many rows as there are.
-        cosines: `(q, k')` float32.
-    """
-
-    rows: NDArray[np.int64]
-    cosines: NDArray[np.float32]
+_BLOCK: Final = 32 * _ROWS
+"""Rows whose cosines are looked at together."""
 
 
 class VectorIndex(Protocol):
     """Finds rows of a collection. Thread-safe."""
 
     def search(self, queries: Vectors, k: int, within: NDArray[np.bool_] | None = None) -> Found:
-        """The `k` nearest rows by cosine.
+        """The `k` nearest rows by cosine, in the order of their cosines in float64.
 
         Args:
             queries: `(q, dim)` float32, rows of length 1.
@@ -48,57 +41,54 @@ class NumpyIndex:
 
     Args:
         vectors: `(n, dim)` float16, rows of length 1; may be mapped.
+        codes: the same rows in short, `codes.encode`: a search takes a third of the time, for half the bytes of the
+            rows once more. What is found is the same.
     """
 
-    def __init__(self, vectors: Halves) -> None:
+    def __init__(self, vectors: Halves, codes: Codes | None = None) -> None:
         self._vectors = vectors
+        self._codes = codes
+        self._rounding = np.float32(rounding(vectors.shape[1]))
 
     def search(self, queries: Vectors, k: int, within: NDArray[np.bool_] | None = None) -> Found:
         """See `VectorIndex.search`."""
-        best = _Best(len(queries), k)
-        if within is not None and within.mean() < _FEW:
-            wanted = np.flatnonzero(within)
-            for start in range(0, len(wanted), _ROWS):
-                rows = wanted[start : start + _ROWS]
-                best.add(rows, floats(np.asarray(self._vectors[rows])) @ queries.T)
-            return best.found()
-        for start in range(0, len(self._vectors), _ROWS):
-            block = np.asarray(self._vectors[start : start + _ROWS])
-            cosines = floats(block) @ queries.T
-            rows = np.arange(start, start + len(block))
-            if within is not None:
-                there = within[start : start + _ROWS]
-                rows, cosines = rows[there], cosines[there]
-            best.add(rows, cosines)
-        return best.found()
+        lists = [Shortlist(k) for _ in queries]
+        for rows in self._blocks(within):
+            cosines, errors = self._products(rows, queries)
+            for shortlist, theirs in zip(lists, cosines, strict=True):
+                shortlist.add(rows, theirs, errors)
+        return together(
+            [nearest(self._vectors, query, each.rows(), k) for query, each in zip(queries, lists, strict=True)]
+        )
 
+    def _blocks(self, within: NDArray[np.bool_] | None) -> Iterator[NDArray[np.int64]]:
+        """Numbers of the rows that may be found, a block at a time."""
+        count = len(self._vectors)
+        wanted = None if within is None else np.flatnonzero(within)
+        for start in range(0, count if wanted is None else len(wanted), _BLOCK):
+            if wanted is None:
+                yield np.arange(start, min(count, start + _BLOCK))
+            else:
+                yield wanted[start : start + _BLOCK]
 
-class _Best:
-    """The best of what was added so far, for each query."""
-
-    def __init__(self, queries: int, k: int) -> None:
-        self._k = k
-        self._rows: NDArray[np.int64] = np.zeros((queries, 0), dtype=np.int64)
-        self._cosines: NDArray[np.float32] = np.zeros((queries, 0), dtype=np.float32)
-
-    def add(self, rows: NDArray[np.intp], cosines: NDArray[np.float32]) -> None:
-        """`(m,)` rows and their `(m, q)` cosines."""
-        if not len(rows):
-            return
-        if self._cosines.shape[1] == self._k:
-            # Most blocks have nothing that is better than the worst of the best.
-            hopeful = (cosines > self._cosines.min(axis=1)).any(axis=1)
-            rows, cosines = rows[hopeful], cosines[hopeful]
-        every: NDArray[np.float32] = np.concatenate([self._cosines, cosines.T], axis=1)
-        numbers: NDArray[np.int64] = np.concatenate([self._rows, np.broadcast_to(rows, cosines.T.shape)], axis=1)
-        if every.shape[1] > self._k:
-            # Of equals at the edge the smaller number counts: rows come in order, so a stable sort keeps it.
-            kept = np.argsort(-every, axis=1, kind="stable")[:, : self._k]
-            every = np.take_along_axis(every, kept, 1)
-            numbers = np.take_along_axis(numbers, kept, 1)
-        self._rows, self._cosines = numbers, every
-
-    def found(self) -> Found:
-        """The nearest first."""
-        order = np.lexsort((self._rows, -self._cosines), axis=1)
-        return Found(np.take_along_axis(self._rows, order, 1), np.take_along_axis(self._cosines, order, 1))
+    def _products(self, rows: NDArray[np.int64], queries: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`(q, m)` cosines that may be off, and by how much: `(m,)`."""
+        cosines = np.empty((len(queries), len(rows)), dtype=np.float32)
+        # A run of rows is read where it lies; others are picked out first.
+        is_run = len(rows) == rows[-1] - rows[0] + 1
+        columns = np.ascontiguousarray(queries.T)
+        room = np.empty((_ROWS, queries.shape[1]), dtype=np.float32)
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            place = slice(some[0], some[-1] + 1) if is_run else some
+            if self._codes is None:
+                block = floats(np.asarray(self._vectors[place]))
+            else:
+                block = room[: len(some)]
+                np.copyto(block, self._codes.values[place])
+            cosines[:, start : start + len(some)] = (block @ columns).T
+        if self._codes is None:
+            return cosines, np.full(len(rows), self._rounding)
+        place = slice(rows[0], rows[-1] + 1) if is_run else rows
+        cosines *= self._codes.steps[place]
+        return cosines, self._codes.errors[place] + self._rounding
