@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         None,
         description="Folder of the vectors on disk, not on a network share; default is vectors in the state folder",
     )
+    search: Literal["auto", "numpy", "faiss"] = Field(
+        "auto",
+        description="What looks at stored vectors in a search: faiss (the extra prelabel[search]) or numpy; auto is "
+        "faiss where it is installed. Both find the same",
+    )
     vector_store_bytes: int = Field(
         4 * 2**30, ge=2**26, description="Bytes the vectors on disk may take; the longest unused go first"
     )

@@ -22,7 +22,7 @@ from ..vectors.store import EmbeddingStore
 from .collection import Collection, Current, Tell
 from .entries import Entries, entry_keys
 from .files import Snapshot
-from .index import NumpyIndex
+from .open_index import open_index
 from .places import JobPlace, Known, Labels, Place, ProjectPlace
 from .query import QueryVectors, Sought
 
@@ -165,7 +165,7 @@ class Searcher:
     ) -> Iterator[Sequence[_Candidate]]:
         """The best, the best first; more and more of them, each time all from the first on."""
         there = int(within.sum())
-        index = NumpyIndex(snapshot.vectors)
+        index = open_index(snapshot.vectors, self._settings.search)
         count = min(there, max(_FEW, _MARGIN * wanted))
         while there:
             found = index.search(sought.vector[np.newaxis], count, within)
