@@ -24,6 +24,9 @@ MOST_TEXTS: Final = 64
 MOST_RANKED: Final = 10_000
 """Texts that are ranked for a picture at once."""
 
+NEAR_DUPLICATES: Final = 0.97
+"""Cosine from which two images are near duplicates where nobody says."""
+
 MOST_EXAMPLES: Final = 256
 """Tasks that a search may be like."""
 
@@ -211,19 +214,79 @@ class MissingQuery(WireModel):
     project: int
 
 
+class DuplicatesQuery(WireModel):
+    """Which images of a collection are nearly the same.
+
+    Attributes:
+        project: number of the Label Studio project that is looked through; or
+        job: id of the job.
+        threshold: cosine from which two images are near duplicates.
+        count: groups that are told, the largest ones.
+        members: images that are told of each group at most.
+    """
+
+    project: int | None = None
+    job: str | None = None
+    threshold: Annotated[float, Field(gt=0, le=1)] = NEAR_DUPLICATES
+    count: Annotated[int, Field(ge=1, le=1_000)] = 100
+    members: Annotated[int, Field(ge=2, le=1_000)] = 50
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.project is None) == (self.job is None):
+            raise ConfigError("duplicates are looked for in a project or in a job: name one of them")
+        return self
+
+
+class DuplicateGroup(Model):
+    """Images that are near duplicates of one of them.
+
+    Attributes:
+        hits: the image that stands for the group first, then those nearest to it; `Hit.cosine` is with the first.
+        size: images of the group in all.
+    """
+
+    hits: tuple[Hit, ...]
+    size: int
+
+
+class Duplicates(Model):
+    """Near duplicates of a collection.
+
+    Attributes:
+        groups: the largest first; no image is in two.
+        total_groups: groups there are in all.
+        total_images: images in them in all.
+        searched: images that were looked at.
+        missing: images of the collection without a stored vector.
+        threshold: cosine from which two images are near duplicates.
+        model: `<model>@<revision8>` whose vectors were compared.
+    """
+
+    groups: tuple[DuplicateGroup, ...] = ()
+    total_groups: int = 0
+    total_images: int = 0
+    searched: int = 0
+    missing: int = 0
+    threshold: float
+    model: str = ""
+
+
 class SearchReply(WireModel):
     """What comes back: one of these.
 
     Attributes:
         page: of a search.
         ranked: texts, the best first.
+        duplicates: near duplicates.
         missing: numbers of tasks.
-        progress: vectors read so far, and of how many; the answer itself is still to come.
+        progress: how much is done, and of how much; the answer itself is still to come.
         error: why there is no answer.
     """
 
     page: SearchPage | None = None
     ranked: tuple[RankedText, ...] | None = None
+    duplicates: Duplicates | None = None
     missing: tuple[int, ...] | None = None
     progress: tuple[int, int] | None = None
     error: ItemFailure | None = None

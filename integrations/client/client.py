@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import Literal, Self, TypeVar
 
 from ...schemas.errors import ConfigError, PrelabelError
-from ...schemas.items import ImageRef
 from ...schemas.jobs import JobSpec, Priority, PushTarget
 from ...schemas.model_version import model_of
 from ...schemas.progress import JobState, Progress, QueueState, Recent, WorkerInfo
-from ...schemas.search import RankedText, SearchQuery
 from ...schemas.settings import Settings, get_settings
 from ...schemas.wire import brief, kind_of
-from .arguments import Question, Source, count_of, numbers_of, sources_of, spec_of, texts_of
+from .arguments import Question, Source, count_of, sources_of, spec_of
 from .capable import asks_each_label, for_capable_workers
 from .connection import Connection, RedisConnection
 from .cutting import item_of, make_chunks
 from .job import Job
 from .rescore import each_once
-from .search import DEFAULT_HITS, TIMEOUT_S, SearchResult, filter_of, picture, rank, search
+from .searching import Searching
 from .workers import served_model, with_problems
 
 _CHUNKS_PER_TRIP = 16
@@ -32,7 +29,7 @@ _JOB_ID = re.compile(r"[ -~]{1,64}")
 _T = TypeVar("_T")
 
 
-class Client:
+class Client(Searching):
     """Submits jobs and finds them again. Thread-safe; close it after use, or use it with `with`.
 
     Args:
@@ -169,93 +166,6 @@ class Client:
             return self._submit(each_once(items), spec, on_submitted)
         source_id = job.id if isinstance(job, Job) else job
         return self._made(spec, on_submitted, lambda made: self._send_from(made, source_id, spec, on_submitted))
-
-    def search(
-        self,
-        where: Job | str | int,
-        text: str | Sequence[str] | None = None,
-        *,
-        image: str | os.PathLike[str] | ImageRef | None = None,
-        like: int | Sequence[int] | None = None,
-        less: str | Sequence[str] = (),
-        less_weight: float = 0.5,
-        template: str | None = None,
-        k: int = DEFAULT_HITS,
-        label: str | Sequence[str] | None = None,
-        labeled: bool | None = None,
-        at_least: float | None = None,
-        at_most: float | None = None,
-        tasks: Iterable[int] | None = None,
-        without: Iterable[int] = (),
-        since: float | None = None,
-        timeout: float = TIMEOUT_S,
-        on_progress: Callable[[int, int], object] | None = None,
-    ) -> SearchResult:
-        """Find images that were scored before, by their stored vectors: no image is read again.
-
-        Give one of `text`, `image` and `like`.
-
-        Args:
-            where: number of a connected Label Studio project; or a job, or its id.
-            text: what the image shows; several are phrasings of the same, whose mean is looked for.
-            image: a picture it looks like: a file of this machine (4 MiB at most), a URL, or a reference.
-            like: a task it looks like (of a job: an item's ordinal), or several, whose mean is looked for.
-            less: what it does not look like, in words, beside `text`.
-            less_weight: how much that counts; above 0, 2 at most.
-            template: what a text is put into, at `{label}`; None is the model's own prompt.
-            k: hits at most; 10,000 at most.
-            label: only what this label was predicted for: its name, or names from the root down.
-            labeled: only tasks with an annotation (True) or without one (False); for projects.
-            at_least: only predictions of this confidence or more, 0..1.
-            at_most: the same, or less.
-            tasks: only these.
-            without: none of these.
-            since: only tasks made after this Unix second; for projects.
-            timeout: seconds without a sign of life after which it is given up.
-            on_progress: called with how many vectors were read, and of how many, while a first search is prepared.
-
-        Returns:
-            The hits, the best first; pages are asked for as they are read.
-
-        Raises:
-            ConfigError: an argument that cannot be used, no such project or job, or workers that cannot search.
-            ItemError: the picture cannot be read.
-            TransientError: no worker is running or answers, or Label Studio does not.
-            BrokerUnavailable: see `submit`.
-        """
-        query = SearchQuery(
-            project=where if isinstance(where, int) and not isinstance(where, bool) else None,
-            job=None if isinstance(where, int) else self.job(where.id if isinstance(where, Job) else where).id,
-            texts=texts_of(text, "text"),
-            less=texts_of(less, "less"),
-            less_weight=less_weight,
-            template=template,
-            image=None if image is None else picture(image),
-            like=numbers_of(like, "like"),
-            filter=filter_of(label, labeled, at_least, at_most, tasks, without, since),
-        )
-        return search(self.connection, query, k, timeout_s=timeout, on_progress=on_progress)
-
-    def rank(
-        self,
-        image: str | os.PathLike[str] | ImageRef,
-        texts: Sequence[str],
-        *,
-        template: str | None = None,
-        timeout: float = TIMEOUT_S,
-    ) -> Sequence[RankedText]:
-        """Texts by how well they fit a picture, the best first.
-
-        Args:
-            image: a file of this machine (4 MiB at most), a URL, or a reference.
-            texts: what it may show; 10,000 at most.
-            template: what each is put into, at `{label}`; None is the model's own prompt, "{label}" the text alone.
-            timeout: seconds after which it is given up.
-
-        Raises:
-            PrelabelError: as `search`.
-        """
-        return rank(self.connection, picture(image), texts_of(texts, "texts"), template, timeout_s=timeout)
 
     def _with_revision(self, spec: JobSpec) -> JobSpec:
         """The job, for the model that workers serve of the name it gives: none ever serves one without a revision."""

@@ -17,6 +17,8 @@ from ...schemas.items import ImageRef
 from ...schemas.search import (
     MOST_HITS,
     PAGE_HITS,
+    Duplicates,
+    DuplicatesQuery,
     Hit,
     MissingQuery,
     RankedText,
@@ -238,6 +240,24 @@ def rank(
             raise _strange()
         return reply.ranked
     raise _nobody(connection)
+
+
+def duplicates(
+    connection: Connection, query: DuplicatesQuery, *, timeout_s: float, on_progress: Progress | None
+) -> Duplicates:
+    """Find near duplicates; see `Client.duplicates`."""
+    best: Duplicates | None = None
+    for queue in _queues(connection):
+        reply = _asked(connection, queue, timeout_s, on_progress, duplicates=query)
+        if reply.duplicates is None:
+            raise _strange()
+        if best is None or reply.duplicates.searched > best.searched:
+            best = reply.duplicates
+        if best.searched >= best.missing:
+            return best
+    if best is None:
+        raise _nobody(connection)
+    return best
 
 
 def without_vector(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from ...schemas.search import MissingQuery, RankQuery, SearchQuery, SearchReply
+from ...schemas.search import DuplicatesQuery, MissingQuery, RankQuery, SearchQuery, SearchReply
 from ...schemas.wire import WireModel
 
 REPLY_S: Final = 120
@@ -24,7 +24,8 @@ class SearchRequest(WireModel):
     Attributes:
         id: names the list its answers go to.
         query: the question: a search,
-        rank: texts to be ranked, or
+        rank: texts to be ranked,
+        duplicates: what is nearly the same, or
         missing: what has no vector.
         until: Unix second after which nobody waits for the answer.
     """
@@ -32,6 +33,7 @@ class SearchRequest(WireModel):
     id: str = Field(pattern="^[0-9a-f]{32}$")
     query: SearchQuery | None = None
     rank: RankQuery | None = None
+    duplicates: DuplicatesQuery | None = None
     missing: MissingQuery | None = None
     until: float
 

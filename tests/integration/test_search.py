@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from prelabel.integrations import Client, Job
 from prelabel.schemas import ConfigError, ImageRef, ItemError, Taxonomy
@@ -158,6 +162,52 @@ def test_texts_are_ranked_for_a_picture_as_scoring_ranks_labels(live, job, singl
         live.rank(singles[0].path, ["a", " "])
     with pytest.raises(ConfigError, match="texts"):
         live.rank(singles[0].path, [])
+
+
+def test_near_duplicates_are_grouped_and_those_alone(live, singles, pictures_dir) -> None:
+    copies = []
+    for number, picture in enumerate(singles[:3]):
+        for quality in (95, 90, 85)[: 3 - number]:
+            copies.append(pictures_dir / f"copy-{number}-{quality}.jpg")
+            Image.open(picture.path).save(copies[-1], quality=quality)
+    paths = [picture.path for picture in singles[:20]] + copies
+    job = live.submit(paths, Taxonomy.flat(["red", "blue"]))
+    assert all(prediction.ok for prediction in job.results(timeout=60))
+    told = []
+    found = live.duplicates(job, threshold=0.995, on_progress=lambda *step: told.append(step))
+    groups = {frozenset(hit.task for hit in group.hits) for group in found.groups}
+    assert {frozenset({0, 20, 21, 22}), frozenset({1, 23, 24}), frozenset({2, 25})} <= groups
+    assert (found.searched, found.missing) == (26, 0)
+    assert found.total_images == sum(group.size for group in found.groups)
+    assert [group.size for group in found.groups] == sorted((group.size for group in found.groups), reverse=True)
+    for group in found.groups:
+        assert all(hit.cosine >= 0.9949 for hit in group.hits)
+    assert len(live.duplicates(job, threshold=0.995, count=1).groups) == 1
+    assert live.duplicates(job, threshold=1.0).total_groups <= found.total_groups
+    for threshold in (0, 1.5):
+        with pytest.raises(ConfigError, match="threshold"):
+            live.duplicates(job, threshold=threshold)
+
+
+def test_the_command_writes_a_sheet_of_near_duplicates(stack, live, singles, tmp_path) -> None:
+    job = live.submit([picture.path for picture in singles[:40]], Taxonomy.flat(["red", "blue"]))
+    job.wait(60)
+    environment = {**os.environ, **stack.settings.environment(), "COLUMNS": "80"}
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "prelabel.worker.cli", "duplicates", job.id, *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    done = run("--threshold", 0.9, "-o", tmp_path / "sheet.html")
+    assert done.returncode == 0, done.stderr
+    assert "groups of near duplicates" in done.stdout
+    sheet = (tmp_path / "sheet.html").read_text()
+    found = live.duplicates(job, threshold=0.9)
+    assert sheet.count("<img ") == sum(min(len(group.hits), 12) for group in found.groups) > 0
+    assert "http" not in sheet.replace("http-equiv", ""), "it holds all it shows"
+    refused = run("-o", tmp_path / "nowhere" / "sheet.html")
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert "is no folder" in " ".join(refused.stderr.split())
 
 
 def test_no_such_place_is_said(live) -> None:

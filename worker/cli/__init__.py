@@ -13,6 +13,7 @@ from .choosing import again, pause, resume
 from .console import err
 from .demo import demo
 from .doctor import doctor
+from .duplicates import duplicates
 from .index import index
 from .label_studio import connect, disconnect
 from .models import models
@@ -62,6 +63,7 @@ app.command(rich_help_panel="Label Studio")(pause)
 app.command(rich_help_panel="Label Studio")(resume)
 app.command(rich_help_panel="Find images")(search)
 app.command(rich_help_panel="Find images")(rank)
+app.command(rich_help_panel="Find images")(duplicates)
 app.command(rich_help_panel="Find images")(index)
 app.command(rich_help_panel="Jobs")(jobs.submit)
 app.command("jobs", rich_help_panel="Jobs")(jobs.jobs)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PROJECT_DIGITS = 9
 
-_Where = Annotated[str, typer.Argument(metavar="PROJECT|JOB", help="Number of a Label Studio project, or a job's id")]
+Where = Annotated[str, typer.Argument(metavar="PROJECT|JOB", help="Number of a Label Studio project, or a job's id")]
 _Text = Annotated[
     list[str] | None,
     typer.Argument(metavar="TEXT", help="What the image shows; several are phrasings of the same", show_default=False),
@@ -65,7 +65,7 @@ _Undo = Annotated[bool, typer.Option("--undo", help="Take the last proposals of 
 
 
 def search(
-    where: _Where,
+    where: Where,
     text: _Text = None,
     image: _Image = None,
     like: _Like = None,
@@ -102,7 +102,8 @@ def search(
     with user_errors():
         if count < 1:
             raise ConfigError(f"-k is the number of hits, 1 or more, not {count}")
-        project = int(where) if where.isdecimal() and len(where) <= _PROJECT_DIGITS else None
+        place = place_of(where)
+        project = place if isinstance(place, int) else None
         if project is None and (tab or as_label or undo):
             raise ConfigError("--tab, --as and --undo are for projects of Label Studio: say which by its number")
         settings = settings_here()
@@ -112,7 +113,7 @@ def search(
         with Client(settings) as client:
             found, hits = _found(
                 client,
-                where if project is None else project,
+                place,
                 text,
                 image=image,
                 like=like,
@@ -146,6 +147,11 @@ def search(
         finds.tell_labelled(labelled, project)
     if opened:
         finds.tell_tab(opened)
+
+
+def place_of(where: str) -> int | str:
+    """A project's number, or a job's id."""
+    return int(where) if where.isdecimal() and len(where) <= _PROJECT_DIGITS else where
 
 
 def _title(text: list[str] | None, image: str | None, like: list[int] | None) -> str:

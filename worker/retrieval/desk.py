@@ -64,6 +64,8 @@ class SearchDesk:
         try:
             if request.rank is not None:
                 return SearchReply(ranked=self._searcher.rank(request.rank))
+            if request.duplicates is not None:
+                return SearchReply(duplicates=self._searcher.duplicates(request.duplicates, tell))
             if request.missing is not None:
                 return SearchReply(missing=self._searcher.missing(request.missing.project, tell))
             if request.query is not None:

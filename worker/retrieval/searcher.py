@@ -13,13 +13,25 @@ from numpy.typing import NDArray
 
 from ...schemas.models import ModelCard
 from ...schemas.predictions import LabelScore
-from ...schemas.search import MOST_HITS, Hit, RankedText, RankQuery, SearchFilter, SearchPage, SearchQuery
+from ...schemas.search import (
+    MOST_HITS,
+    DuplicateGroup,
+    Duplicates,
+    DuplicatesQuery,
+    Hit,
+    RankedText,
+    RankQuery,
+    SearchFilter,
+    SearchPage,
+    SearchQuery,
+)
 from ...schemas.settings import Settings
 from ..arrays import Vectors
 from ..model.similarity import pair_logits
 from ..vectors.keys import space_tag
 from ..vectors.store import EmbeddingStore
 from .collection import Collection, Current, Tell
+from .duplicates import duplicate_groups
 from .entries import Entries, entry_keys
 from .files import Snapshot
 from .open_index import open_index
@@ -136,6 +148,41 @@ class Searcher:
             for at in np.argsort(-cosines, kind="stable").tolist()
         )
 
+    def duplicates(self, query: DuplicatesQuery, tell: Tell = lambda *_: None) -> Duplicates:
+        """Near duplicates of a collection; see `duplicate_groups`.
+
+        Raises:
+            PrelabelError: it cannot be looked through; says why.
+        """
+        place = self._place(query)
+        current = self._collection(place).current(tell)
+        snapshot = current.snapshot
+        found = duplicate_groups(snapshot.vectors, query.threshold, within=snapshot.counts, progress=tell)
+        labels = Labels(place.controls)
+        groups = []
+        for done, group in enumerate(found[: query.count]):
+            tell(done, min(len(found), query.count))
+            rows = group.rows[: query.members]
+            entries = snapshot.entries[rows]
+            hits = tuple(
+                _hit(_Candidate(row, cosine), entry, one, labels)
+                for row, cosine, entry, one in zip(
+                    rows.tolist(), group.cosines.tolist(), entries, place.known(entries), strict=False
+                )
+                if one is not None
+            )
+            if len(hits) > 1:  # the others are gone
+                groups.append(DuplicateGroup(hits=hits, size=len(group.rows)))
+        return Duplicates(
+            groups=tuple(groups),
+            total_groups=len(found),
+            total_images=sum(len(group.rows) for group in found),
+            searched=int(snapshot.counts.sum()),
+            missing=current.missing,
+            threshold=query.threshold,
+            model=self._card.id,
+        )
+
     def missing(self, project: int, tell: Tell = lambda *_: None) -> tuple[int, ...]:
         """Tasks of a project that have an image without a vector of this model.
 
@@ -146,7 +193,7 @@ class Searcher:
         lost = self._collection(place).current(tell).snapshot.missing
         return tuple(np.unique(lost["task"]).tolist())
 
-    def _place(self, query: SearchQuery) -> Place:
+    def _place(self, query: SearchQuery | DuplicatesQuery) -> Place:
         if query.project is not None:
             return ProjectPlace(query.project, self._redis, self._settings)
         return JobPlace(query.job or "", self._redis, self._settings.job_ttl_s)
