@@ -2,10 +2,10 @@
 
 The rows are made as SigLIP's lie: pictures in one cone (mean cosine .39) and in crowds within it (.75), texts outside
 of it (below 0). They are fp16 in a mapped file. Each index looks for the 50 nearest to one text; in a tenth of the
-rows; and for eight texts at once. Beside them stand their peers: numpy's product with the same rows in float32, in memory,
-and `argpartition` (nothing is converted, nothing is ordered, twice the bytes), and faiss' own flat index of fp16 codes.
-Duplicates stand beside the blocked product that they need, conversion to float32 included. All with one thread, in
-turn, CPU milliseconds; a ratio is the median of the rounds' own. Recall is held against float64.
+rows; and for eight texts at once. Beside them stand their peers: numpy's product with the same rows in float32, in
+memory, and `argpartition` (nothing is converted, nothing is ordered, twice the bytes), and faiss' own flat index of
+fp16 codes. Duplicates stand beside the blocked product that they need, conversion to float32 included. All with one
+thread, in turn, CPU milliseconds; a ratio is the median of the rounds' own. Recall is held against float64.
 """
 
 from __future__ import annotations
