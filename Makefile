@@ -86,6 +86,7 @@ bench: setup label-studio
 	$(BIN)/python -m benchmarks.rescore
 	$(BIN)/python -m benchmarks.rescore_job
 	$(BIN)/python -m benchmarks.queue_cost
+	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.host_rate
 	$(BIN)/python -m benchmarks.decoders
