@@ -47,7 +47,14 @@ def test_the_demo_tells_its_story_and_leaves_nothing_but_its_report(tmp_path: Pa
     assert accuracy["F1 over shapes"][0] >= 75
 
     report = (tmp_path / "demo-report.html").read_text()
-    assert report.count("<img") == 140 + 60 + 140
+    cards, _, searches = report.partition("<h2>search</h2>")
+    assert cards.count("<img") == 140 + 60 + 140
+    assert searches.count("<img") >= 2 * 6
+    told = [float(share) for share in re.findall(r"<td>([\d.]+) %</td>", searches)]
+    assert len(told) == 2
+    assert told[0] >= 80, "by words"
+    assert told[1] >= 40, "by likeness"
+    assert f"{told[0]}%" in done.stdout
     assert not re.search(r"(src|href)=\"(?!data:)", report)  # self-contained
     assert "never trained on" in report
     # torch keeps a cache folder of its own there.

@@ -20,8 +20,10 @@ from .doing import Doing
 from .following import follow
 
 if TYPE_CHECKING:
+    from ...integrations.client.client import Client
     from ...integrations.client.job import Job
     from ...schemas.settings import Settings
+    from ..demo.finding import Findings
     from ..demo.report import ChapterResult
     from ..running.stack import Stack
 
@@ -54,6 +56,7 @@ def demo(
         _check_report(report)
         with needs("all"):
             from ..demo import story
+            from ..demo.finding import find
             from ..demo.report import ChapterResult, write_report
             from ..running.stack import local_stack
 
@@ -100,13 +103,16 @@ def demo(
                     follow(job, f"{chapter.name}: {chapter.question}")
                     predictions = sorted(job.results(), key=lambda prediction: prediction.ordinal)
                     results.append(ChapterResult(chapter, predictions, job.progress()))
+                with Doing("searching"):
+                    findings = find(client, job, chapter.pictures)
         except KeyboardInterrupt:
             err.print("stopped")
             raise typer.Exit(130) from None
         for result in results:
             out.print(_table(result))
         out.print(_accuracy_table(results))
-        write_report(report, results)
+        out.print(_search_table(findings))
+        write_report(report, results, findings)
         out.print(f"report   {plain(str(report.resolve()))}")
         failed = sum(result.progress.failed for result in results)
     if failed:
@@ -188,6 +194,7 @@ def _in_label_studio(seed: int) -> None:
                     follow(job, "pre-labelling")
                     _until_pushed(job)
                 doing.stop()
+                out.print(_hits_table(client, project.number, server.url))
                 table = Table(show_header=False, box=None)
                 table.add_row("project", plain(project.url))
                 table.add_row("log in as", plain(server.username))
@@ -207,6 +214,16 @@ def _in_label_studio(seed: int) -> None:
                 raise TransientError(f"Label Studio has ended (log: {server.log})")
         except KeyboardInterrupt:
             err.print("stopped")
+
+
+def _hits_table(client: Client, project: int, url: str) -> Table:
+    """What a search of the project finds."""
+    text = "a red star"
+    table = Table("task", "predicted", "cosine", title=f'prelabel search {project} "{text}"', title_justify="left")
+    for hit in client.search(project, text, k=5):
+        predicted = plain(" > ".join(hit.label)) if hit.label else "none"
+        table.add_row(plain(f"{url}/projects/{project}/data?task={hit.task}"), predicted, f"{hit.cosine:.3f}")
+    return table
 
 
 def _until_pushed(job: Job) -> None:
@@ -259,6 +276,16 @@ def _accuracy_table(results: Sequence[ChapterResult]) -> Table:
                 f"{accuracy.trained:.1%}" if accuracy.trained is not None else "",
                 f"{accuracy.held_out:.1%}" if accuracy.held_out is not None else "",
             )
+    return table
+
+
+def _search_table(findings: Findings) -> Table:
+    table = Table(
+        "search", "what", "right", title=f"searching {findings.searched} of the pictures", title_justify="left"
+    )
+    such = f" such as {findings.shown[0].text!r}" if findings.shown else ""
+    table.add_row("by words", f"{findings.pairs} texts{such}, precision at 20", f"{findings.precision:.1%}")
+    table.add_row("by likeness", f"{findings.samples} pictures, same kind among the 10 nearest", f"{findings.same:.1%}")
     return table
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from ...schemas.predictions import Prediction
 from ...schemas.progress import Progress
 from ...schemas.taxonomy import LabelPath
+from .finding import Findings
 from .story import Accuracy, Chapter, accuracies
 
 _THUMBNAIL_PX = (200, 150)
@@ -75,7 +76,7 @@ class Confusion:
     diagonal: bool
 
 
-def write_report(path: Path, results: Sequence[ChapterResult]) -> None:
+def write_report(path: Path, results: Sequence[ChapterResult], findings: Findings) -> None:
     """Render the page. Raises OSError when it cannot be written."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((files("prelabel.worker.demo") / "report.html").read_text(encoding="utf-8"))
@@ -94,7 +95,12 @@ def write_report(path: Path, results: Sequence[ChapterResult]) -> None:
     versions = sorted(
         {prediction.model_version for result in results for prediction in result.predictions if prediction.ok}
     )
-    path.write_text(template.render(sections=sections, versions=versions), encoding="utf-8")
+    searches = [
+        {"text": one.text, "hits": [(hit, _thumbnail(picture.path), right) for hit, picture, right in one.hits]}
+        for one in findings.shown
+    ]
+    html = template.render(sections=sections, versions=versions, findings=findings, searches=searches)
+    path.write_text(html, encoding="utf-8")
 
 
 def _cards(result: ChapterResult) -> list[Card]:
