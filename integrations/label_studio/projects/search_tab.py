@@ -51,7 +51,8 @@ class Tab(NamedTuple):
     Attributes:
         number: its id in Label Studio.
         url: where it opens.
-        label_stream_url: where its tasks are labelled one after the other.
+        label_stream_url: where its tasks are labelled one after the other. In a browser in which "Label All Tasks" was
+            pressed last, Label Studio goes through the whole project all the same, until "Label Tasks As Displayed" is.
         shown: how many tasks it holds.
         note: why they are fewer than asked for, in words; empty when they are not.
     """
