@@ -79,6 +79,18 @@ def change(api: LabelStudioAPI, number: int, data: Mapping[str, Any]) -> View:
         return _view(api.json("PATCH", f"api/dm/views/{number}/", json={"data": dict(data)}))
 
 
+def count(api: LabelStudioAPI, project: int, number: int) -> int:
+    """How many tasks a tab of the project holds.
+
+    Raises:
+        NotThere: somebody has closed it.
+        PrelabelError: see `LabelStudioAPI.errors`.
+    """
+    params = {"project": project, "view": number, "page": 1, "page_size": 1, "include": "id"}
+    with api.errors(f"tab {number}"):
+        return int(api.json("GET", "api/tasks", params=params)["total"])
+
+
 def delete(api: LabelStudioAPI, number: int) -> None:
     """Close a tab for everybody.
 

@@ -5,20 +5,20 @@ no order of its own, so ranks and scores are not in it.
 
 A tab can hold tasks by number only with a filter for each, which Label Studio 1.23's page draws one below the other: 50
 take it some seconds, 200 bring its filter panel to a halt. So more are found by the names of their images, with one
-regular expression. That is asked of Label Studio first: it must find those tasks and none besides.
+regular expression. Whether that finds those tasks and none besides, only Label Studio can say, and only of a filter it
+has stored: as part of an address such an expression is longer than many web servers take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ....schemas import ConfigError
 from ..api import tasks as listing
 from ..api import views
 from ..api.connection import LabelStudioAPI, NotThere
-from ..api.tasks import Filter
 from ..api.views import Filters, View
 from ..label_config.config import LabelConfig
 
@@ -33,6 +33,8 @@ LONGEST_PATTERN: Final = 30_000
 
 LONGEST_TITLE: Final = 40
 """Characters of a tab's title: with more, other tabs have no room."""
+
+_WIDTHS: Final = "columnsWidth"
 
 _MARK: Final = "prelabel:search"
 """The name of a column there is not: its width stands in the tabs that the next search may take over, and stays there
@@ -51,7 +53,8 @@ class Tab(NamedTuple):
     Attributes:
         number: its id in Label Studio.
         url: where it opens.
-        label_stream_url: where its tasks are labelled one after the other.
+        label_stream_url: where its tasks are labelled one after the other. In a browser in which "Label All Tasks" was
+            pressed last, Label Studio goes through the whole project all the same, until "Label Tasks As Displayed" is.
         shown: how many tasks it holds.
         note: why they are fewer than asked for, in words; empty when they are not.
     """
@@ -64,8 +67,11 @@ class Tab(NamedTuple):
 
 
 class _Choice(NamedTuple):
+    """What may find so many tasks; and if it is not certain, others besides."""
+
     filters: Filters
-    shown: int
+    tasks: int
+    is_certain: bool
     note: str
 
 
@@ -89,11 +95,14 @@ def open_tab(
     """
     asked = _numbers(tasks)
     api.project(project)
-    chosen = _choose(api, project, config, asked)
-    data = {"title": _short(title), "type": "grid", "target": "tasks", "filters": chosen.filters}
-    view = _store(api, project, data, keep=keep)
+    choices = _choices(api, project, config, asked)
+    choice = next(choices)
+    view = _stored(api, project, None if keep else _taken_over(api, project), choice, title, keep=keep)
+    while not choice.is_certain and views.count(api, project, view.number) != choice.tasks:
+        choice = next(choices)
+        view = _stored(api, project, view, choice, title, keep=keep)
     url = f"{api.url}/projects/{project}/data?tab={view.number}"
-    return Tab(view.number, url, f"{url}&labeling=1", chosen.shown, chosen.note)
+    return Tab(view.number, url, f"{url}&labeling=1", choice.tasks, choice.note)
 
 
 def _numbers(tasks: Sequence[int]) -> list[int]:
@@ -109,44 +118,52 @@ def _short(title: str) -> str:
     return words if len(words) <= LONGEST_TITLE else f"{words[: LONGEST_TITLE - 1].rstrip()}…"
 
 
-def _store(api: LabelStudioAPI, project: int, data: dict[str, Any], *, keep: bool) -> View:
-    there = views.listed(api, project)
-    if not there:  # else the tab of this search would be the only one, and its tasks all that the project seems to have
-        views.create(api, project, {"title": "Default", "type": "list", "target": "tasks"})
-    if keep:
-        return views.create(api, project, data)
+def _taken_over(api: LabelStudioAPI, project: int) -> View | None:
+    """The search tab of the API key's user, where there is one; the oldest, where somebody has made a copy of it."""
     with api.errors("the user of the API key"):
         user = api.json("GET", "api/current-user/whoami").get("id")
-    for known in sorted(there, key=lambda view: view.number):
-        widths = known.data.get("columnsWidth") or {}
-        if known.user == user and _MARK in widths:
-            # Its filters are other ones now; what was ticked was ticked in other tasks.
-            stays = {name: value for name, value in known.data.items() if name != "selectedItems"}
-            try:
-                return views.change(api, known.number, {**stays, **data})
-            except NotThere:  # somebody has just closed it
-                continue
-    return views.create(api, project, {**data, "columnsWidth": {_MARK: 1}})
+    mine = [one for one in views.listed(api, project) if one.user == user and _MARK in (one.data.get(_WIDTHS) or {})]
+    return min(mine, key=lambda one: one.number, default=None)
 
 
-def _choose(api: LabelStudioAPI, project: int, config: LabelConfig, asked: list[int]) -> _Choice:
-    """What finds the tasks, or the first of them where one tab cannot find all."""
-    keys = list(dict.fromkeys(config.images.values()))
+def _stored(api: LabelStudioAPI, project: int, view: View | None, choice: _Choice, title: str, *, keep: bool) -> View:
+    """The tab with these tasks; how people have arranged it stays."""
+    data = {"title": _short(title), "type": "grid", "target": "tasks", "filters": choice.filters}
+    if view is not None:
+        stays = {name: value for name, value in view.data.items() if name != "selectedItems"}
+        try:
+            return views.change(api, view.number, {**stays, **data})
+        except NotThere:  # somebody has just closed it
+            pass
+    if not views.listed(api, project):  # else this tab's tasks would be all that the project seems to have
+        views.create(api, project, {"title": "Default", "type": "list", "target": "tasks"})
+    return views.create(api, project, data if keep else {**data, _WIDTHS: {_MARK: 1}})
+
+
+def _choices(api: LabelStudioAPI, project: int, config: LabelConfig, asked: list[int]) -> Iterator[_Choice]:
+    """What may find the tasks, the best first; the last finds the first of them for certain."""
+    by_name = BY_NUMBER < len(asked) <= BY_NAME
+    keys = list(dict.fromkeys(config.images.values())) if by_name else []
     looked_for = asked[:BY_NAME]
-    there = _addresses(api, project, looked_for, keys if len(looked_for) > BY_NUMBER else [])
+    there = _addresses(api, project, looked_for, keys)
     if not there:
         raise ConfigError(f"none of the {len(looked_for)} tasks to show is in project {project}: were they deleted?")
     gone = len(looked_for) - len(there)
     notes = [f"{gone} of the tasks are not in project {project} any more"] if gone else []
     if len(there) > BY_NUMBER:
-        by_name, why_not = None, f"a tab holds at most {BY_NAME:,}"
-        if len(asked) <= BY_NAME:
-            by_name, why_not = _by_name(api, project, there, keys)
-        if by_name is not None:
-            return _Choice(views.joined("and", [by_name]), len(there), "; ".join(notes))
+        unnamed = "their images have no addresses that could tell them apart"
+        why_not = unnamed if by_name else f"a tab holds at most {BY_NAME:,}"
+        for key in keys:
+            for pattern in patterns([addresses[key] for addresses in there.values()]):
+                if len(pattern.encode()) > LONGEST_PATTERN:
+                    why_not = "the names of their images are too long for one tab"
+                    continue
+                filters = views.joined("and", [views.data_matches(key, pattern)])
+                yield _Choice(filters, len(there), is_certain=False, note="; ".join(notes))
+                why_not = "other tasks have images of the same names"
         notes.insert(0, f"only the first {BY_NUMBER} of {len(asked):,} tasks are shown: {why_not}")
     shown = [listing.is_number(number) for number in list(there)[:BY_NUMBER]]
-    return _Choice(views.joined("or", shown), len(shown), "; ".join(notes))
+    yield _Choice(views.joined("or", shown), len(shown), is_certain=True, note="; ".join(notes))
 
 
 def _addresses(
@@ -166,23 +183,6 @@ def _plain(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or value.lower().startswith("data:"):
         return ""
     return value if len(value) <= _LONGEST_ADDRESS else ""
-
-
-def _by_name(
-    api: LabelStudioAPI, project: int, there: Mapping[int, Mapping[str, str]], keys: Sequence[str]
-) -> tuple[Filter | None, str]:
-    """What finds these tasks and no others by the names of their images; else None, and why there is nothing."""
-    why_not = "their images have no addresses that could tell them apart"
-    for key in keys:
-        for pattern in patterns([addresses[key] for addresses in there.values()]):
-            if len(pattern.encode()) > LONGEST_PATTERN:
-                why_not = "the names of their images are too long for one tab"
-                continue
-            by_name = views.data_matches(key, pattern)
-            if listing.page(api, project, [by_name], size=1, fields="id").total == len(there):
-                return by_name, ""
-            why_not = "other tasks have images of the same names"
-    return None, why_not
 
 
 def patterns(addresses: Sequence[str]) -> list[str]:
