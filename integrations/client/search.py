@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -290,9 +289,11 @@ def _asked(
     """
     wait_s = seconds_of(timeout_s)
     silent_s = _LONGEST_S if wait_s is None else wait_s
-    request = SearchRequest(id=uuid.uuid4().hex, until=time.time() + silent_s, **question)
+    searches = Searches(connection.redis)
+    now = connection.patiently(searches.now)
+    request = SearchRequest(id=uuid.uuid4().hex, until=now + silent_s, **question)
     connection.patiently(partial(connection.sender.search, request.to_json(), queue))
-    answers = Searches(connection.redis).answers(request.id, silent_s)
+    answers = searches.answers(request.id, silent_s)
     while True:
         reply = connection.patiently(lambda: next(answers, None))
         if reply is None:

@@ -4,7 +4,8 @@ Jobs are forgotten after some days; a project's catalogue stays as long as the p
 string, to which the script that writes outcomes appends what it wrote (`scripts.COMPLETE`). All numbers are
 little-endian. It begins with a head of 40 bytes
 
-    0       24      `prelabel catalogue 1`, filled up with zeros
+    0       20      `prelabel catalogue 1`
+    20      u32     rows there were when it was last written anew
     24      16      random: another catalogue of the same project has another
 
 and goes on with rows of 40 bytes, one for each image
@@ -49,13 +50,18 @@ ROW: Final = struct.Struct("<QQIHH16s")
 FIRST: Final = 1 << 15
 """Bit of the place that says: the first row of its outcome."""
 
-_HEAD: Final = b"prelabel catalogue 1".ljust(24, b"\0")
-_HEAD_BYTES: Final = 40
+_HEAD: Final = struct.Struct("<20sI16s")
+_NAME: Final = b"prelabel catalogue 1"
+_HEAD_BYTES: Final = _HEAD.size
+_FEW_ROWS: Final = 1_000
+_MOST_ROWS: Final = 2
+"""Rows for each one there was when it was last written anew, beyond which it is looked through for what counts."""
 _READ_AT_ONCE: Final = 100_000 * ROW.size
 
-# KEYS: catalogue. ARGV: the head it is to have, the length it is to have, its new content. Returns 1 when it was so.
+# KEYS: catalogue. ARGV: the end of the head it is to have, the length it is to have, its new content. Returns 1 when it
+# was so.
 _REPLACE: Final = """
-if redis.call('GETRANGE', KEYS[1], 0, 39) ~= ARGV[1] or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[2]) then
+if redis.call('GETRANGE', KEYS[1], 24, 39) ~= ARGV[1] or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[2]) then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[3])
@@ -87,9 +93,9 @@ def catalogue_key(project: int) -> str:
     return f"prelabel:label_studio:{{{project}}}:vectors"
 
 
-def new_head() -> bytes:
-    """What a catalogue begins with."""
-    return _HEAD + secrets.token_bytes(16)
+def new_head(rows: int = 0) -> bytes:
+    """What a catalogue begins with that is written with so many rows."""
+    return _HEAD.pack(_NAME, min(rows, 2**32 - 1), secrets.token_bytes(16))
 
 
 def image_mark(image: ImageRef) -> int:
@@ -209,10 +215,10 @@ class Catalogue:
         """
         key = catalogue_key(project)
         head = self._redis.getrange(key, 0, _HEAD_BYTES - 1)
-        if len(head) < _HEAD_BYTES or not head.startswith(_HEAD):
+        if len(head) < _HEAD_BYTES or not head.startswith(_NAME):
             return Tail(b"", "", bool(position))
         epoch, at = _read(position)
-        anew = epoch != head[len(_HEAD) :]
+        anew = epoch != head[-16:]
         at = _HEAD_BYTES if anew else at
         parts = []
         while part := self._redis.getrange(key, at, at + _READ_AT_ONCE - 1):
@@ -221,7 +227,7 @@ class Catalogue:
             at += len(part)
             if len(part) < _READ_AT_ONCE:
                 break
-        return Tail(b"".join(parts), f"{head[len(_HEAD) :].hex()}:{at}", anew)
+        return Tail(b"".join(parts), f"{head[-16:].hex()}:{at}", anew)
 
     def forget(self, project: int, tasks: Iterable[int]) -> None:
         """Say that tasks are gone: they are found no more."""
@@ -241,9 +247,38 @@ class Catalogue:
             The position behind them; None where nothing was replaced.
         """
         epoch, at = _read(position)
-        head = new_head()
-        replaced = self._replace(keys=[catalogue_key(project)], args=[_HEAD + epoch, at, head + rows])
-        return f"{head[len(_HEAD) :].hex()}:{_HEAD_BYTES + len(rows)}" if replaced else None
+        head = new_head(len(rows) // ROW.size)
+        replaced = self._replace(keys=[catalogue_key(project)], args=[epoch, at, head + rows])
+        return f"{head[-16:].hex()}:{_HEAD_BYTES + len(rows)}" if replaced else None
+
+    def shorten(self, project: int) -> bool:
+        """Leave out what counts no more, where that may be half: a project may be scored again without a search.
+
+        Returns:
+            Whether it was written anew.
+        """
+        key = catalogue_key(project)
+        head = self._redis.getrange(key, 0, _HEAD_BYTES - 1)
+        count = (self._redis.strlen(key) - _HEAD_BYTES) // ROW.size
+        if len(head) < _HEAD_BYTES or count <= max(_FEW_ROWS, _MOST_ROWS * _HEAD.unpack(head)[1]):
+            return False
+        tail = self.tail(project, "")
+        return self.replace(project, tail.position, _counting(tail.rows)) is not None
+
+
+def _counting(rows: bytes) -> bytes:
+    """The rows of each task's last outcome, in their order; none of tasks that have no images any more."""
+    first: dict[int, int] = {}
+    for at, (task, _, _, place, _, _) in enumerate(ROW.iter_unpack(rows)):
+        if place & FIRST:
+            first[task] = at
+    kept, counts = [], False
+    for at, (task, _, _, place, _, key) in enumerate(ROW.iter_unpack(rows)):
+        if place & FIRST:
+            counts = first[task] == at and any(key)
+        if counts:
+            kept.append(rows[at * ROW.size : (at + 1) * ROW.size])
+    return b"".join(kept)
 
 
 def _read(position: str) -> tuple[bytes, int]:

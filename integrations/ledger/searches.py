@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ...schemas.search import DuplicatesQuery, MissingQuery, RankQuery, SearchQuery, SearchReply
 from ...schemas.wire import WireModel
+from .clock import redis_time
 
 REPLY_S: Final = 120
 """Seconds an answer is kept for who asked."""
@@ -27,7 +28,7 @@ class SearchRequest(WireModel):
         rank: texts to be ranked,
         duplicates: what is nearly the same, or
         missing: what has no vector.
-        until: Unix second after which nobody waits for the answer.
+        until: Unix second of Redis's clock after which nobody waits for the answer.
     """
 
     id: str = Field(pattern="^[0-9a-f]{32}$")
@@ -47,6 +48,10 @@ class Searches:
 
     def __init__(self, client: Any) -> None:
         self._redis = client
+
+    def now(self) -> float:
+        """Unix second of Redis's clock: those of two hosts may differ by more than anybody waits."""
+        return redis_time(self._redis)
 
     def answer(self, request_id: str, reply: SearchReply) -> None:
         """Send an answer, or how far its preparation has come."""

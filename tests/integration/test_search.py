@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 from prelabel.integrations import Client, Job
+from prelabel.integrations.broker.connection import connect_redis
 from prelabel.schemas import ConfigError, ImageRef, ItemError, Taxonomy
-from prelabel.schemas.search import Hit
+from prelabel.schemas.search import Hit, SearchQuery
 from prelabel.worker.demo.shapes import ALL_PAIRS
 from prelabel.worker.demo.story import Picture
+from prelabel.worker.retrieval.query import QueryVectors
+from prelabel.worker.retrieval.searcher import Searcher
+from prelabel.worker.vectors.store import NoStore
 
 LABELS = [f"{colour} {shape}" for colour, shape in ALL_PAIRS]
 
@@ -162,6 +166,24 @@ def test_texts_are_ranked_for_a_picture_as_scoring_ranks_labels(live, job, singl
         live.rank(singles[0].path, ["a", " "])
     with pytest.raises(ConfigError, match="texts"):
         live.rank(singles[0].path, [])
+
+
+def test_files_of_what_is_there_no_more_are_removed(stack, tmp_path) -> None:
+    settings = stack.settings.model_copy(update={"state_dir": tmp_path})
+    folders = [tmp_path / "search" / "0a0b0c0d" / name for name in ("job-0123456789ab", "project-99", "other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with connect_redis(settings) as redis, Client(settings) as client:
+        job = client.submit(["a.jpg"], Taxonomy.flat(["a", "b"]))
+        folders.append(tmp_path / "search" / "0a0b0c0d" / f"job-{job.id}")
+        folders[-1].mkdir()
+        card = client.workers()[0].card
+        queries = QueryVectors(card, None, None)
+        searcher = Searcher(card, "space", NoStore(), queries, settings, redis)
+        with pytest.raises(ConfigError, match="no stored vector"):
+            searcher.search(SearchQuery(job=job.id, like=(1,)))
+        job.cancel()
+    assert [folder.exists() for folder in folders] == [False, False, True, True]
 
 
 def test_near_duplicates_are_grouped_and_those_alone(live, singles, pictures_dir) -> None:

@@ -120,7 +120,7 @@ def test_the_tab_is_known_again_after_people_have_arranged_it(
     page.goto(first.url)
     page.get_by_text(f"Tasks: 5 / {TASKS}").wait_for()
     with page.expect_response(lambda answer: answer.request.method == "PATCH" and "/dm/views/" in answer.url):
-        page.get_by_label("Switch to list view").click(force=True)  # the page writes all it knows of the tab
+        page.locator("label[aria-label='Switch to list view']").click()  # the page writes all it knows of the tab
     assert stored(api, first, project)["type"] == "list"
 
     second = open_tab(api, project, CONFIG, hits[10 : 10 + MANY], "search: circle")

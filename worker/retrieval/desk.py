@@ -26,10 +26,10 @@ class SearchDesk:
     Args:
         searcher: finds what is asked for.
         searches: where answers go.
-        clock: Unix seconds.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, searcher: Searcher, searches: Searches, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, searcher: Searcher, searches: Searches, clock: Callable[[], float] = time.monotonic) -> None:
         self._searcher = searcher
         self._searches = searches
         self._clock = clock
@@ -48,7 +48,7 @@ class SearchDesk:
         except ConfigError as error:  # nobody knows where its answer would go
             log.warning("a search cannot be read, run the same prelabel release everywhere: %s", error)
             return
-        if self._clock() > request.until:
+        if self._searches.now() > request.until:
             return
         self._searches.answer(request.id, self._reply(request))
 

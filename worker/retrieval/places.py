@@ -14,7 +14,7 @@ from ...integrations.label_studio.api.connection import LabelStudioAPI
 from ...integrations.label_studio.convert.items import item_from_task
 from ...integrations.label_studio.label_config.config import LabelConfig
 from ...integrations.ledger.catalogue import Catalogue, Tail, image_mark, job_tail, label_code
-from ...integrations.ledger.jobs import JobStore
+from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...schemas.errors import ConfigError, ItemError
 from ...schemas.items import Item
 from ...schemas.jobs import Control
@@ -180,6 +180,21 @@ class JobPlace:
             item = items[ordinal]
             known.append(Known(item, place) if place < len(item.images) else None)
         return known
+
+
+def is_there(name: str, redis: Any) -> bool:
+    """Whether the project or job of a folder's name is still there; True of any other name."""
+    kind, _, which = name.partition("-")
+    if kind == "project" and which.isdecimal():
+        return Catalogue(redis).is_kept(int(which))
+    if kind == "job":
+        try:
+            JobStore(redis, 0).spec(which)
+        except NoSuchJob:
+            return False
+        except ConfigError:  # another release's, and there
+            return True
+    return True
 
 
 class Labels:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,9 +37,10 @@ from .duplicates import duplicate_groups
 from .entries import Entries, entry_keys
 from .files import Snapshot
 from .open_index import open_index
-from .places import JobPlace, Known, Labels, Place, ProjectPlace
+from .places import JobPlace, Known, Labels, Place, ProjectPlace, is_there
 from .query import QueryVectors, Sought
 
+_SWEEP_S: Final = 3600.0
 _COLLECTIONS_KEPT: Final = 64
 _LOOKED_AT: Final = 5_000
 """Images that are compared with what Label Studio says of them for one page, at most."""
@@ -67,6 +70,9 @@ class Searcher:
         queries: makes the vectors of queries.
         settings: where Label Studio is, and the folder for files.
         redis: the ledger's.
+
+    Raises:
+        ConfigError: faiss is asked for and not installed.
     """
 
     def __init__(
@@ -86,6 +92,9 @@ class Searcher:
         self._redis = redis
         self._collections: LRUCache[str, Collection] = LRUCache(_COLLECTIONS_KEPT)
         self._lock = threading.Lock()
+        self._swept_s = -_SWEEP_S
+        if settings.search == "faiss":  # whoever asks for it shall not learn at the first search that it is not there
+            open_index(np.zeros((0, card.dim), dtype=np.float16), settings.search)
 
     def search(self, query: SearchQuery, tell: Tell = lambda *_: None) -> SearchPage:
         """One page of what is found.
@@ -98,6 +107,7 @@ class Searcher:
             PrelabelError: it cannot be searched; says why.
         """
         place = self._place(query)
+        self._sweep()
         current = self._collection(place).current(tell)
         snapshot = current.snapshot
         labels = Labels(place.controls)
@@ -197,6 +207,16 @@ class Searcher:
         if query.project is not None:
             return ProjectPlace(query.project, self._redis, self._settings)
         return JobPlace(query.job or "", self._redis, self._settings.job_ttl_s)
+
+    def _sweep(self) -> None:
+        """Now and then, remove the files of projects that are connected no more, and of jobs that have expired."""
+        with self._lock:
+            if time.monotonic() - self._swept_s < _SWEEP_S:
+                return
+            self._swept_s = time.monotonic()
+        for folder in (self._settings.state_dir / "search").glob("*/*-*"):
+            if not is_there(folder.name, self._redis):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _collection(self, place: Place) -> Collection:
         folder = search_folder(self._settings.state_dir, self._space) / place.name

@@ -165,6 +165,8 @@ class Look:
             self._settle(str(there.get("model_version") or ""))
         if self._state.backend_url and self._state.title != self._version:
             self._rename()
+        if through:
+            self._projects.shorten_catalogue(self._project)
         count = take if through else refresh
         count(self._api, self._client, self._projects, self._project, self._version, there)
         return self._report

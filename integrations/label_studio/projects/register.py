@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from ....schemas import ConfigError, Item, Settings, TransientError
 from ...broker.locks import TimedLock, free_lock
 from ...client.client import Client
+from ...ledger.catalogue import Catalogue
 from ...ledger.jobs import NoSuchJob
 from ...ledger.pushes import is_pending
 from .chosen import chosen_model
@@ -97,6 +98,7 @@ class Projects:
         self._end_turn: Any = raw.register_script(_END_TURN)
         self.claims = Claims(raw, self._patiently)
         self.unanswered = Unanswered(raw, self._patiently)
+        self._catalogue = Catalogue(raw)
 
     def secret(self) -> str:
         """What our webhooks carry: PRELABEL_WEBHOOK_SECRET, else one made once and kept in Redis."""
@@ -171,6 +173,10 @@ class Projects:
         values = {name: int(value) if isinstance(value, bool) else value for name, value in fields.items()}
         if values:
             self._patiently(lambda: self._redis.hset(ProjectKeys(project).state, mapping=values))
+
+    def shorten_catalogue(self, project: int) -> None:
+        """Leave out of the project's catalogue what counts no more, where that may be much."""
+        self._patiently(lambda: self._catalogue.shorten(project))
 
     def keep_figures(self, project: int, figures: str) -> None:
         """Keep the figures of a project, as JSON."""

@@ -17,6 +17,7 @@ from prelabel.integrations.ledger.catalogue import (
     image_mark,
     job_tail,
     label_code,
+    new_head,
     outcome_rows,
     record_rows,
 )
@@ -207,6 +208,29 @@ def test_rows_are_replaced_unless_some_came_meanwhile(client, ledger, redis) -> 
     catalogue.forget(7, [1])
     (gone,) = read(catalogue.tail(7, position).rows)
     assert (gone[0], gone[3], gone[5]) == (1, 1 << 15, bytes(16))
+
+
+def test_a_catalogue_of_which_half_counts_no_more_is_shortened(redis) -> None:
+    catalogue = Catalogue(redis)
+
+    def add(number: int, *keys: str) -> None:
+        vectors = dict(zip(("image", "image\x1f1"), keys, strict=False))
+        item = task(number, *["image"] * max(1, len(keys)))
+        redis.append(catalogue_key(7), outcome_rows(item, Outcome(answers=(answer("cat"),), vectors=vectors)))
+
+    redis.set(catalogue_key(7), new_head())
+    for _ in range(400):
+        for number in (1, 2, 3):
+            add(number, *KEYS[:2])
+    catalogue.forget(7, [3])
+    add(2, KEYS[2])
+    before = catalogue.tail(7, "")
+    assert catalogue.shorten(7)
+    after = catalogue.tail(7, before.position)
+    assert after.anew
+    assert [(row[0], row[5].hex()) for row in read(after.rows)] == [(1, KEYS[0]), (1, KEYS[1]), (2, KEYS[2])]
+    assert not catalogue.shorten(7), "there is nothing to gain"
+    assert not catalogue.shorten(8)
 
 
 def test_a_job_is_its_own_catalogue(client, ledger) -> None:
