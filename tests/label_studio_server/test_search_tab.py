@@ -151,7 +151,7 @@ def test_the_label_stream_goes_through_the_tabs_tasks(
     def next_task() -> int:
         with page.expect_response(lambda answer: "/api/dm/actions" in answer.url and "next_task" in answer.url) as got:
             page.goto(tab.label_stream_url)
-        page.get_by_role("button", name="Submit").wait_for()
+        page.get_by_test_id("bottombar-submit-button").wait_for()
         return int(got.value.json()["id"])
 
     for task in (one, other):
