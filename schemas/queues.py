@@ -20,7 +20,8 @@ QUEUES: Final = (QUEUE_INTERACTIVE, QUEUE_BULK, QUEUE_PUSH)
 """Those that are always there; each model that a job names has two more of its own, see `queue_of`."""
 
 _OF_MODEL: Final = ":"
-_SEARCH: Final = "search"
+_SEARCH: Final = "prelabel:searches"
+"""Begins as all other keys do that are no queues of jobs: users of Redis may be restricted to these."""
 
 
 def queue_of(priority: str, model: str | None) -> str:

@@ -48,6 +48,8 @@ _LOOKED_AT: Final = 5_000
 _MARGIN: Final = 4
 """Images ranked anew by their stored vectors, for each that is wanted: the files' are rounded once more."""
 
+_MOST_MARGIN: Final = 1_000
+
 _FEW: Final = 64
 
 
@@ -233,7 +235,7 @@ class Searcher:
         """The best, the best first; more and more of them, each time all from the first on."""
         there = int(within.sum())
         index = open_index(snapshot.vectors, self._settings.search)
-        count = min(there, max(_FEW, _MARGIN * wanted))
+        count = min(there, wanted + max(_FEW, min((_MARGIN - 1) * wanted, _MOST_MARGIN)))
         while there:
             found = index.search(sought.vector[np.newaxis], count, within)
             yield self._exact(snapshot, found.rows[0], sought)
