@@ -7,25 +7,23 @@ opened as a tab in Label Studio, or be proposed a label together.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ....schemas import ConfigError, ImageRef, PrelabelError, Settings, TransientError
+from ....schemas import ConfigError, ImageRef, PrelabelError, Settings
 from ....schemas.items import INLINE_BYTES
-from ....schemas.search import Hit
 from ...client.search import SearchResult
 from ...label_studio.api.connection import LabelStudioAPI
 from ...label_studio.deliver.look_alikes import label_look_alikes, undo_look_alikes
 from ...label_studio.label_config import LabelConfig
 from ...label_studio.projects.search_tab import open_tab
-from ...ledger.catalogue import image_mark
 from ...problems import problems
+from .asking import TIMEOUT_S, Turns, refuse_other_methods, require_connected, status_of
 from .forms import hand_out, refuse_forgery, token_for
 from .project_routes import form_headers
 from .templates import environment, text_of
@@ -40,9 +38,6 @@ COUNT: Final = 48
 
 MOST: Final = 200
 """Hits of a page at most: each is a picture."""
-
-TIMEOUT_S: Final = 45.0
-"""Seconds a search may be silent: proxies often give up after a minute."""
 
 AT_ONCE: Final = 4
 """Searches at a time: each keeps a thread of the adapter waiting."""
@@ -189,18 +184,13 @@ def search_router(settings: Settings, client: Client, connected: Projects, *, pi
         refuse_forgery(request, csrf)
         return desk.undo(request, number, version)
 
-    @router.api_route("/projects/{number}/search", methods=_OTHER_METHODS, include_in_schema=False)
-    def neither() -> Response:
-        raise HTTPException(405, "Method Not Allowed", {"Allow": "GET, POST"})
+    refuse_other_methods(router, "/projects/{number}/search")
 
     @router.get("/search.css", include_in_schema=False)
     def style() -> Response:
         return Response(text_of("search.css"), media_type="text/css", headers={"Cache-Control": "max-age=300"})
 
     return router
-
-
-_OTHER_METHODS: Final = ["DELETE", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"]
 
 
 class _Desk:
@@ -211,17 +201,17 @@ class _Desk:
         self._client = client
         self._connected = connected
         self._pictures = pictures
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE, "others are searching at present: try again in a moment")
         self._template = environment().get_template("search.html")
 
     def find(self, request: Request, number: int, asked: _Asked, picture: bytes | None = None) -> Response:
         """The form with what was found."""
-        self._require_connected(number)
+        require_connected(self._connected, number)
         found: SearchResult | None = None
         problem: PrelabelError | None = None
         try:
             if picture is not None or not asked.is_empty:
-                with self._turn():
+                with self._turns.take():
                     found = self._search(number, asked, picture)
                     len(found)  # all pages of it
         except PrelabelError as error:
@@ -239,7 +229,7 @@ class _Desk:
 
     def tab(self, request: Request, number: int, tasks: Sequence[int], title: str) -> Response:
         """To the tab in Label Studio, or the form with why there is none."""
-        self._require_connected(number)
+        require_connected(self._connected, number)
         try:
             with closing(LabelStudioAPI(self._settings)) as api:
                 config = LabelConfig.parse(api.project(number).get("label_config") or "")
@@ -250,21 +240,21 @@ class _Desk:
 
     def label(self, request: Request, number: int, like: int, tasks: Mapping[int, float], name: str) -> Response:
         """Propose a label, and say what came of it."""
-        self._require_connected(number)
+        require_connected(self._connected, number)
         done = None
         problem: PrelabelError | None = None
         try:
             if not name.strip():
                 raise ConfigError("say which label the ticked tasks are to have")
             claims = self._connected.claims
-            done = label_look_alikes(self._settings, claims, number, like, tasks, name.strip(), yes=True)
+            done = label_look_alikes(self._settings, claims, number, like, tasks, name.strip())
         except PrelabelError as error:
             problem = error
         return self._document(request, number, _Asked(), problem=problem, proposed=done, root="../../../")
 
     def undo(self, request: Request, number: int, version: str) -> Response:
         """Take proposals back."""
-        self._require_connected(number)
+        require_connected(self._connected, number)
         said, problem = "", None
         try:
             removed = undo_look_alikes(self._settings, number, version or None)
@@ -272,19 +262,6 @@ class _Desk:
         except PrelabelError as error:
             problem = error
         return self._document(request, number, _Asked(), problem=problem, said=said, root="../../../")
-
-    def _require_connected(self, number: int) -> None:
-        if not self._connected.serves(number):
-            raise HTTPException(404, f"project {number} is not connected: prelabel connect --project {number}")
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(blocking=False):
-            raise TransientError("others are searching at present: try again in a moment")
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     def _document(
         self,
@@ -303,7 +280,7 @@ class _Desk:
             root=root,
             number=number,
             asked=asked,
-            hits=[] if found is None else [_shown(hit) for hit in found],
+            hits=[] if found is None else list(found),
             found=found,
             problem=str(problem) if problem else "",
             proposed=proposed,
@@ -313,14 +290,8 @@ class _Desk:
             token=token,
             most_mib=INLINE_BYTES // 2**20,
         )
-        status = 200 if problem is None else 409 if not isinstance(problem, TransientError) else 503
         headers = form_headers(self._settings)
-        return hand_out(token, request, HTMLResponse(html, status_code=status, headers=headers))
-
-
-def _shown(hit: Hit) -> dict[str, Any]:
-    """A hit, and which of its task's images it is (`thumbnails`)."""
-    return {"hit": hit, "mark": f"{image_mark(ImageRef(uri=hit.image.uri)):x}"}
+        return hand_out(token, request, HTMLResponse(html, status_code=status_of(problem), headers=headers))
 
 
 def _cosines(tasks: Sequence[int], given: Sequence[str]) -> dict[int, float]:

@@ -5,20 +5,19 @@ See `label_studio.trials` for what is tried and how. Of connected projects alone
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from ....schemas import ConfigError, PrelabelError, Settings, TransientError
+from ....schemas import PrelabelError, Settings
 from ...label_studio.api.connection import LabelStudioAPI
 from ...label_studio.trials.result import Trial, place_words, words
 from ...label_studio.trials.run import Present, present_label_config, try_label_config
 from ...label_studio.trials.save import digest_of, save_label_config
 from ...problems import problems
+from .asking import TIMEOUT_S, Turns, refuse_other_methods, require_connected, status_of
 from .forms import hand_out, refuse_forgery, token_for
 from .templates import HEADERS, environment, text_of
 from .thumbnails import Number
@@ -33,13 +32,8 @@ MOST: Final = 200
 SIZE: Final = 24
 """Tasks of a sample where nobody says how many."""
 
-TIMEOUT_S: Final = 45.0
-"""Seconds a trial may take: proxies often give up after a minute."""
-
 AT_ONCE: Final = 2
 """Trials at a time: each keeps a thread of the adapter waiting."""
-
-_OTHER_METHODS: Final = ["DELETE", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"]
 
 _DOCUMENT: Final[dict[str, Any]] = {"content": {"text/html": {}}}
 
@@ -98,10 +92,7 @@ def trial_router(settings: Settings, client: Client, connected: Projects, *, mod
         refuse_forgery(request, csrf)
         return desk.save(request, number, _as_typed(label_config), instead_of)
 
-    @router.api_route("/projects/{number}/try", methods=_OTHER_METHODS, include_in_schema=False)
-    def neither() -> Response:
-        # Of two routes on one path the router itself would name the first one's method alone.
-        raise HTTPException(405, "Method Not Allowed", {"Allow": "GET, POST"})
+    refuse_other_methods(router, "/projects/{number}/try")
 
     @router.get("/trial.css", include_in_schema=False)
     def style() -> Response:
@@ -121,7 +112,7 @@ class _Desk:
         self._client = client
         self._connected = connected
         self._model = model
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE, "other label configs are being tried at present: try again in a moment")
         self._template = environment().get_template("trial.html")
 
     def form(self, request: Request, number: int, said: str) -> Response:
@@ -129,7 +120,7 @@ class _Desk:
         problem: PrelabelError | None = None
         present = Present("", "")
         try:
-            self._require_connected(number)
+            require_connected(self._connected, number)
             with closing(LabelStudioAPI(self._settings)) as api:
                 present = present_label_config(api, number)
         except PrelabelError as error:
@@ -143,8 +134,8 @@ class _Desk:
         trial: Trial | None = None
         problem: PrelabelError | None = None
         try:
-            self._require_connected(number)
-            with self._turn():
+            require_connected(self._connected, number)
+            with self._turns.take():
                 trial = try_label_config(
                     self._settings,
                     self._client,
@@ -164,24 +155,11 @@ class _Desk:
     def save(self, request: Request, number: int, label_config: str, instead_of: str) -> Response:
         """Back to the form, or the form with why it is not saved."""
         try:
-            self._require_connected(number)
+            require_connected(self._connected, number)
             save_label_config(self._settings, number, label_config, instead_of=instead_of)
         except PrelabelError as error:
             return self._document(request, number, label_config=label_config, problem=error, root="../../../")
         return RedirectResponse("../try?said=saved", status_code=303)
-
-    def _require_connected(self, number: int) -> None:
-        if not self._connected.serves(number):
-            raise HTTPException(404, f"project {number} is not connected: prelabel connect --project {number}")
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(blocking=False):
-            raise TransientError("other label configs are being tried at present: try again in a moment")
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     def _document(
         self,
@@ -213,8 +191,7 @@ class _Desk:
             words=words,
             place_words=place_words,
         )
-        status = 200 if problem is None else 409 if isinstance(problem, ConfigError) else 503
-        return hand_out(token, request, HTMLResponse(html, status_code=status, headers=HEADERS))
+        return hand_out(token, request, HTMLResponse(html, status_code=status_of(problem), headers=HEADERS))
 
 
 def _as_typed(label_config: str) -> str:
