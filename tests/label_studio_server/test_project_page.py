@@ -18,6 +18,7 @@ from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.story import Picture
 from prelabel.worker.running.stack import Stack
 from tests.browser import DESKTOP, PHONE, chromium, fits, keep, looking
+from tests.label_studio_server.opened import sign_in
 from tests.label_studio_server.site import LabelStudio, connect_project, inline, until
 
 CREDENTIALS = {"username": "label-studio", "password": "between us"}
@@ -34,14 +35,6 @@ def look(browser: Any, backend: Stack) -> Iterator[Any]:
     """Opens a page of the adapter; whatever the browser complains about fails the test."""
     with looking(browser, str(backend.adapter_url), http_credentials=CREDENTIALS) as open_page:
         yield open_page
-
-
-def sign_in(page: Any, server: LabelStudioServer) -> None:
-    page.goto(f"{server.url}/user/login/")
-    page.fill("input[name=email]", server.username)
-    page.fill("input[name=password]", server.password)
-    page.click("button[type=submit]")
-    page.wait_for_load_state()
 
 
 def test_a_project_is_connected_watched_paused_and_let_go_on_its_page(

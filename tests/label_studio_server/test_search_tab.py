@@ -20,6 +20,7 @@ from prelabel.worker.demo.label_studio.server import LabelStudioServer
 from prelabel.worker.demo.story import Picture
 from tests.browser import chromium
 from tests.label_studio_server.images import CountingWeb
+from tests.label_studio_server.opened import sign_in
 from tests.label_studio_server.site import SHAPES_CONFIG, LabelStudio
 
 CONFIG = LabelConfig.parse(SHAPES_CONFIG)
@@ -40,11 +41,7 @@ def page(server: LabelStudioServer) -> Iterator[Any]:
     with chromium() as browser:
         made = browser.new_page()
         made.set_default_timeout(60_000)
-        made.goto(f"{server.url}/user/login/")
-        made.fill("input[name=email]", server.username)
-        made.fill("input[name=password]", server.password)
-        made.click("button[type=submit]")
-        made.wait_for_load_state()
+        sign_in(made, server)
         yield made
 
 
