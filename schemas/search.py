@@ -97,6 +97,8 @@ class SearchQuery(WireModel):
                 "search for one of these: words, a picture, or what tasks look like"
                 + (f" (not {' and '.join(asked)} at once)" if asked else "")
             )
+        if self.job is not None and (self.filter.labeled is not None or self.filter.since is not None):
+            raise ConfigError("whether a task is annotated, and when it was made, is known of projects, not of jobs")
         if self.less and not self.texts:
             raise ConfigError("what a search leaves out (less) is words, and goes with words")
         _refuse_odd((*self.texts, *self.less), self.template)
@@ -109,7 +111,9 @@ class Hit(Model):
     Attributes:
         task: number of its task; of a job the item's ordinal.
         item: the item's id.
-        image: where it is.
+        image: where it is. Where the task holds the image itself, and it is large, only what it is called
+            (`ImageRef.problem` says so).
+        mark: what tells the whole image from others of its task, hexadecimal (`catalogue.image_mark`).
         slot: its slot in the item (`Item.slots`).
         cosine: between its vector and the query's, -1..1.
         logit: `scale * cosine + bias`, as scoring with that one text makes it; None where the query is no text.
@@ -123,6 +127,7 @@ class Hit(Model):
     task: int
     item: str
     image: ImageRef
+    mark: str = ""
     slot: str = ""
     cosine: float
     logit: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -123,6 +125,8 @@ def test_what_is_answered_later_is_found_too(live, job, singles, photo) -> None:
         ({"text": "a" * 100_000}, "longer than 2,000 characters"),
         ({}, "search for one of these: words, a picture, or what tasks look like"),
         ({"text": "a", "like": 1}, "not texts and like at once"),
+        ({"text": "a", "labeled": False}, "known of projects, not of jobs"),
+        ({"text": "a", "since": 0.0}, "known of projects, not of jobs"),
         ({"text": "a", "k": 0}, "1 to 10,000 hits, not 0"),
         ({"text": "a", "k": 10**9}, "1 to 10,000 hits, not 1,000,000,000"),
         ({"text": "a", "label": "rde star"}, "did you mean 'red star'"),
@@ -166,6 +170,19 @@ def test_texts_are_ranked_for_a_picture_as_scoring_ranks_labels(live, job, singl
         live.rank(singles[0].path, ["a", " "])
     with pytest.raises(ConfigError, match="texts"):
         live.rank(singles[0].path, [])
+
+
+def test_an_image_that_travels_in_its_reference_is_found_and_not_sent_along_where_it_is_large(live, singles) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    small = singles[0].path.read_bytes()
+    job = live.submit([ImageRef.from_bytes(buffer.getvalue()), ImageRef.from_bytes(small)], Taxonomy.flat(["a", "b"]))
+    assert all(prediction.ok for prediction in job.results(timeout=60))
+    large, other = sorted(live.search(job, "a circle"), key=lambda hit: hit.task)
+    assert len(large.image.uri) < 200 < len(small) < len(other.image.uri)
+    assert "too large to be sent along" in large.image.problem
+    assert large.mark != other.mark
 
 
 def test_files_of_what_is_there_no_more_are_removed(stack, tmp_path) -> None:
@@ -237,7 +254,7 @@ def test_the_command_writes_a_sheet_of_near_duplicates(stack, live, singles, pic
 def test_no_such_place_is_said(live) -> None:
     with pytest.raises(ConfigError, match="no job"):
         live.search("0123456789ab", "red")
-    with pytest.raises(ConfigError, match="project 99 is not connected: prelabel connect 99"):
+    with pytest.raises(ConfigError, match="project 99 is not connected: prelabel connect --project 99"):
         live.search(99, "red")
 
 

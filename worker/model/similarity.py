@@ -32,6 +32,12 @@ def average_prompts(vectors: Floats, counts: list[int]) -> Floats:
     return normalise(sums)  # the length of a mean or a sum makes no difference
 
 
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`1 / (1 + exp(-x))` of each, without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+
+
 def pair_logits(images: Floats, texts: Floats, logit_scale: float, logit_bias: float | None) -> Floats:
     """`logit_scale * <image, text> + logit_bias` on normalised vectors.
 

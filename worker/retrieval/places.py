@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from ...integrations.label_studio.api import tasks as listing
 from ...integrations.label_studio.api.connection import LabelStudioAPI
 from ...integrations.label_studio.convert.items import item_from_task
 from ...integrations.label_studio.label_config.config import LabelConfig
+from ...integrations.label_studio.label_config.named import written
 from ...integrations.ledger.catalogue import Catalogue, Tail, image_mark, job_tail, label_code
 from ...integrations.ledger.jobs import JobStore, NoSuchJob
 from ...schemas.errors import ConfigError, ItemError
@@ -22,7 +22,7 @@ from ...schemas.settings import Settings
 from ...schemas.taxonomy import LabelPath
 from .entries import Entries
 
-_AT_ONCE: Final = 150
+AT_ONCE: Final = 150
 """Tasks asked for at once: the request's first line must stay below 4 KB."""
 
 
@@ -50,6 +50,10 @@ class Place(Protocol):
         """A folder's name."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections it has made."""
+        ...
+
     @property
     def controls(self) -> Sequence[Control]:
         """What is asked about its items; the first control's labels are those of its rows."""
@@ -69,7 +73,7 @@ class Place(Protocol):
 
 
 class ProjectPlace:
-    """A connected Label Studio project.
+    """A connected Label Studio project, for one search; close it after use.
 
     Args:
         project: its number.
@@ -83,7 +87,7 @@ class ProjectPlace:
     def __init__(self, project: int, redis: Any, settings: Settings) -> None:
         self._catalogue = Catalogue(redis)
         if not self._catalogue.is_kept(project):
-            raise ConfigError(f"project {project} is not connected: prelabel connect {project}")
+            raise ConfigError(f"project {project} is not connected: prelabel connect --project {project}")
         self._project = project
         self._settings = settings
         self.name = f"project-{project}"
@@ -96,10 +100,18 @@ class ProjectPlace:
         """See `Source`."""
         return self._catalogue.replace(self._project, position, rows)
 
+    def close(self) -> None:
+        """See `Place.close`."""
+        if "_api" in vars(self):
+            self._api.close()
+
+    @cached_property
+    def _api(self) -> LabelStudioAPI:
+        return LabelStudioAPI(self._settings)
+
     @cached_property
     def _config(self) -> LabelConfig:
-        with closing(LabelStudioAPI(self._settings)) as api:
-            return LabelConfig.parse(api.project(self._project).get("label_config") or "")
+        return LabelConfig.parse(self._api.project(self._project).get("label_config") or "")
 
     @property
     def controls(self) -> Sequence[Control]:
@@ -117,11 +129,10 @@ class ProjectPlace:
         numbers = list(dict.fromkeys(entries["task"].tolist()))
         fields = f"{_fields(self._config)},total_annotations,created_at"
         listed: dict[int, dict[str, Any]] = {}
-        with closing(LabelStudioAPI(self._settings)) as api:
-            for start in range(0, len(numbers), _AT_ONCE):
-                some = numbers[start : start + _AT_ONCE]
-                page = listing.page(api, self._project, [listing.numbered(some)], fields=fields)
-                listed |= {int(task["id"]): task for task in page.tasks}
+        for start in range(0, len(numbers), AT_ONCE):
+            some = numbers[start : start + AT_ONCE]
+            page = listing.page(self._api, self._project, [listing.numbered(some)], fields=fields)
+            listed |= {int(task["id"]): task for task in page.tasks}
         self._catalogue.forget(self._project, [number for number in numbers if number not in listed])
         items = {number: self._item(task) for number, task in listed.items()}
         return [self._as_it_is(entry, items, listed) for entry in entries]
@@ -162,6 +173,9 @@ class JobPlace:
         self._store = JobStore(redis, ttl_s)
         self.controls: Sequence[Control] = self._store.spec(job_id).controls
         self.name = f"job-{job_id}"
+
+    def close(self) -> None:
+        """It has made none."""
 
     def tail(self, position: str) -> Tail:
         """See `Source`."""
@@ -214,7 +228,7 @@ class Labels:
         return self._paths.get(code)
 
     def codes(self, wanted: LabelPath) -> list[int]:
-        """Codes of the labels whose path ends so, and of those below them.
+        """Codes of the labels whose path has these names one after the other: the label itself, and those below it.
 
         Raises:
             ConfigError: there is none; names those that are written alike.
@@ -228,10 +242,10 @@ class Labels:
         if self._is_open:
             codes.append(label_code(wanted))
         if not codes:
-            names = [" / ".join(path) for path in self._paths.values()]
-            alike = difflib.get_close_matches(" / ".join(wanted), names, n=3)
+            names = [written(path) for path in self._paths.values()]
+            alike = difflib.get_close_matches(written(wanted), names, n=3)
             said = f"did you mean {' or '.join(map(repr, alike))}?" if alike else f"there are {', '.join(names[:10])}"
-            raise ConfigError(f"no label is named {' / '.join(wanted)!r}: {said}")
+            raise ConfigError(f"no label is named {written(wanted)!r}: {said}")
         return codes
 
 

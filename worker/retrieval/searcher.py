@@ -6,15 +6,14 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from contextlib import closing
+from typing import Any, Final
 
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from ...schemas.models import ModelCard
-from ...schemas.predictions import LabelScore
 from ...schemas.search import (
     MOST_HITS,
     DuplicateGroup,
@@ -23,21 +22,21 @@ from ...schemas.search import (
     Hit,
     RankedText,
     RankQuery,
-    SearchFilter,
     SearchPage,
     SearchQuery,
 )
 from ...schemas.settings import Settings
 from ..arrays import Vectors
-from ..model.similarity import pair_logits
+from ..model.similarity import pair_logits, sigmoid
 from ..vectors.keys import space_tag
 from ..vectors.store import EmbeddingStore
 from .collection import Collection, Current, Tell
-from .duplicates import duplicate_groups
+from .duplicates import Group, duplicate_groups
 from .entries import Entries, entry_keys
 from .files import Snapshot
+from .hits import Candidate, HitPage, hit_of
 from .open_index import open_index
-from .places import JobPlace, Known, Labels, Place, ProjectPlace, is_there
+from .places import AT_ONCE, JobPlace, Labels, Place, ProjectPlace, is_there
 from .query import QueryVectors, Sought
 
 _SWEEP_S: Final = 3600.0
@@ -48,18 +47,8 @@ _LOOKED_AT: Final = 5_000
 _MARGIN: Final = 4
 """Images ranked anew by their stored vectors, for each that is wanted: the files' are rounded once more."""
 
-_MOST_MARGIN: Final = 1_000
-
-_FEW: Final = 64
-
-
-class _Candidate(NamedTuple):
-    """A row among the best."""
-
-    row: int
-    cosine: float
-    logit: float | None = None
-    probability: float | None = None
+_LEAST_MORE, _MOST_MORE = 64, 1_000
+"""How many more than are wanted these are at least, and at most."""
 
 
 class Searcher:
@@ -92,6 +81,7 @@ class Searcher:
         self._queries = queries
         self._settings = settings
         self._redis = redis
+        self._folder = settings.state_dir / "search"
         self._collections: LRUCache[str, Collection] = LRUCache(_COLLECTIONS_KEPT)
         self._lock = threading.Lock()
         self._swept_s = -_SWEEP_S
@@ -108,19 +98,22 @@ class Searcher:
         Raises:
             PrelabelError: it cannot be searched; says why.
         """
-        place = self._place(query)
         self._sweep()
+        with closing(self._place(query)) as place:
+            return self._search(place, query, tell)
+
+    def _search(self, place: Place, query: SearchQuery, tell: Tell) -> SearchPage:
         current = self._collection(place).current(tell)
         snapshot = current.snapshot
         labels = Labels(place.controls)
         within = snapshot.counts & _passing(snapshot.entries, query, labels)
         sought = self._queries.of(query, snapshot)
-        made = _Page(query.count, query.filter)
+        made = HitPage(query.count, query.filter)
         at = query.after
         for candidates in self._ranked(snapshot, sought, within, query.after + query.count):
             fresh = candidates[at : at + _LOOKED_AT - made.looked_at]
-            for start in range(0, len(fresh), _FEW):
-                some = fresh[start : start + _FEW]
+            for start in range(0, len(fresh), AT_ONCE):
+                some = fresh[start : start + AT_ONCE]
                 entries = snapshot.entries[[one.row for one in some]]
                 at += made.take(some, entries, place.known(entries), labels)
                 if made.is_full:
@@ -149,13 +142,14 @@ class Searcher:
         texts = self._queries.phrases(query.texts, query.template)
         cosines = pair_logits(image, texts, 1.0, None)[0]
         logits = pair_logits(image, texts, self._card.logit_scale, self._card.logit_bias)[0]
+        probabilities = self._probabilities(logits)
         return tuple(
             RankedText(
                 place=at,
                 text=query.texts[at],
                 cosine=float(cosines[at]),
-                logit=(logit := float(logits[at])),
-                probability=self._probability(logit),
+                logit=float(logits[at]),
+                probability=probabilities[at],
             )
             for at in np.argsort(-cosines, kind="stable").tolist()
         )
@@ -166,25 +160,30 @@ class Searcher:
         Raises:
             PrelabelError: it cannot be looked through; says why.
         """
-        place = self._place(query)
+        with closing(self._place(query)) as place:
+            return self._duplicates(place, query, tell)
+
+    def _duplicates(self, place: Place, query: DuplicatesQuery, tell: Tell) -> Duplicates:
         current = self._collection(place).current(tell)
         snapshot = current.snapshot
         found = duplicate_groups(snapshot.vectors, query.threshold, within=snapshot.counts, progress=tell)
         labels = Labels(place.controls)
+        told = [Candidate(row, cosine) for group in found[: query.count] for row, cosine in _members(group, query)]
+        hits: list[Hit | None] = []
+        for start in range(0, len(told), AT_ONCE):
+            tell(start, len(told))
+            some = told[start : start + AT_ONCE]
+            entries = snapshot.entries[[one.row for one in some]]
+            hits += [
+                None if known is None else hit_of(one, entry, known, labels)
+                for one, entry, known in zip(some, entries, place.known(entries), strict=True)
+            ]
         groups = []
-        for done, group in enumerate(found[: query.count]):
-            tell(done, min(len(found), query.count))
-            rows = group.rows[: query.members]
-            entries = snapshot.entries[rows]
-            hits = tuple(
-                _hit(_Candidate(row, cosine), entry, one, labels)
-                for row, cosine, entry, one in zip(
-                    rows.tolist(), group.cosines.tolist(), entries, place.known(entries), strict=False
-                )
-                if one is not None
-            )
-            if len(hits) > 1:  # the others are gone
-                groups.append(DuplicateGroup(hits=hits, size=len(group.rows)))
+        for group in found[: query.count]:
+            count = len(_members(group, query))
+            theirs, hits = tuple(one for one in hits[:count] if one), hits[count:]
+            if len(theirs) > 1:  # the others are gone
+                groups.append(DuplicateGroup(hits=theirs, size=len(group.rows)))
         return Duplicates(
             groups=tuple(groups),
             total_groups=len(found),
@@ -201,8 +200,8 @@ class Searcher:
         Raises:
             PrelabelError: that cannot be told; says why.
         """
-        place = ProjectPlace(project, self._redis, self._settings)
-        lost = self._collection(place).current(tell).snapshot.missing
+        with closing(ProjectPlace(project, self._redis, self._settings)) as place:
+            lost = self._collection(place).current(tell).snapshot.missing
         return tuple(np.unique(lost["task"]).tolist())
 
     def _place(self, query: SearchQuery | DuplicatesQuery) -> Place:
@@ -216,12 +215,12 @@ class Searcher:
             if time.monotonic() - self._swept_s < _SWEEP_S:
                 return
             self._swept_s = time.monotonic()
-        for folder in (self._settings.state_dir / "search").glob("*/*-*"):
+        for folder in self._folder.glob("*/*-*"):
             if not is_there(folder.name, self._redis):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _collection(self, place: Place) -> Collection:
-        folder = search_folder(self._settings.state_dir, self._space) / place.name
+        folder = self._folder / space_tag(self._space).hex() / place.name
         with self._lock:
             known = self._collections.get(place.name)
             if known is None:
@@ -231,11 +230,11 @@ class Searcher:
 
     def _ranked(
         self, snapshot: Snapshot, sought: Sought, within: NDArray[np.bool_], wanted: int
-    ) -> Iterator[Sequence[_Candidate]]:
+    ) -> Iterator[Sequence[Candidate]]:
         """The best, the best first; more and more of them, each time all from the first on."""
         there = int(within.sum())
         index = open_index(snapshot.vectors, self._settings.search)
-        count = min(there, wanted + max(_FEW, min((_MARGIN - 1) * wanted, _MOST_MARGIN)))
+        count = min(there, wanted + max(_LEAST_MORE, min((_MARGIN - 1) * wanted, _MOST_MORE)))
         while there:
             found = index.search(sought.vector[np.newaxis], count, within)
             yield self._exact(snapshot, found.rows[0], sought)
@@ -243,7 +242,7 @@ class Searcher:
                 return
             count = min(there, _MARGIN * count)
 
-    def _exact(self, snapshot: Snapshot, rows: NDArray[np.int64], sought: Sought) -> list[_Candidate]:
+    def _exact(self, snapshot: Snapshot, rows: NDArray[np.int64], sought: Sought) -> list[Candidate]:
         """The rows by their stored vectors, as scoring has them; where one is evicted, by what the files hold."""
         keys = entry_keys(snapshot.entries[rows])
         vectors: Vectors = np.asarray(snapshot.vectors[rows]).astype(np.float32)
@@ -255,17 +254,21 @@ class Searcher:
         cosines = pair_logits(vectors, query, 1.0, None)[:, 0]
         order = np.lexsort((rows, -cosines))
         if not sought.is_text:
-            return [_Candidate(int(rows[at]), float(cosines[at])) for at in order]
+            return [Candidate(int(rows[at]), float(cosines[at])) for at in order]
         logits = pair_logits(vectors, query, self._card.logit_scale, self._card.logit_bias)[:, 0]
+        probabilities = self._probabilities(logits)
         return [
-            _Candidate(int(rows[at]), float(cosines[at]), logit := float(logits[at]), self._probability(logit))
-            for at in order
+            Candidate(int(rows[at]), float(cosines[at]), float(logits[at]), probabilities[at]) for at in order.tolist()
         ]
 
-    def _probability(self, logit: float) -> float | None:
-        return LabelScore(path=("",), logit=logit, probability=0.0, pairwise=self._card.head == "sigmoid").sigmoid
+    def _probabilities(self, logits: Vectors) -> Sequence[float | None]:
+        """Of `(n,)` logits; none where the model was not trained for single pairs."""
+        if self._card.head != "sigmoid":
+            return [None] * len(logits)
+        probabilities: list[float | None] = sigmoid(logits.astype(np.float64)).tolist()
+        return probabilities
 
-    def _note(self, current: Current, made: _Page, *, is_over: bool) -> str:
+    def _note(self, current: Current, made: HitPage, *, is_over: bool) -> str:
         said = []
         if not len(current.snapshot.entries):
             if current.others:
@@ -279,76 +282,9 @@ class Searcher:
         return "; ".join(said)
 
 
-class _Page:
-    """Hits of one page, as they are found.
-
-    Args:
-        count: hits wanted.
-        wanted: what a hit must be.
-
-    Attributes:
-        hits: so far.
-        looked_at: images that were compared with what they stand for.
-        gone: tasks that are not there any more, or have changed.
-    """
-
-    def __init__(self, count: int, wanted: SearchFilter) -> None:
-        self._count = count
-        self._wanted = wanted
-        self.hits: list[Hit] = []
-        self.looked_at = 0
-        self.gone = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more hits are wanted."""
-        return len(self.hits) >= self._count
-
-    def take(
-        self, candidates: Sequence[_Candidate], entries: Entries, known: Sequence[Known | None], labels: Labels
-    ) -> int:
-        """Take what passes, until the page is full.
-
-        Args:
-            candidates: the best first.
-            entries: `(n,)` theirs.
-            known: what they stand for.
-            labels: of the place.
-
-        Returns:
-            How many were looked at.
-        """
-        for taken, (candidate, entry, one) in enumerate(zip(candidates, entries, known, strict=True)):
-            if self.is_full:
-                return taken
-            self.looked_at += 1
-            if one is None:
-                self.gone += 1
-            elif self._passes(one):
-                self.hits.append(_hit(candidate, entry, one, labels))
-        return len(candidates)
-
-    def _passes(self, one: Known) -> bool:
-        wanted = self._wanted
-        if wanted.labeled is not None and one.labeled is not wanted.labeled:
-            return False
-        return wanted.since is None or (one.made_at is not None and one.made_at > wanted.since)
-
-
-def _hit(candidate: _Candidate, entry: Any, one: Known, labels: Labels) -> Hit:
-    return Hit(
-        task=int(entry["task"]),
-        item=one.item.id,
-        image=one.item.images[one.place],
-        slot=one.item.slots()[one.place],
-        cosine=candidate.cosine,
-        logit=candidate.logit,
-        probability=candidate.probability,
-        label=labels.path(int(entry["label"])),
-        confidence=int(entry["confidence"]) / 0xFFFF,
-        labeled=one.labeled,
-        made_at=one.made_at,
-    )
+def _members(group: Group, query: DuplicatesQuery) -> list[tuple[int, float]]:
+    """The rows of a group that are told, each with its cosine."""
+    return list(zip(group.rows[: query.members].tolist(), group.cosines.tolist(), strict=False))
 
 
 def _passing(entries: Entries, query: SearchQuery, labels: Labels) -> NDArray[np.bool_]:
@@ -366,8 +302,3 @@ def _passing(entries: Entries, query: SearchQuery, labels: Labels) -> NDArray[np
     if without := (*wanted.without, *query.like):
         passing &= ~np.isin(entries["task"], np.asarray(without, dtype=np.uint64))
     return passing
-
-
-def search_folder(state_dir: Path, space: str) -> Path:
-    """Where the files of collections in a space lie."""
-    return state_dir / "search" / space_tag(space).hex()

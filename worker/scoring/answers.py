@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...integrations.ledger.answers import Labels
 from ...integrations.ledger.columns import NO_INDEX, AnswerColumns, count_code, label_code
 from ...schemas.taxonomy import Taxonomy
+from ..model.similarity import sigmoid
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -38,12 +39,6 @@ class _Chosen(NamedTuple):
 
     mask: NDArray[np.bool_]
     confidences: Floats
-
-
-def sigmoid(x: Floats) -> Floats:
-    """`1 / (1 + exp(-x))` without overflow."""
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 
 
 def softmax(x: Floats) -> tuple[Floats, Floats]:

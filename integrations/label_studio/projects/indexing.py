@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import reduce
+from itertools import chain
 from operator import xor
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def index_project(
         if first is None:
             return IndexReport(look.looked_at, 0, "")
         job = client.submit(
-            _with(first, items),
+            chain((first,), items),
             questions.controls,
             name=f"index of label studio project {project}",
             model=questions.model,
@@ -131,8 +132,3 @@ class _Look:
     def _is_found(self, item: Item) -> bool:
         images = reduce(xor, (image_mark(image) for image in item.images if not image.problem), 0)
         return int(item.id) not in self._lost and self._known.get(int(item.id)) == images
-
-
-def _with(first: Item, others: Iterator[Item]) -> Iterator[Item]:
-    yield first
-    yield from others
