@@ -30,9 +30,10 @@ _SHOWN: Final = 2
 
 @dataclass(frozen=True)
 class Shown:
-    """A text and what was found for it, with whether each hit shows that."""
+    """A text and what was found for it, with whether each hit shows that; `there` is how many pictures do."""
 
     text: str
+    there: int
     hits: Sequence[tuple[Hit, Picture, bool]]
 
 
@@ -83,7 +84,7 @@ def find(client: Client, job: Job, pictures: Sequence[Picture]) -> Findings:
         most = min(BEST, count)
         precisions.append(sum(right for _, _, right in hits[:most]) / most)
         if len(shown) < _SHOWN:
-            shown.append(Shown(text, hits[: 2 * most]))
+            shown.append(Shown(text, count, hits[: 2 * most]))
     sames: list[float] = []
     for at in range(0, len(pictures), _EVERY):
         most = min(ALIKE, there[pairs[at]] - 1)

@@ -96,7 +96,11 @@ def write_report(path: Path, results: Sequence[ChapterResult], findings: Finding
         {prediction.model_version for result in results for prediction in result.predictions if prediction.ok}
     )
     searches = [
-        {"text": one.text, "hits": [(hit, _thumbnail(picture.path), right) for hit, picture, right in one.hits]}
+        {
+            "text": one.text,
+            "there": one.there,
+            "hits": [(hit, _thumbnail(picture.path), right) for hit, picture, right in one.hits],
+        }
         for one in findings.shown
     ]
     html = template.render(sections=sections, versions=versions, findings=findings, searches=searches)
